@@ -1,0 +1,117 @@
+"""The words of ptyplugin: one meaning each, everywhere. NumPy, pydantic and the standard library only.
+
+Conventions, written once
+-------------------------
+* **Axes** are (frame, mode, y, x), yx always, in arrays and in tuples.
+* **Units** stand in the names of stored numbers: ``energy_ev``, ``distance_m``, ``pixel_m``, ``exposure_s``. Pixels end in ``_px``.
+* **Orientation**: the patch of frame i starts at row = +y_i / pixel, column = +x_i / pixel (minus the smallest, plus a margin).
+  How a stored frame is turned so that this holds is ``Preparation.orientation``, one of the 8 symmetries of the square.
+* **Transform**: far field, exit wave -> detector = NumPy's FFT sign, exp(-2 pi i k x / N). Near field, the Fresnel kernel
+  exp(-i pi wavelength distance f^2) with the effective distance.
+* **Zero frequency** of a stored frame lies at [N // 2, N // 2]. Inside the solvers frames are shifted once, zero frequency at [0, 0].
+* **Mask**: 0 = good, as in CXI.
+* **Probe power** is in counts: sum |probe|^2 over modes = mean counts of a frame.
+* **Frame ids** number the frames of a run from 0; they survive crops and drops, so that a result can name its frames.
+
+The words are Geometry, Scan, Frames, Profile, Recipe, Job, Progress, Reconstruction, Site. State belongs to the solvers.
+"""
+
+from __future__ import annotations
+
+from ptyplugin.model.errors import (
+    Cancelled,
+    CatalogError,
+    DeviceError,
+    FileFormatError,
+    FramesError,
+    GeometryError,
+    JobError,
+    OutsideDataRoots,
+    ProfileError,
+    PtypluginError,
+    RecipeError,
+    ScanError,
+    SiteError,
+    SolverError,
+)
+from ptyplugin.model.frames import BesideSource, FrameBlock, Frames, FrameSource, Hdf5Source, MemoryFrames, TiledSource, ranges_of
+from ptyplugin.model.geometry import Geometry
+from ptyplugin.model.job import (
+    BesideArray,
+    FileSource,
+    GeometryNumbers,
+    Job,
+    JobParts,
+    Refusal,
+    Resources,
+    RunSource,
+    canonical_json,
+    geometry_numbers,
+    positions_field,
+    put_beside,
+    read_beside,
+    read_border,
+)
+from ptyplugin.model.preparation import Orientation, Preparation
+from ptyplugin.model.profile import ENERGY_UNITS_EV, LENGTH_UNITS_M, Axis, Profile, Quantity
+from ptyplugin.model.progress import ErrorName, Progress, Reconstruction
+from ptyplugin.model.recipe import Option, Recipe, Stage
+from ptyplugin.model.scan import Placement, Scan
+from ptyplugin.model.site import Site, load_site
+
+__all__ = [
+    "ENERGY_UNITS_EV",
+    "LENGTH_UNITS_M",
+    "Axis",
+    "BesideArray",
+    "BesideSource",
+    "Cancelled",
+    "CatalogError",
+    "DeviceError",
+    "ErrorName",
+    "FileFormatError",
+    "FileSource",
+    "FrameBlock",
+    "FrameSource",
+    "Frames",
+    "FramesError",
+    "Geometry",
+    "GeometryError",
+    "GeometryNumbers",
+    "Hdf5Source",
+    "Job",
+    "JobError",
+    "JobParts",
+    "MemoryFrames",
+    "Option",
+    "Orientation",
+    "OutsideDataRoots",
+    "Placement",
+    "Preparation",
+    "Profile",
+    "ProfileError",
+    "Progress",
+    "PtypluginError",
+    "Quantity",
+    "Recipe",
+    "RecipeError",
+    "Reconstruction",
+    "Refusal",
+    "Resources",
+    "RunSource",
+    "Scan",
+    "ScanError",
+    "Site",
+    "SiteError",
+    "SolverError",
+    "Stage",
+    "TiledSource",
+    "canonical_json",
+    "geometry_numbers",
+    "load_site",
+    "positions_field",
+    "put_beside",
+    "ranges_of",
+    "read_beside",
+    "read_border",
+]

@@ -1,0 +1,77 @@
+"""The error tree. Every message is one sentence or two: what, the value with its unit, where from, what to do.
+
+::
+
+    PtypluginError
+    ├── GeometryError      (ValueError)        energy, distance, pixel size that cannot be
+    ├── ScanError          (ValueError)        positions: none, not finite, constant, not matching the frames
+    ├── FramesError        (OSError)           frames that cannot be read: file missing, truncated, wrong shape
+    │   └── OutsideDataRoots (PermissionError) a file that the site does not allow to be read
+    ├── RecipeError        (ValueError)        unknown algorithm or option, text that is no recipe
+    ├── ProfileError       (ValueError)        unknown profile, wrong key in it, key not found in the documents
+    ├── SiteError          (ValueError)        wrong site configuration
+    ├── JobError           (ValueError)        a job that cannot be read or written
+    ├── FileFormatError    (ValueError)        a CXI or result file that is not what it should be
+    ├── CatalogError       (ConnectionError)   the catalog is away, refuses, or has no such run
+    ├── SolverError        (RuntimeError)      the reconstruction failed
+    │   └── Cancelled                          somebody asked for it to stop
+    └── DeviceError        (RuntimeError)      a device was asked for that is not there
+"""
+
+from __future__ import annotations
+
+
+class PtypluginError(Exception):
+    """Base of all errors that ptyplugin raises on purpose; ``str(error)`` is fit for a visitor at night."""
+
+
+class GeometryError(PtypluginError, ValueError):
+    """Energy, distance, pixel size or frame shape that cannot be."""
+
+
+class ScanError(PtypluginError, ValueError):
+    """Positions: none, not finite, constant, or not matching the frames."""
+
+
+class FramesError(PtypluginError, OSError):
+    """Frames that cannot be read: a missing file, a truncated file, a wrong shape."""
+
+
+class OutsideDataRoots(FramesError, PermissionError):
+    """A file outside the folders that the site allows to be read (``data_roots``)."""
+
+
+class RecipeError(PtypluginError, ValueError):
+    """An unknown algorithm or option, or a text that is no recipe."""
+
+
+class ProfileError(PtypluginError, ValueError):
+    """An unknown profile, a wrong key in it, or a key that the documents do not have."""
+
+
+class SiteError(PtypluginError, ValueError):
+    """A wrong site configuration."""
+
+
+class JobError(PtypluginError, ValueError):
+    """A job that cannot be read or written."""
+
+
+class FileFormatError(PtypluginError, ValueError):
+    """A CXI or result file that is not what it should be."""
+
+
+class CatalogError(PtypluginError, ConnectionError):
+    """The catalog is away, refuses, or has no such run."""
+
+
+class SolverError(PtypluginError, RuntimeError):
+    """The reconstruction failed."""
+
+
+class Cancelled(SolverError):
+    """Somebody asked for the reconstruction to stop."""
+
+
+class DeviceError(PtypluginError, RuntimeError):
+    """A device was asked for that is not there."""

@@ -1,0 +1,240 @@
+"""Job: what to solve, from where, how. References only; JSON round trip; the only thing that travels between processes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, field_validator
+
+from ptyplugin.model.errors import JobError
+from ptyplugin.model.frames import FrameBlock
+from ptyplugin.model.geometry import Geometry
+from ptyplugin.model.preparation import Preparation
+from ptyplugin.model.recipe import Recipe
+from ptyplugin.model.scan import Scan
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+#: Changes when the same job would give another result file; part of the key.
+RESULT_FORMAT = 1
+#: Positions of more frames than this lie beside the job as an .npy file.
+INLINE_FRAMES = 10_000
+
+
+class _Border(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RunSource(_Border):
+    """A Bluesky run: the detector's data key in one of its streams."""
+
+    kind: Literal["run"] = "run"
+    run_uid: str
+    stream: str = "primary"
+    key: str
+    scan_id: int | None = None
+
+
+class FileSource(_Border):
+    """A file, known by its content."""
+
+    kind: Literal["file"] = "file"
+    content_id: str = Field(description="see ptyplugin.io.content_id")
+    name: str
+
+
+class GeometryNumbers(_Border):
+    """Geometry as JSON; see ptyplugin.model.Geometry for the meaning of each number."""
+
+    energy_ev: float
+    distance_m: float
+    pixel_m: float
+    shape: tuple[int, int]
+    focus_distance_m: PositiveFloat | None = None
+
+    def build(self) -> Geometry:
+        """The Geometry of these numbers, checked."""
+        return Geometry(self.energy_ev, self.distance_m, self.pixel_m, self.shape, self.focus_distance_m)
+
+
+class BesideArray(_Border):
+    """An array in ``name`` beside the job."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_]+\.npy$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Resources(_Border):
+    """What to run on. Not part of the key: it must not change the result."""
+
+    ranks: PositiveInt | None = None
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    priority: int = 0
+
+
+class Job(_Border):
+    """What to solve, from where, how."""
+
+    format: Literal[1] = 1
+    beamline: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    source: RunSource | FileSource = Field(discriminator="kind")
+    purpose: Literal["live", "final"] = "final"
+    geometry: GeometryNumbers
+    preparation: Preparation = Preparation()
+    recipe: str
+    probe_modes: PositiveInt = 1
+    seed: NonNegativeInt = 0
+    start_probe: BesideArray | None = None
+    frames: list[FrameBlock]
+    frame_ids: list[tuple[NonNegativeInt, NonNegativeInt]] = Field(description="half-open ranges, in the order of the frames")
+    positions_m: list[list[tuple[float, float]]] | BesideArray = Field(description="(frame, substep, yx) in metres")
+    notes: list[str] = Field(default=[], description="sentences for people: what was left out, and why")
+    attempt: NonNegativeInt = Field(0, description="number of the explicit re-run; part of the key when not 0")
+    resources: Resources = Resources()
+
+    @field_validator("recipe")
+    @classmethod
+    def _recipe_is_canonical(cls, text: str) -> str:
+        return str(Recipe.parse(text))
+
+    @property
+    def key(self) -> str:
+        """16 hex digits: the same for the same source, preparation, geometry, recipe, modes, seed, purpose, result format."""
+        what: dict[str, Any] = {
+            "source": self.source.model_dump(mode="json", exclude={"scan_id", "name"}),
+            "preparation": self.preparation.model_dump(mode="json"),
+            "geometry": self.geometry.model_dump(mode="json"),
+            "recipe": self.recipe,
+            "probe_modes": self.probe_modes,
+            "seed": self.seed,
+            "start_probe": self.start_probe.sha256 if self.start_probe else None,
+            "purpose": self.purpose,
+            "result_format": RESULT_FORMAT,
+        }
+        if self.attempt:
+            what["attempt"] = self.attempt
+        return hashlib.sha256(canonical_json(what)).hexdigest()[:16]
+
+    @property
+    def frame_count(self) -> int:
+        """Number of frames."""
+        return sum(stop - start for start, stop in self.frame_ids)
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON: the same job gives the same bytes."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Job:
+        """Read a job from its JSON.
+
+        Raises:
+            JobError: it is no job; the message says which field is wrong.
+        """
+        return read_border(cls, data, "job")
+
+    def scan(self, folder: Path | None) -> Scan:
+        """The Scan of this job; ``folder`` is where its arrays lie.
+
+        Raises:
+            ScanError: the positions cannot be.
+            JobError: the array beside the job is missing or not the one that was sent.
+        """
+        ids = np.concatenate([np.arange(a, b, dtype=np.int64) for a, b in self.frame_ids] or [np.empty(0, np.int64)])
+        if isinstance(self.positions_m, BesideArray):
+            return Scan(read_beside(folder, self.positions_m), ids)
+        return Scan(np.asarray(self.positions_m, dtype=np.float64).reshape(len(self.positions_m), -1, 2), ids)
+
+
+class Refusal(_Border):
+    """A run that should have become a job and cannot: it is kept as a failed job with its sentence."""
+
+    format: Literal[1] = 1
+    refused: Literal[True] = True
+    beamline: str
+    source: RunSource
+    purpose: Literal["live", "final"] = "final"
+    reason: str
+
+    @property
+    def key(self) -> str:
+        """16 hex digits, the same for the same run and detector."""
+        what = {"source": self.source.model_dump(mode="json", exclude={"scan_id"}), "purpose": self.purpose, "refused": True}
+        return hashlib.sha256(canonical_json(what)).hexdigest()[:16]
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON."""
+        return canonical_json(self.model_dump(mode="json"))
+
+
+@dataclass(frozen=True, slots=True)
+class JobParts:
+    """A job and the arrays that lie beside it, by file name."""
+
+    job: Job
+    arrays: dict[str, NDArray[Any]]
+
+
+def geometry_numbers(geometry: Geometry) -> GeometryNumbers:
+    """A Geometry as JSON numbers."""
+    return GeometryNumbers(**asdict(geometry))
+
+
+def positions_field(positions_m: NDArray[np.float64], arrays: dict[str, NDArray[Any]]) -> Any:
+    """Positions (frame, substep, yx) as the job's field; of many frames they are put into ``arrays`` as positions.npy."""
+    if len(positions_m) <= INLINE_FRAMES:
+        return positions_m.tolist()
+    return put_beside("positions.npy", np.ascontiguousarray(positions_m, dtype=np.float64), arrays)
+
+
+def put_beside(name: str, array: NDArray[Any], arrays: dict[str, NDArray[Any]]) -> BesideArray:
+    """Add ``array`` to the arrays that travel beside a job; gives its reference."""
+    arrays[name] = array
+    return BesideArray(name=name, sha256=array_sha256(array))
+
+
+def array_sha256(array: NDArray[Any]) -> str:
+    """sha256 of an array's .npy bytes."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return hashlib.sha256(buffer.getbuffer()).hexdigest()
+
+
+def read_beside(folder: Path | None, reference: BesideArray) -> NDArray[Any]:
+    """The array beside a job.
+
+    Raises:
+        JobError: missing, not an array, or not the one that was sent.
+    """
+    if folder is None:
+        raise JobError(f"the job needs {reference.name} beside it, but was given without a folder: submit it with its arrays.")
+    path = folder / reference.name
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise JobError(f"{path}: the job's array cannot be read ({error}): submit the job again.") from error
+    if array_sha256(array) != reference.sha256:
+        raise JobError(f"{path} is not the array that was submitted with the job: submit the job again.")
+    return np.asarray(array)
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces: one value, one text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+def read_border(model: type[_Model], data: bytes, what: str) -> _Model:
+    """Read a pydantic model from JSON and turn its error into one sentence."""
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the text"
+        raise JobError(f"this {what} cannot be read: {place}: {first['msg']}.") from error

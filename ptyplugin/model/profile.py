@@ -1,0 +1,113 @@
+"""Profile: how one beamline's documents map to Geometry, Scan, Frames, preparation and a default Recipe.
+
+No host paths stand in it. It is data: nothing in it is evaluated.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from ptyplugin.model.preparation import Orientation
+from ptyplugin.model.recipe import Recipe
+
+#: Every unit that a profile or a data key may name, as a factor to the stored unit (m or eV).
+LENGTH_UNITS_M = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "μm": 1e-6, "micron": 1e-6, "microns": 1e-6, "nm": 1e-9, "pm": 1e-12}
+ENERGY_UNITS_EV = {"eV": 1.0, "ev": 1.0, "keV": 1e3, "kev": 1e3, "J": 1.0 / 1.602176634e-19}
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Quantity(_Table):
+    """A number with its unit: a value, or where in the documents it stands (exactly one of the four)."""
+
+    value: float | None = Field(None, description="the number itself")
+    start: str | None = Field(None, description="key in the start document, dots go down: 'beamline.energy'")
+    configuration: str | None = Field(None, description="data key in the configuration of any device of the stream")
+    reading: str | None = Field(None, description="data key of an event: the first one of the baseline or detector stream counts")
+    unit: str | None = Field(None, description="unit of the number; if absent, the unit that the data key names")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Quantity:
+        given = [name for name in ("value", "start", "configuration", "reading") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of value, start, configuration, reading (given: {', '.join(given) or 'none'})")
+        if self.unit is None and given[0] in ("value", "start"):
+            raise ValueError("give the unit: a value or a key of the start document has none of its own")
+        return self
+
+
+class Axis(_Table):
+    """One motor: its data key, unit and sign."""
+
+    key: str = Field(description="data key of the motor's readback in the events")
+    unit: str | None = Field(None, description="unit of the readback; if absent, the unit that its data key names")
+    sign: Literal[1, -1] = Field(1, description="-1 where the patch moves against the motor")
+
+
+class DetectorTable(_Table):
+    """The area detector."""
+
+    key: str = Field(description="data key of its images, e.g. 'eiger_image'")
+    stream: str = "primary"
+    pixel_m: PositiveFloat = Field(description="side of a pixel, metres")
+    orientation: Orientation = Orientation.IDENTITY
+    mask_dataset: str | None = Field(None, description="dataset (y, x) in the frames' file, 0 = good")
+    saturated_counts: PositiveFloat | None = None
+
+
+class GeometryTable(_Table):
+    """Energy and distances."""
+
+    energy: Quantity
+    distance: Quantity = Field(description="sample to detector")
+    focus_distance: Quantity | None = Field(None, description="focus to sample; makes it near field")
+
+
+class PositionsTable(_Table):
+    """The two motors that scan."""
+
+    y: Axis
+    x: Axis
+    largest_mismatch: float = Field(
+        0.05, ge=0, le=1, description="share of frames without position, or positions without frame, up to which the rest is used"
+    )
+
+
+class PreparationTable(_Table):
+    """Crop of the frames."""
+
+    crop_px: PositiveInt | None = None
+    centre_px: tuple[float, float] | Literal["auto"] | None = None
+
+
+class ReconstructionTable(_Table):
+    """What is run when nobody says otherwise."""
+
+    recipe: str = "DM(100) + ePIE(50)"
+    probe_modes: PositiveInt = 1
+    seed: int = Field(0, ge=0)
+
+    @field_validator("recipe")
+    @classmethod
+    def _canonical(cls, text: str) -> str:
+        return str(Recipe.parse(text))
+
+
+class Profile(_Table):
+    """One beamline's names for its things."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    beamline: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="top folder of the beamline in the catalog")
+    plan_names: list[str] = Field(
+        default=[], description="plans whose runs are ptychography; if empty, runs with the detector's key or both motors"
+    )
+
+    detector: DetectorTable
+    geometry: GeometryTable
+    positions: PositionsTable
+    preparation: PreparationTable = PreparationTable()
+    reconstruction: ReconstructionTable = ReconstructionTable()

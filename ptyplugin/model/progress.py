@@ -1,0 +1,67 @@
+"""Progress and Reconstruction: what comes out of a solver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyplugin.model.geometry import Geometry
+
+#: The three errors (DESIGN of the project: one definition each).
+#: error: sum((sqrt(I) - |F(P O)|)^2) / sum(I) over good pixels and all frames, object and probe frozen.
+#: running_error: the same sum as a sweep sees it on its way, object and probe changing under it.
+#: constraint_residual: what the reflected wave of a difference map shows; not comparable with the others.
+ErrorName = Literal["error", "running_error", "constraint_residual"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One iteration is done: the same event goes to log, bar, Tiled and web.
+
+    job: the job's key; stage: the algorithm's name; iteration: 1 .. iterations over all stages; seconds: since the start
+    errors: by name, only those that this iteration measured
+    snapshot: arrays of the moment by name (object, probe), or None
+    """
+
+    job: str
+    stage: str
+    iteration: int
+    iterations: int
+    seconds: float
+    errors: dict[ErrorName, float]
+    snapshot: dict[str, NDArray[Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reconstruction:
+    """The image and all that is needed to trust it.
+
+    object: (object mode, y, x) complex64; probe: (probe mode, y, x) complex64, the strongest mode first
+    positions_m: (frame, yx) m, float64, mean over sub-steps
+    positions_px: (frame, yx) float64, (row, column) of each patch's first pixel in the object array
+    mask: (y, x) uint8, 0 = good, as prepared (zero frequency in the middle in the far field)
+    progress: one entry per iteration; quality: numbers by name; provenance: job, recipe, versions, times
+    """
+
+    object: NDArray[np.complex64]
+    probe: NDArray[np.complex64]
+    geometry: Geometry
+    positions_m: NDArray[np.float64]
+    positions_px: NDArray[np.float64]
+    mask: NDArray[np.uint8]
+    progress: list[Progress]
+    quality: dict[str, float]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def object_phase(self) -> NDArray[np.float32]:
+        """Phase (y, x) of the first object mode, radians."""
+        return np.asarray(np.angle(self.object[0]), dtype=np.float32)
+
+    @property
+    def object_amplitude(self) -> NDArray[np.float32]:
+        """Amplitude (y, x) of the first object mode."""
+        return np.asarray(np.abs(self.object[0]), dtype=np.float32)

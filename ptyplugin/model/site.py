@@ -1,0 +1,110 @@
+"""Site: where this installation keeps its things. The only place of host paths; a TOML file or arguments, never a profile."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ptyplugin.model.errors import FramesError, OutsideDataRoots, SiteError
+
+#: Environment variable that names the site's TOML file.
+SITE_VARIABLE = "PTYPLUGIN_SITE"
+
+
+class Site(BaseModel):
+    """Folders and addresses of one installation.
+
+    ``home`` holds the inbox, the ledger and the folders of running jobs: a local disk. ``results_dir`` is permanent.
+    Secrets are not in here: the Tiled key comes from TILED_API_KEY.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    home: Path = Field(default_factory=lambda: Path.home() / ".local" / "share" / "ptyplugin")
+    results_dir: Path | None = Field(None, description="where result files go; <home>/results if absent")
+    inbox_dir: Path | None = Field(None, description="where jobs are handed over; <home>/inbox if absent")
+    data_roots: list[Path] = Field(default=[], description="folders under which detector files may be read")
+    path_map: dict[str, str] = Field(default={}, description="path prefix in documents -> path prefix on this host")
+    tiled_uri: str | None = Field(None, description="address of the Tiled server, e.g. http://127.0.0.1:8000")
+    raw_path: str = Field("{beamline}/raw", description="path of the raw runs in the catalog")
+    processed_path: str = Field("{beamline}/processed/ptyplugin", description="path of the results in the catalog")
+    ranks: int = Field(1, ge=1, description="MPI ranks of a job that does not say")
+
+    @field_validator("home", "results_dir", "inbox_dir")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser().absolute()
+
+    @field_validator("data_roots")
+    @classmethod
+    def _absolute_roots(cls, paths: list[Path]) -> list[Path]:
+        return [path.expanduser().absolute() for path in paths]
+
+    @property
+    def inbox(self) -> Path:
+        """Folder in which jobs are handed over."""
+        return self.inbox_dir or self.home / "inbox"
+
+    @property
+    def ledger(self) -> Path:
+        """The daemon's SQLite file."""
+        return self.home / "ledger.sqlite"
+
+    @property
+    def jobs(self) -> Path:
+        """One folder per job taken in: its arrays, its log."""
+        return self.home / "jobs"
+
+    @property
+    def results(self) -> Path:
+        """Permanent place of the result files."""
+        return self.results_dir or self.home / "results"
+
+    def local_path(self, uri: str) -> Path:
+        """The file behind a ``file://`` address of a document: mapped to this host, symlinks resolved, checked.
+
+        Raises:
+            OutsideDataRoots: the file does not lie under any of ``data_roots``.
+            FramesError: the address is no file.
+        """
+        parts = urlparse(uri)
+        if parts.scheme not in ("file", "") or not parts.path or "\0" in unquote(parts.path):
+            raise FramesError(f"{uri!r} is not the address of a file: only file:// addresses are read.")
+        path = unquote(parts.path)
+        for prefix, place in sorted(self.path_map.items(), key=lambda item: -len(item[0])):
+            if path == prefix or path.startswith(prefix.rstrip("/") + "/"):
+                path = place.rstrip("/") + path[len(prefix.rstrip("/")) :]
+                break
+        resolved = Path(path).resolve()
+        if not any(resolved.is_relative_to(root.resolve()) for root in self.data_roots):
+            roots = ", ".join(str(root) for root in self.data_roots) or "none"
+            raise OutsideDataRoots(
+                f"{resolved} lies outside the site's data_roots ({roots}): add its folder to data_roots if it may be read."
+            )
+        return resolved
+
+
+def load_site(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Site:
+    """Read the site's TOML: ``path``, else the file that PTYPLUGIN_SITE names, else the defaults.
+
+    Raises:
+        SiteError: the file is missing, no TOML, or has a wrong key; the message names it.
+    """
+    named = path or (Path(environment[SITE_VARIABLE]) if environment.get(SITE_VARIABLE) else None)
+    if named is None:
+        return Site()
+    try:
+        return Site.model_validate(tomllib.loads(named.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise SiteError(f"the site file {named} cannot be read ({error.strerror}): check the path or {SITE_VARIABLE}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SiteError(f"the site file {named} is no TOML: {error}.") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise SiteError(f"site file {named}: {place}: {first['msg']}.") from error

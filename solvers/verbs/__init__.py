@@ -1,0 +1,1 @@
+"""ptyplugin.solvers.verbs."""
