@@ -7,6 +7,8 @@ checked by ``ptyplugin.solvers.check_recipe``.
 from __future__ import annotations
 
 import ast
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -27,10 +29,14 @@ class Stage:
     options: Mapping[str, Option] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.algorithm.isidentifier():
-            raise RecipeError(f"{self.algorithm!r} is no name of an algorithm. {_EXAMPLE}")
+        for name in (self.algorithm, *self.options):
+            if not (name.isascii() and name.isidentifier()):
+                raise RecipeError(f"{name!r} is no name of an algorithm or option. {_EXAMPLE}")
         if isinstance(self.iterations, bool) or not 0 < self.iterations <= 1_000_000:
             raise RecipeError(f"{self.algorithm}({self.iterations}): iterations must be 1 .. 1000000. {_EXAMPLE}")
+        for name, value in self.options.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise RecipeError(f"{self.algorithm}: {name} = {value} is not finite. {_EXAMPLE}")
 
     def __str__(self) -> str:
         words = [str(self.iterations), *(f"{name}={_written(self.options[name])}" for name in sorted(self.options))]
@@ -122,4 +128,4 @@ def _wrong(node: ast.expr, text: str) -> RecipeError:
 
 
 def _written(value: Option) -> str:
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' if isinstance(value, str) else repr(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

@@ -12,7 +12,7 @@ from ptyplugin.model.errors import ScanError
 from ptyplugin.model.geometry import Geometry
 
 #: An object larger than this on one side is a unit mistake rather than a sample (pixels).
-LARGEST_OBJECT_PX = 100_000
+LARGEST_OBJECT_PX = 50_000
 
 
 class Placement(NamedTuple):
