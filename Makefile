@@ -8,7 +8,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 WORKERS ?= 2
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test lint format clean
 .DEFAULT_GOAL := test
@@ -39,10 +39,10 @@ $(BIN)/python:
 
 .venv/installed-demo: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing ptyplugin with its demo into .venv (a minute or two, once) ..."
-	PIP_CONSTRAINT=constraints.txt $(INSTALL) --editable '.[server,sim]'
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(INSTALL) --editable '.[server,sim]'
 	@touch $@
 
 .venv/installed-dev: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing ptyplugin with its tests into .venv (a minute or two, once) ..."
-	PIP_CONSTRAINT=constraints.txt $(INSTALL) --editable '.[server,sim,dev]'
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(INSTALL) --editable '.[server,sim,dev]'
 	@touch $@ .venv/installed-demo
