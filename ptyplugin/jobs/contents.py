@@ -1,0 +1,40 @@
+"""What an inbox item says: a job or a refusal, and which arrays lie beside it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from ptyplugin.model import BesideArray, BesideSource, Job, JobError, Refusal, read_border
+
+#: Name of the job in its folder, in the inbox and under the site's jobs.
+JOB_FILE = "job.json"
+
+
+class _Kind(BaseModel):
+    refused: bool = False
+
+
+def parse(data: bytes) -> Job | Refusal:
+    """The job or refusal in the text of a ``job.json``.
+
+    Raises:
+        JobError: it is neither; the message says which field is wrong.
+    """
+    return read_border(Refusal, data, "refusal") if read_border(_Kind, data, "job").refused else Job.from_bytes(data)
+
+
+def arrays_beside(job: Job | Refusal) -> dict[str, str]:
+    """sha256 by file name of the arrays that the job needs beside it.
+
+    Raises:
+        JobError: one name stands for two different arrays.
+    """
+    if isinstance(job, Refusal):
+        return {}
+    named: list[BesideSource | BesideArray] = [block.source for block in job.frames if isinstance(block.source, BesideSource)]
+    named += [array for array in (job.positions_m, job.start_probe) if isinstance(array, BesideArray)]
+    found: dict[str, str] = {}
+    for array in named:
+        if found.setdefault(array.name, array.sha256) != array.sha256:
+            raise JobError(f"the job names two different arrays {array.name}: give each array its own name.")
+    return found

@@ -1,0 +1,142 @@
+"""The inbox: where jobs are handed over, with or without a daemon, on any local or shared file system.
+
+An item is a folder ``<key>.<stamp><random>/`` with ``job.json`` and the job's arrays. It is written under ``tmp/``, flushed to the
+disk, and renamed into ``new/`` (the way of a maildir): what lies in ``new/`` is whole and will not be lost. Items that cannot be
+taken in are set aside in ``bad/`` with the reason beside them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ptyplugin.jobs.contents import JOB_FILE, arrays_beside
+from ptyplugin.jobs.durable import make_folder, move, remove_tree, sync_folder, write_array, write_bytes
+from ptyplugin.model import Job, JobError, Refusal, Site, SiteError
+
+_log = logging.getLogger(__name__)
+
+#: Name of an item: the job's key, the time of its making in ns (16 hex digits), 8 random hex digits.
+_NAME = re.compile(r"^([0-9a-f]{16})\.([0-9a-f]{16})[0-9a-f]{8}$")
+#: Age after which an unfinished item of a producer that died is swept away, as in a maildir.
+_ABANDONED_S = 36 * 3600.0
+
+
+def submit(site: Site, job: Job | Refusal, arrays: Mapping[str, NDArray[Any]] | None = None) -> str:
+    """Hand a job over. When this returns, the job is on the disk and nothing loses it, whether a daemon runs or not.
+
+    Args:
+        site: tells the inbox.
+        job: what to solve, or why a run cannot be solved (kept as a failed job).
+        arrays: the arrays that the job names, by file name.
+
+    Returns:
+        The job's key. A job with the same key that was submitted before is done only once.
+
+    Raises:
+        JobError: the arrays are not those that the job names.
+        SiteError: the inbox cannot be written.
+    """
+    return Inbox(site.inbox).submit(job, arrays or {})
+
+
+def key_of(item: Path) -> str | None:
+    """The key in the name of an item, or None if it has another name."""
+    match = _NAME.match(item.name)
+    return match[1] if match else None
+
+
+class Inbox:
+    """The folder in which jobs are handed over: ``tmp/``, ``new/``, ``bad/``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._tmp, self._new, self._bad = folder / "tmp", folder / "new", folder / "bad"
+
+    def submit(self, job: Job | Refusal, arrays: Mapping[str, NDArray[Any]]) -> str:
+        """See :func:`submit`."""
+        _check_names(job, arrays)
+        name = f"{job.key}.{time.time_ns():016x}{secrets.token_hex(4)}"
+        with self._telling():
+            self._make()
+            item = self._tmp / name
+            item.mkdir()
+            for file, array in arrays.items():
+                write_array(item / file, array)
+            write_bytes(item / JOB_FILE, job.to_bytes())
+            sync_folder(item)
+            move(item, self._new / name)
+        return job.key
+
+    def waiting(self) -> list[Path]:
+        """The items that wait, in the order of their arrival.
+
+        Raises:
+            SiteError: the inbox cannot be read.
+        """
+        with self._telling():
+            try:
+                with os.scandir(self._new) as listing:
+                    entries = [entry for entry in listing if not entry.name.startswith(".")]
+            except FileNotFoundError:
+                return []
+            return [self._new / name for _, name in sorted((_arrival_ns(entry), entry.name) for entry in entries)]
+
+    def remove(self, item: Path) -> None:
+        """Remove an item that was taken in: at once out of ``new/``, then from the disk."""
+        gone = self._tmp / f"{item.name}.{secrets.token_hex(4)}"
+        move(item, gone)
+        remove_tree(gone)
+
+    def set_aside(self, item: Path, sentence: str) -> Path:
+        """Move an item that cannot be taken in to ``bad/``, with the reason in a text file beside it."""
+        place = self._bad / f"{item.name}.{secrets.token_hex(4)}"
+        self._make()
+        write_bytes(place.with_name(place.name + ".txt"), f"{sentence}\n".encode())
+        move(item, place)
+        return place
+
+    def sweep(self) -> None:
+        """Remove what producers left unfinished under ``tmp/`` more than 36 h ago; such items were never accepted."""
+        with self._telling():
+            self._make()
+            for leftover in self._tmp.iterdir():
+                if time.time() - leftover.lstat().st_mtime > _ABANDONED_S:
+                    _log.warning("%s was never finished by its producer and is removed", leftover)
+                    remove_tree(leftover)
+
+    def _make(self) -> None:
+        for folder in (self._tmp, self._new, self._bad):
+            make_folder(folder)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SiteError(
+                f"the inbox {self.folder} cannot be used ({error.strerror}): check that it exists, has room and may be written, "
+                "or set another inbox_dir or home in the site file."
+            ) from error
+
+
+def _check_names(job: Job | Refusal, arrays: Mapping[str, NDArray[Any]]) -> None:
+    needed = arrays_beside(job)
+    if missing := needed.keys() - arrays.keys():
+        raise JobError(f"the job names {', '.join(sorted(missing))} but it was not given: submit the job with its arrays.")
+    if foreign := arrays.keys() - needed.keys():
+        raise JobError(f"{', '.join(sorted(foreign))} was given but the job does not name it: put it into the job first.")
+
+
+def _arrival_ns(entry: os.DirEntry[str]) -> int:
+    match = _NAME.match(entry.name)
+    return int(match[2], 16) if match else entry.stat(follow_symlinks=False).st_mtime_ns

@@ -1,0 +1,73 @@
+"""The inbox: whole items or none, in the order of their arrival."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptyplugin.jobs import Inbox, submit
+from ptyplugin.jobs.contents import arrays_beside, parse
+from ptyplugin.jobs.inbox import key_of
+from ptyplugin.model import BesideSource, FrameBlock, Job, JobError, Refusal, RunSource, Site, SiteError
+
+
+def test_an_item_holds_the_job_and_its_arrays(site: Site, beside_job: tuple[Job, dict[str, np.ndarray]]) -> None:
+    job, arrays = beside_job
+    key = submit(site, job, arrays)
+    (item,) = Inbox(site.inbox).waiting()
+    assert key == job.key == key_of(item)
+    assert parse((item / "job.json").read_bytes()) == job
+    assert np.array_equal(np.load(item / "frames.npy"), arrays["frames.npy"])
+    assert not list((site.inbox / "tmp").iterdir())
+
+
+def test_a_refusal_is_handed_over_like_a_job(site: Site) -> None:
+    refusal = Refusal(beamline="sim", source=RunSource(run_uid="u", key="detector"), reason="no frames arrived.")
+    submit(site, refusal)
+    (item,) = Inbox(site.inbox).waiting()
+    assert parse((item / "job.json").read_bytes()) == refusal
+
+
+def test_items_wait_in_the_order_of_their_arrival(site: Site, job: Job) -> None:
+    keys = [submit(site, job.model_copy(update={"seed": seed})) for seed in range(20)]
+    assert [key_of(item) for item in Inbox(site.inbox).waiting()] == keys
+
+
+def test_an_empty_inbox_needs_no_folder(site: Site) -> None:
+    assert Inbox(site.inbox).waiting() == []
+
+
+def test_the_arrays_must_be_those_that_the_job_names(site: Site, beside_job: tuple[Job, dict[str, np.ndarray]]) -> None:
+    job, arrays = beside_job
+    with pytest.raises(JobError, match=r"names frames\.npy but"):
+        submit(site, job, {})
+    with pytest.raises(JobError, match=r"other\.npy was given"):
+        submit(site, job, {**arrays, "other.npy": np.zeros(2)})
+    assert Inbox(site.inbox).waiting() == []
+
+
+def test_one_name_for_two_arrays_is_refused(job: Job) -> None:
+    blocks = [FrameBlock(source=BesideSource(name="a.npy", sha256=digit * 64), ranges=[(0, 1)]) for digit in "01"]
+    with pytest.raises(JobError, match=r"two different arrays a\.npy"):
+        arrays_beside(job.model_copy(update={"frames": blocks}))
+
+
+def test_an_inbox_that_cannot_be_written_is_said_in_a_sentence(tmp_path: Path, job: Job) -> None:
+    (tmp_path / "inbox").write_text("a file where the folder should be")
+    with pytest.raises(SiteError, match=r"inbox .* cannot be used"):
+        submit(Site(home=tmp_path), job)
+
+
+def test_only_abandoned_leftovers_are_swept(site: Site, job: Job) -> None:
+    submit(site, job)
+    inbox = Inbox(site.inbox)
+    for name, age_s in (("old", 40 * 3600), ("young", 60)):
+        (site.inbox / "tmp" / name).mkdir()
+        os.utime(site.inbox / "tmp" / name, (time.time() - age_s,) * 2)
+    inbox.sweep()
+    assert [path.name for path in (site.inbox / "tmp").iterdir()] == ["young"]
+    assert len(inbox.waiting()) == 1
