@@ -1,0 +1,59 @@
+"""How a ptychography scan walks over the sample."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+from bluesky import plan_stubs, preprocessors
+from numpy.typing import NDArray
+
+from ptyplugin.model.errors import ScanError
+
+
+def jittered_raster(points: int, step: float, jitter: float, seed: int) -> NDArray[np.float64]:
+    """Positions (point, yx) of a snake of rows about 0, each point moved at random by up to ``jitter``, in the unit of ``step``.
+
+    The jitter breaks the symmetry that puts a grid pattern into the object (Thibault et al. 2009, raster grid pathology).
+    Any number of points fills the rectangle evenly: rows may differ by one point.
+
+    Raises:
+        ScanError: fewer points than 1.
+    """
+    if points < 1:
+        raise ScanError(f"a scan of {points} points was asked for: give at least 1.")
+    rows = np.array_split(np.arange(points), max(1, round(float(np.sqrt(points)))))
+    half_width = step * (len(rows[0]) - 1) / 2
+    grid = []
+    for number, row in enumerate(rows):
+        x = np.linspace(-half_width, half_width, len(row)) if len(row) > 1 else np.zeros(1)
+        y = step * (number - (len(rows) - 1) / 2)
+        grid.append(np.stack([np.full(len(row), y), x[:: 1 if number % 2 == 0 else -1]], axis=1))
+    return np.asarray(np.concatenate(grid) + np.random.default_rng(seed).uniform(-jitter, jitter, (points, 2)))
+
+
+def ptycho_grid(detectors: list[Any], stage_y: Any, stage_x: Any, positions: NDArray[np.float64]) -> Generator[Any, Any, Any]:
+    """Plan: move to each of ``positions`` (point, yx), in the stages' unit, and trigger and read; the uid of the run.
+
+    The start document has ``extents``, (first, last) of y and x, so that a live view knows its canvas.
+    """
+    low, high = positions.min(axis=0), positions.max(axis=0)
+    metadata = {
+        "plan_name": "ptycho_grid",
+        "plan_type": "generator",
+        "detectors": [detector.name for detector in detectors],
+        "motors": [stage_y.name, stage_x.name],
+        "num_points": len(positions),
+        "extents": [[float(low[0]), float(high[0])], [float(low[1]), float(high[1])]],
+    }
+
+    @preprocessors.stage_decorator([*detectors, stage_y, stage_x])
+    @preprocessors.run_decorator(md=metadata)
+    def walk() -> Generator[Any, Any, None]:
+        for y, x in positions.tolist():
+            yield from plan_stubs.checkpoint()
+            yield from plan_stubs.mv(stage_y, y, stage_x, x)
+            yield from plan_stubs.trigger_and_read([*detectors, stage_y, stage_x])
+
+    return (yield from walk())
