@@ -14,7 +14,9 @@
     ├── FileFormatError    (ValueError)        a CXI or result file that is not what it should be
     ├── CatalogError       (ConnectionError)   the catalog is away, refuses, or has no such run
     ├── SolverError        (RuntimeError)      the reconstruction failed
-    │   └── Cancelled                          somebody asked for it to stop
+    │   ├── Cancelled                          somebody asked for it to stop
+    │   └── RanksCrashed                       a process of the solver was killed or died: worth another try
+    ├── LedgerError        (RuntimeError)      the ledger is in use, damaged, from a newer version, or its disk is full
     └── DeviceError        (RuntimeError)      a device was asked for that is not there
 """
 
@@ -71,6 +73,14 @@ class SolverError(PtypluginError, RuntimeError):
 
 class Cancelled(SolverError):
     """Somebody asked for the reconstruction to stop."""
+
+
+class RanksCrashed(SolverError):
+    """A process of the solver was killed or died: worth another try."""
+
+
+class LedgerError(PtypluginError, RuntimeError):
+    """The ledger of jobs is in use by another daemon, damaged, from a newer version, or cannot be written."""
 
 
 class DeviceError(PtypluginError, RuntimeError):
