@@ -123,14 +123,13 @@ class Hdf5Frames:
 
     def _wait_for(self, first: int, last: int) -> None:
         until = time.monotonic() + self._deadline_s
-        while not self._visible(last):
-            if first < 0 or not self._file.swmr_mode or time.monotonic() >= until:
-                wrong = first if first < 0 else last
-                raise FramesError(
-                    f"{self.path}: {self._data.name} has {len(self)} frames; frame {wrong} was asked for: "
-                    "the detector wrote fewer than it announced."
-                )
+        while first >= 0 and not self._visible(last) and time.monotonic() < until:
             time.sleep(_PAUSE_S)
+        if first < 0 or last >= len(self):
+            raise FramesError(
+                f"{self.path}: {self._data.name} has {len(self)} frames; frame {min(first, 0) or last} was asked for: "
+                "the detector wrote fewer than it announced."
+            )
 
     def _visible(self, last: int) -> bool:
         if last >= len(self):
