@@ -1,0 +1,157 @@
+"""The way to the catalog: a Tiled client that fails at once, in one sentence, and the parts of Tiled that differ by version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import Any
+
+import httpx
+from tiled.client import from_uri
+from tiled.client.container import DEFAULT_STRUCTURE_CLIENT_DISPATCH, Container
+from tiled.client.context import CannotPrompt
+from tiled.client.utils import ClientError
+from tiled.structures.core import Spec, StructureFamily
+from tiled.utils import OneShotCachedMap
+
+from ptyplugin.model import CatalogError, Site
+
+#: Seconds to wait for a connection, and for an answer (a large array is read in pieces of at most 100 MiB).
+CONNECT_S = 3.0
+ANSWER_S = 60.0
+
+
+class OneTry(httpx.BaseTransport):
+    """A transport that turns a failed request into a CatalogError.
+
+    Tiled repeats a request that raises an httpx error for 24 s or more, with the caller waiting; its number of tries is one for the whole
+    process. This error is none of httpx, so it is not repeated: who can wait (the publisher) repeats by himself.
+    """
+
+    def __init__(self, inner: httpx.BaseTransport) -> None:
+        self._inner = inner
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send once.
+
+        Raises:
+            CatalogError: no answer, or the answer says that the server failed.
+        """
+        try:
+            response = self._inner.handle_request(request)
+        except httpx.TransportError as error:
+            raise _away(request.url, error) from error
+        if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+            response.read()
+            response.close()
+            place = request.url.copy_with(query=None)
+            raise CatalogError(f"the catalog failed ({response.status_code}) at {request.method} {place}: its log says why.")
+        return response
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._inner.close()
+
+
+def connect(site: Site, api_key: str | None = None) -> Any:
+    """A Tiled client for the root of the site's catalog; close it with ``client.context.close()``.
+
+    The key is ``api_key``, else TILED_API_KEY of the environment. Requests of this client are sent once: see OneTry.
+
+    Raises:
+        CatalogError: no catalog is named, it does not answer, or it refuses the key.
+    """
+    if site.tiled_uri is None:
+        raise CatalogError("no catalog is named: set tiled_uri in the site file, e.g. http://127.0.0.1:8000.")
+    _knock(site.tiled_uri)
+    try:
+        with catalog_errors(f"open {site.tiled_uri}"):
+            client = from_uri(
+                site.tiled_uri, api_key=api_key, timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S), show_progress=False, remember_me=False
+            )
+    except (RuntimeError, CannotPrompt) as error:
+        raise CatalogError(f"the catalog at {site.tiled_uri} asks for a key: set TILED_API_KEY.") from error
+    http = client.context.http_client
+    http._transport = OneTry(http._transport)
+    return client
+
+
+def _knock(uri: str) -> None:
+    """Tiled repeats its first request too, so see first whether anybody is there."""
+    try:
+        httpx.get(uri, timeout=CONNECT_S)
+    except httpx.TransportError as error:
+        raise _away(httpx.URL(uri), error) from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise CatalogError(f"{uri!r} is no address of a catalog ({error}): check tiled_uri in the site file.") from error
+
+
+def _away(url: httpx.URL, error: Exception) -> CatalogError:
+    reason = str(error) or type(error).__name__
+    return CatalogError(f"the catalog at {url.scheme}://{url.netloc.decode()} does not answer ({reason}): is it running?")
+
+
+@contextmanager
+def catalog_errors(doing: str) -> Iterator[None]:
+    """Turn what Tiled and httpx raise into a CatalogError; ``doing`` completes "cannot ...".
+
+    Raises:
+        CatalogError: the catalog refused, failed or did not answer.
+    """
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise CatalogError(f"cannot {doing}: the catalog refuses the key. Check TILED_API_KEY and what it allows.") from error
+        raise CatalogError(f"cannot {doing}: the catalog answers {error}.") from error
+    except httpx.TransportError as error:
+        raise CatalogError(f"cannot {doing}: the catalog does not answer ({error or type(error).__name__}).") from error
+
+
+@cache
+def _plain_clients() -> OneShotCachedMap[str, Any]:
+    """Tiled's own clients, without those that other packages register for specs; each is imported (pandas, Dask) when first needed."""
+    families = ("container", "array", "table", "ragged", "sparse", "awkward", "bytes")
+    tiled_has = DEFAULT_STRUCTURE_CLIENT_DISPATCH["numpy"]
+    return OneShotCachedMap({family: partial(tiled_has.__getitem__, family) for family in families})
+
+
+def plain(node: Any) -> Container:
+    """The same container as a plain Tiled one, with its data sources, and so its children.
+
+    The clients of bluesky_tiled_plugins take 3 s to import, and give BlueskyRun of layout 2 in the whole process once somebody touched
+    ``.v1`` (measured): nothing here may depend on them.
+    """
+    return Container(node.context, item=node.item, structure_clients=_plain_clients(), include_data_sources=True)
+
+
+def family(node: Any) -> StructureFamily:
+    """What kind of node it is (array, table, container, ...), without importing the clients of the others."""
+    return StructureFamily(node.item["attributes"]["structure_family"])
+
+
+def is_conflict(error: Exception) -> bool:
+    """Whether the catalog said 409: there is such a node already."""
+    return isinstance(error, ClientError) and error.response.status_code == httpx.codes.CONFLICT
+
+
+def ensure_container(parent: Container, path: str, specs: list[Spec] | None = None) -> Container:
+    """The container at ``path`` ("a/b/c") below ``parent``, made with its parents where missing; ``specs`` mark the last one, if new."""
+    names = [name for name in path.split("/") if name]
+    node = parent
+    for depth, name in enumerate(names, start=1):
+        try:
+            node = node[name]
+        except KeyError:
+            node = _create(node, name, specs or [] if depth == len(names) else [])
+    return node
+
+
+def _create(parent: Container, name: str, specs: list[Spec]) -> Container:
+    try:
+        return parent.create_container(name, specs=specs)
+    except ClientError as error:
+        if not is_conflict(error):
+            raise
+        return parent[name]  # somebody made it a moment ago
