@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from ptyplugin.jobs.contents import JOB_FILE
 from ptyplugin.jobs.inbox import Inbox, submit
+from ptyplugin.jobs.intake import Intake
+from ptyplugin.jobs.ledger import MAX_TRIES, Ledger
+from ptyplugin.jobs.view import Entry, LedgerView, State, Transition, open_read_only
 
-__all__ = ["Inbox", "submit"]
+__all__ = ["JOB_FILE", "MAX_TRIES", "Entry", "Inbox", "Intake", "Ledger", "LedgerView", "State", "Transition", "open_read_only", "submit"]

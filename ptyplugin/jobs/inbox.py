@@ -93,15 +93,15 @@ class Inbox:
 
     def remove(self, item: Path) -> None:
         """Remove an item that was taken in: at once out of ``new/``, then from the disk."""
-        gone = self._tmp / f"{item.name}.{secrets.token_hex(4)}"
+        gone = self._tmp / _new_name(item)
         move(item, gone)
         remove_tree(gone)
 
     def set_aside(self, item: Path, sentence: str) -> Path:
         """Move an item that cannot be taken in to ``bad/``, with the reason in a text file beside it."""
-        place = self._bad / f"{item.name}.{secrets.token_hex(4)}"
+        place = self._bad / _new_name(item)
         self._make()
-        write_bytes(place.with_name(place.name + ".txt"), f"{sentence}\n".encode())
+        write_bytes(place.with_name(place.name + ".txt"), f"{sentence}\n".encode(errors="backslashreplace"))
         move(item, place)
         return place
 
@@ -127,6 +127,11 @@ class Inbox:
                 f"the inbox {self.folder} cannot be used ({error.strerror}): check that it exists, has room and may be written, "
                 "or set another inbox_dir or home in the site file."
             ) from error
+
+
+def _new_name(item: Path) -> str:
+    # Whatever somebody put there may have a name of the full length.
+    return f"{os.fsdecode(os.fsencode(item.name)[:200])}.{secrets.token_hex(4)}"
 
 
 def _check_names(job: Job | Refusal, arrays: Mapping[str, NDArray[Any]]) -> None:

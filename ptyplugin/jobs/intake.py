@@ -1,0 +1,90 @@
+"""Taking items in from the inbox: the job's folder first, then its row in the ledger, and only then the item goes.
+
+A daemon that is killed between any two steps finds the item again, and taking it in twice is taking it in once.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from pathlib import Path
+
+from ptyplugin.jobs.contents import JOB_FILE, arrays_beside, parse
+from ptyplugin.jobs.durable import copy_handed_over, make_folder, move, read_handed_over, remove_tree, sync_folder, write_bytes
+from ptyplugin.jobs.inbox import Inbox, key_of
+from ptyplugin.jobs.ledger import Ledger
+from ptyplugin.model import Job, JobError, Refusal
+
+_log = logging.getLogger(__name__)
+
+#: Largest job.json: positions of 10,000 frames and all ranges fit many times.
+_JOB_LIMIT_BYTES = 64 << 20
+#: Largest array beside a job; more frames than that come as a file, not inside events.
+_ARRAY_LIMIT_BYTES = 64 << 30
+
+
+class Intake:
+    """Carries items from the inbox into the ledger and into one folder per job."""
+
+    def __init__(self, inbox: Inbox, ledger: Ledger, jobs: Path) -> None:
+        self._inbox, self._ledger, self._jobs = inbox, ledger, jobs
+
+    def clean(self) -> None:
+        """Remove what a killed daemon left half copied; the items themselves are still in the inbox."""
+        make_folder(self._jobs)
+        for leftover in self._jobs.glob(".*"):
+            remove_tree(leftover)
+        self._inbox.sweep()
+
+    def take_in(self, item: Path) -> str | None:
+        """Take one item in; its key, or None when it was bad, set aside, and its key cannot be known.
+
+        Raises:
+            OSError: the disk or the network is in trouble; the item stays where it is.
+            LedgerError: the ledger cannot be written; the item stays where it is.
+        """
+        try:
+            job = self._read(item)
+            if not self._ledger.knows(job.key):
+                self._copy(item, job)
+                self._ledger.put(job)
+        except JobError as error:
+            return self._set_aside(item, str(error))
+        self._inbox.remove(item)
+        return job.key
+
+    def _read(self, item: Path) -> Job | Refusal:
+        if item.is_symlink() or not item.is_dir():
+            raise JobError(f"{item} is no folder: jobs are handed over with ptyplugin.jobs.submit.")
+        job = parse(read_handed_over(item / JOB_FILE, _JOB_LIMIT_BYTES))
+        try:
+            key = job.key
+        except ValueError as error:
+            raise JobError(f"this job has a number that cannot be ({error}): correct it and submit it again.") from error
+        if key_of(item) not in (None, key):
+            raise JobError(f"{item} holds the job {key}, not the one in its name: submit it again.")
+        return job
+
+    def _copy(self, item: Path, job: Job | Refusal) -> None:
+        staged, folder = self._jobs / f".{job.key}.{secrets.token_hex(4)}", self._jobs / job.key
+        make_folder(staged)
+        try:
+            for name, sha256 in arrays_beside(job).items():
+                if copy_handed_over(item / name, staged / name, _ARRAY_LIMIT_BYTES) != sha256:
+                    raise JobError(f"{item / name} is not the array that the job names (its sha256 differs): submit the job again.")
+            write_bytes(staged / JOB_FILE, job.to_bytes())
+            sync_folder(staged)
+            # Without a row in the ledger a folder of that name is from a take-in that was cut short.
+            remove_tree(folder)
+            move(staged, folder)
+        except BaseException:
+            remove_tree(staged)
+            raise
+
+    def _set_aside(self, item: Path, sentence: str) -> str | None:
+        key = key_of(item)
+        if key:
+            self._ledger.put_unreadable(key, sentence)
+        place = self._inbox.set_aside(item, sentence)
+        _log.error("%s It is kept in %s.", sentence, place)
+        return key

@@ -1,0 +1,221 @@
+"""The ledger: every job that was accepted and what became of it. Written by one daemon, read by anybody."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyplugin.jobs.lock import Lock
+from ptyplugin.jobs.schema import connect_writer, now_s
+from ptyplugin.jobs.view import Entry, LedgerView, State
+from ptyplugin.model import Job, JobError, LedgerError, Refusal, RunSource
+
+#: How often a job is started before it counts as failed.
+MAX_TRIES = 3
+
+
+class Ledger(LedgerView):
+    """The writer's side of the ledger; each method is one transaction that is on the disk when it returns.
+
+    Raises:
+        LedgerError: another daemon has it, or the file cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lock_file = Lock(path)
+        try:
+            super().__init__(connect_writer(path))
+        except LedgerError:
+            self._lock_file.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the file and of the lock."""
+        super().close()
+        self._lock_file.close()
+
+    def knows(self, key: str) -> bool:
+        """Whether a job with this key was taken in and could be read."""
+        return bool(self._rows("SELECT 1 FROM job WHERE key = ? AND kind != 'unreadable'", (key,)))
+
+    def put(self, job: Job | Refusal) -> bool:
+        """Take a job in; a refusal comes in as failed. Whether it is new: the same key is taken in once.
+
+        A row of an item that could not be read gives way to the job itself.
+
+        Raises:
+            JobError: a number in it is too large to keep.
+        """
+        with self._transaction():
+            if self.knows(job.key):
+                return False
+            self._insert(_row_of(job), job.reason if isinstance(job, Refusal) else None)
+            return True
+
+    def put_unreadable(self, key: str, sentence: str) -> None:
+        """Keep an item that could not be read as a failed job, unless the job itself is known."""
+        with self._transaction():
+            if self.knows(key):
+                return
+            self._insert({"key": key, "kind": "unreadable", "state": "failed", "priority": 0, "notes": "[]"}, sentence)
+
+    def claim(self, lease_s: float) -> Entry | None:
+        """Start the next job: the highest priority first, then the oldest; also one whose lease has run out. None if there is none."""
+        with self._transaction():
+            now = now_s()
+            found = self._entries(
+                "SELECT * FROM job WHERE (state = 'queued' AND not_before_s <= ?) OR (state = 'running' AND lease_until_s < ?) "
+                "ORDER BY priority DESC, number LIMIT 1",
+                (now, now),
+            )
+            if not found:
+                return None
+            changes = {"tries": found[0].tries + 1, "lease_until_s": now + lease_s, "fraction_done": 0.0}
+            self._move(found[0], ("queued", "running"), "running", None, changes)
+            return self.show(found[0].key)
+
+    def beat(self, entry: Entry, lease_s: float, fraction_done: float) -> None:
+        """The job still runs: prolong its lease, and say how far it is (0 .. 1)."""
+        with self._transaction():
+            self._connection.execute(
+                "UPDATE job SET lease_until_s = ?, fraction_done = ? WHERE key = ? AND state = 'running' AND tries = ?",
+                (now_s() + lease_s, fraction_done, entry.key, entry.tries),
+            )
+
+    def solved(self, entry: Entry, result: Path) -> None:
+        """The result file is there."""
+        with self._transaction():
+            self._move(entry, ("running",), "solved", None, {"result": str(result), "fraction_done": 1.0})
+
+    def published(self, entry: Entry) -> None:
+        """The result is in the catalog."""
+        with self._transaction():
+            self._move(entry, ("solved",), "published", None)
+
+    def not_published_yet(self, entry: Entry, sentence: str) -> None:
+        """Say why a solved job is not in the catalog yet."""
+        with self._transaction():
+            self._connection.execute("UPDATE job SET sentence = ? WHERE key = ? AND state = 'solved'", (sentence, entry.key))
+
+    def failed(self, entry: Entry, sentence: str) -> None:
+        """The job cannot be solved, for the reason in ``sentence``."""
+        with self._transaction():
+            self._move(entry, ("queued", "running"), "failed", sentence)
+
+    def cancelled(self, entry: Entry, sentence: str) -> None:
+        """Somebody asked that the job be not done."""
+        with self._transaction():
+            self._move(entry, ("queued", "running"), "cancelled", sentence)
+
+    def requeue(self, entry: Entry, sentence: str, *, wait_s: float = 0.0, count_try: bool = True) -> None:
+        """Put a started job back, to be started again after ``wait_s``; fails it when it was started often enough.
+
+        Args:
+            entry: the job as it was claimed.
+            sentence: what happened.
+            wait_s: seconds before it may be started again.
+            count_try: False when the job has no part in it (the daemon was asked to stop).
+        """
+        with self._transaction():
+            if count_try and entry.tries >= MAX_TRIES:
+                self._move(entry, ("running",), "failed", f"{sentence} It was started {entry.tries} times and is given up.")
+                return
+            changes = {"tries": entry.tries if count_try else entry.tries - 1, "not_before_s": now_s() + wait_s}
+            self._move(entry, ("running",), "queued", sentence, changes)
+
+    def grow(self, key: str, first_frame: int, positions_m: NDArray[np.float64]) -> bool:
+        """Add frames to a live job; whether they are new: rows are known by their first frame.
+
+        Args:
+            key: the job.
+            first_frame: number of the first frame in the run.
+            positions_m: (frame, substep, yx) m.
+        """
+        positions = np.ascontiguousarray(positions_m, dtype="<f8")
+        with self._transaction():
+            done = self._connection.execute(
+                "INSERT OR IGNORE INTO growth (job, first_frame, count, positions_m) VALUES (?, ?, ?, ?)",
+                (key, first_frame, len(positions), positions.tobytes()),
+            )
+            return done.rowcount == 1
+
+    def growth(self, key: str) -> Sequence[tuple[int, NDArray[np.float64]]]:
+        """What was added to a live job: first frame and positions (frame, substep, yx) m, in the order of the frames."""
+        rows = self._rows("SELECT first_frame, count, positions_m FROM growth WHERE job = ? ORDER BY first_frame", (key,))
+        return [(row["first_frame"], np.frombuffer(row["positions_m"], "<f8").reshape(row["count"], -1, 2)) for row in rows]
+
+    def _insert(self, row: Mapping[str, Any], sentence: str | None) -> None:
+        values = {**row, "sentence": sentence, "arrived_s": now_s(), "changed_s": now_s()}
+        names, places = ", ".join(values), ", ".join(f":{name}" for name in values)
+        renewed = ", ".join(f"{name} = excluded.{name}" for name in values if name != "key")
+        query = f"INSERT INTO job ({names}) VALUES ({places}) ON CONFLICT (key) DO UPDATE SET {renewed}"
+        try:
+            self._connection.execute(query, values)
+        except OverflowError as error:
+            raise JobError(f"job {row['key']} has a number of more than 64 bits (scan id, frames or priority): correct it.") from error
+        self._remember(row["key"], row["state"], sentence)
+
+    def _move(
+        self, entry: Entry, before: Sequence[State], after: State, sentence: str | None, changes: Mapping[str, Any] | None = None
+    ) -> None:
+        # The number of tries tells a start of the job from a later one: who was overtaken must not decide about it.
+        values = {"state": after, "sentence": sentence, "changed_s": now_s(), **(changes or {})}
+        columns = ", ".join(f"{name} = ?" for name in values)
+        states = ", ".join("?" for _ in before)
+        done = self._connection.execute(
+            f"UPDATE job SET {columns} WHERE key = ? AND tries = ? AND state IN ({states})",
+            (*values.values(), entry.key, entry.tries, *before),
+        )
+        if done.rowcount != 1:
+            is_now = self.show(entry.key)
+            raise LedgerError(f"job {entry.key} cannot become {after}: it is {is_now.state} (start {is_now.tries}, not {entry.tries}).")
+        self._remember(entry.key, after, sentence)
+
+    def _remember(self, key: str, state: State, sentence: str | None) -> None:
+        self._connection.execute("INSERT INTO transition (job, at_s, state, sentence) VALUES (?, ?, ?, ?)", (key, now_s(), state, sentence))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._roll_back()
+                raise LedgerError(f"the ledger cannot be written ({error}): check the room on its disk.") from error
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def _roll_back(self) -> None:
+        # A full disk rolls back by itself; a second time is an error.
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+
+def _row_of(job: Job | Refusal) -> dict[str, Any]:
+    run = job.source if isinstance(job.source, RunSource) else None
+    row: dict[str, Any] = {
+        "key": job.key,
+        "kind": "refusal",
+        "state": "failed",
+        "run_uid": run.run_uid if run else None,
+        "scan_id": run.scan_id if run else None,
+        "beamline": job.beamline,
+        "source": job.source.key if isinstance(job.source, RunSource) else job.source.name,
+        "purpose": job.purpose,
+        "priority": 0,
+        "notes": "[]",
+    }
+    if isinstance(job, Job):
+        row |= {"kind": "job", "state": "queued", "recipe": job.recipe, "frames": job.frame_count}
+        row |= {"priority": job.resources.priority, "notes": json.dumps(job.notes)}
+    return row

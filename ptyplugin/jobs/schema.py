@@ -1,0 +1,146 @@
+"""The ledger's tables, and the connection to its SQLite file (WAL, synchronous=FULL, on a local disk)."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+
+from ptyplugin.jobs.durable import make_folder, sync_folder
+from ptyplugin.model import LedgerError
+
+#: Format of the tables; stored in the file.
+SCHEMA_VERSION = 1
+#: Marks the file as a ledger ("ptyp" in ASCII).
+_APPLICATION_ID = 0x70747970
+
+#: Times are Unix seconds. A job that could not be read has a row too (kind unreadable), so that nothing accepted is lost silently.
+#: growth: frames of a live job that arrived later; positions_m = float64 (frame, substep, yx), little-endian, C order.
+_TABLES = """
+CREATE TABLE job (
+    number INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL CHECK (kind IN ('job', 'refusal', 'unreadable')),
+    state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'solved', 'published', 'failed', 'cancelled')),
+    run_uid TEXT,
+    scan_id INTEGER,
+    beamline TEXT,
+    source TEXT,
+    purpose TEXT,
+    recipe TEXT,
+    frames INTEGER,
+    priority INTEGER NOT NULL,
+    notes TEXT NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0,
+    not_before_s REAL NOT NULL DEFAULT 0,
+    lease_until_s REAL NOT NULL DEFAULT 0,
+    fraction_done REAL NOT NULL DEFAULT 0,
+    sentence TEXT,
+    result TEXT,
+    arrived_s REAL NOT NULL,
+    changed_s REAL NOT NULL
+);
+CREATE INDEX job_by_state ON job (state, priority DESC, number);
+CREATE INDEX job_by_run ON job (run_uid, purpose);
+CREATE TABLE transition (
+    number INTEGER PRIMARY KEY,
+    job TEXT NOT NULL REFERENCES job (key),
+    at_s REAL NOT NULL,
+    state TEXT NOT NULL,
+    sentence TEXT
+);
+CREATE INDEX transition_by_job ON transition (job, number);
+CREATE TABLE growth (
+    job TEXT NOT NULL REFERENCES job (key),
+    first_frame INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    positions_m BLOB NOT NULL,
+    PRIMARY KEY (job, first_frame)
+);
+"""
+
+
+def connect_writer(path: Path) -> sqlite3.Connection:
+    """Open the ledger to write, and make it when it is not there.
+
+    Raises:
+        LedgerError: damaged, newer, no ledger, or on a disk where it cannot be kept.
+    """
+    try:
+        make_folder(path.parent)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+        try:
+            connection.row_factory = sqlite3.Row
+            _prepare(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    except (OSError, sqlite3.Error) as error:
+        raise LedgerError(
+            f"the ledger {path} cannot be opened ({error}): check its disk; if the file is damaged, move it away and start again "
+            "(the folders of the jobs and the results stay)."
+        ) from error
+    return connection
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """Open the ledger to read; works while a daemon writes, while none runs, and without the right to write.
+
+    Raises:
+        LedgerError: there is none, or it cannot be read.
+    """
+    if not path.exists():
+        raise LedgerError(f"there is no ledger at {path}: no daemon has run with this site's home yet.")
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    try:
+        return _open_reader(address, path)
+    except sqlite3.Error as error:
+        first = error
+    # A reader that may not write beside the file can read it alone when no writer has it open: then it does not change.
+    if not path.with_name(path.name + "-wal").exists():
+        try:
+            return _open_reader(f"{address}&immutable=1", path)
+        except sqlite3.Error as error:
+            first = error
+    raise LedgerError(f"the ledger {path} cannot be read ({first}): check that it is a ledger and may be read.")
+
+
+def _open_reader(address: str, path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=30)
+    try:
+        connection.row_factory = sqlite3.Row
+        _check(connection, path)
+    except (sqlite3.Error, LedgerError):
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        _check(connection, path)
+    mode = connection.execute("PRAGMA journal_mode = wal").fetchone()[0]
+    if mode != "wal":
+        raise LedgerError(f"the ledger {path} cannot keep a write-ahead log (journal mode {mode}): put the site's home on a local disk.")
+    connection.execute("PRAGMA synchronous = full")
+    connection.execute("PRAGMA foreign_keys = on")
+    if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {_TABLES} PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        )
+        sync_folder(path.parent)
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+        raise LedgerError(f"{path} is no ledger of ptyplugin: move it away, or set another home in the site file.")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise LedgerError(
+            f"the ledger {path} has format {version}, this ptyplugin knows formats up to {SCHEMA_VERSION}: use the newer ptyplugin."
+        )
+
+
+def now_s() -> float:
+    """The time that the ledger keeps: Unix seconds."""
+    return time.time()

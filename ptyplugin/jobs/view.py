@@ -1,0 +1,141 @@
+"""Looking into the ledger: for people, for the daemon and for "has this scan been done?"."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from ptyplugin.jobs.schema import connect_reader
+from ptyplugin.model import JobError, LedgerError
+
+#: queued -> running -> solved (the result file is there) -> published (it is in the catalog); or failed, or cancelled.
+State = Literal["queued", "running", "solved", "published", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A job in the ledger.
+
+    number: order of arrival; kind: a job, a refusal (a run that cannot be solved) or an item that could not be read
+    source: the detector's data key or the file's name; frames: how many
+    tries: how often it was started; not_before_s: when it may be started again; lease_until_s: when a started one counts as lost
+    fraction_done: of the iterations, 0 .. 1; sentence: why it is in this state; result: the result file
+    Times are Unix seconds.
+    """
+
+    number: int
+    key: str
+    kind: Literal["job", "refusal", "unreadable"]
+    state: State
+    run_uid: str | None
+    scan_id: int | None
+    beamline: str | None
+    source: str | None
+    purpose: Literal["live", "final"] | None
+    recipe: str | None
+    frames: int | None
+    priority: int
+    notes: tuple[str, ...]
+    tries: int
+    not_before_s: float
+    lease_until_s: float
+    fraction_done: float
+    sentence: str | None
+    result: Path | None
+    arrived_s: float
+    changed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A job came into ``state`` at ``at_s`` (Unix seconds), for the reason in ``sentence``."""
+
+    at_s: float
+    state: State
+    sentence: str | None
+
+
+class LedgerView:
+    """What can be read from a ledger. A context manager."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._connection.close()
+
+    def show(self, key: str) -> Entry:
+        """The job with this key.
+
+        Raises:
+            JobError: there is none.
+        """
+        found = self._entries("SELECT * FROM job WHERE key = ?", (key,))
+        if not found:
+            raise JobError(f"there is no job {key} in the ledger: `ptyplugin jobs list` shows those that are.")
+        return found[0]
+
+    def history(self, key: str) -> Sequence[Transition]:
+        """What happened to the job, oldest first."""
+        rows = self._rows("SELECT at_s, state, sentence FROM transition WHERE job = ? ORDER BY number", (key,))
+        return [Transition(**dict(row)) for row in rows]
+
+    def list(
+        self,
+        *,
+        state: State | None = None,
+        run_uid: str | None = None,
+        scan_id: int | None = None,
+        purpose: Literal["live", "final"] | None = None,
+        since_s: float = 0.0,
+        limit: int = -1,
+    ) -> Sequence[Entry]:
+        """The jobs that fit, in the order of their arrival; of more than ``limit`` the last ones.
+
+        ``list(run_uid=..., purpose="final")`` answers whether a scan has been done: by any recipe, whatever its key.
+        """
+        wanted = {"state": state, "run_uid": run_uid, "scan_id": scan_id, "purpose": purpose}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        where = " AND ".join(["arrived_s >= ?", *(f"{name} = ?" for name in given)])
+        found = self._entries(f"SELECT * FROM job WHERE {where} ORDER BY number DESC LIMIT ?", (since_s, *given.values(), limit))
+        return found[::-1]
+
+    def _entries(self, query: str, values: Sequence[Any]) -> Sequence[Entry]:
+        return [_entry(row) for row in self._rows(query, values)]
+
+    def _rows(self, query: str, values: Sequence[Any]) -> Sequence[sqlite3.Row]:
+        try:
+            with self._lock:
+                return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise LedgerError(f"the ledger cannot be read ({error}): check its disk.") from error
+
+
+def open_read_only(path: Path) -> LedgerView:
+    """Look into the ledger at ``path``; works whether a daemon runs or not.
+
+    Raises:
+        LedgerError: there is none, or it cannot be read.
+    """
+    return LedgerView(connect_reader(path))
+
+
+def _entry(row: sqlite3.Row) -> Entry:
+    values = dict(row)
+    values["notes"] = tuple(json.loads(values["notes"]))
+    values["result"] = None if values["result"] is None else Path(values["result"])
+    return Entry(**values)
