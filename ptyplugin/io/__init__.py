@@ -1,4 +1,7 @@
-"""Files in and out: detector frames, CXI, start probes, result files, pictures. Files are read only where the site allows it."""
+"""Files in and out: detector frames, CXI, start probes, result files. Files are read only where the site allows it.
+
+Pictures (``ptyplugin.io.picture.save_png``) are imported where they are made: matplotlib is slow to start.
+"""
 
 from __future__ import annotations
 

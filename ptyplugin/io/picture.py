@@ -1,0 +1,176 @@
+"""The picture of a reconstruction: object phase and amplitude, probe, errors; it explains itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import hsv_to_rgb
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import NDArray
+
+from ptyplugin.io.display import length_of_bar, limits, probe_view, said_length, scanned_view, take_ramp_off
+from ptyplugin.model import ErrorName, FileFormatError, Progress, Reconstruction
+
+_INK = "#1b2430"
+_PALE = "#6b7480"
+_CURVES: dict[ErrorName, tuple[str, str]] = {
+    "constraint_residual": ("#9db4c8", "constraint residual"),
+    "running_error": ("#e08e45", "running error"),
+    "error": ("#1f4e79", "error"),
+}
+
+
+def save_png(reconstruction: Reconstruction, path: Path) -> None:
+    """Write the picture of a reconstruction.
+
+    Raises:
+        FileFormatError: it cannot be written.
+    """
+    figure = reconstruction_figure(reconstruction)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, format="png", dpi=150, facecolor="white")
+    except OSError as error:
+        raise FileFormatError(f"the picture cannot be written to {path} ({error.strerror}): check the folder and the disk.") from error
+
+
+def reconstruction_figure(reconstruction: Reconstruction) -> Figure:
+    """Phase and amplitude of the scanned area, the strongest probe mode, and the errors over the iterations."""
+    layout = ConstrainedLayoutEngine(rect=(0.008, 0.03, 0.984, 0.895), w_pad=0.10, h_pad=0.06, wspace=0.02, hspace=0.04)
+    figure = Figure(figsize=(12.0, 9.4), layout=layout)
+    axes = figure.subplot_mosaic("PPPAAA;QQEEEE", height_ratios=[1.75, 1.0])
+    view = scanned_view(reconstruction)
+    pixel_m = reconstruction.geometry.object_pixel_m
+    for name, title, values, colours, unit in (
+        ("P", "Object phase", np.angle(view.wave), "viridis", "rad"),
+        ("A", "Object amplitude", np.abs(view.wave), "gray", "transmission"),
+    ):
+        axes[name].set_title(title, loc="left", color=_INK)
+        _show_map(figure, axes[name], values, view.seen, colours, unit)
+        _scale(axes[name], view.wave.shape, pixel_m)
+    _show_probe(axes["Q"], reconstruction, view.ramp)
+    _show_errors(axes["E"], reconstruction.progress)
+    figure.text(0.016, 0.985, _headline(reconstruction), va="top", fontsize=15, fontweight="bold", color=_INK)
+    figure.text(0.016, 0.950, _facts(reconstruction), va="top", fontsize=10, color=_PALE)
+    figure.text(0.016, 0.012, _footnote(view.ramp), fontsize=8.5, color=_PALE)
+    return figure
+
+
+def _show_map(figure: Figure, axes: Axes, values: NDArray[Any], seen: NDArray[np.float32], colours: str, unit: str) -> None:
+    low, high = limits(values[seen >= 1])
+    if unit == "rad" and high - low > 1.9 * np.pi:
+        colours, low, high = "twilight", -np.pi, np.pi
+    image = axes.imshow(values, cmap=colours, vmin=low, vmax=high, alpha=seen, interpolation="nearest")
+    # A bar made from the norm alone does not fade with the image.
+    bar = figure.colorbar(ScalarMappable(image.norm, image.cmap), cax=axes.inset_axes((1.025, 0, 0.035, 1)))
+    bar.set_label(unit, color=_INK)
+    bar.ax.spines[:].set_visible(False)
+    _bare(axes)
+
+
+def _bare(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_anchor("W")
+    axes.spines[:].set_visible(False)
+
+
+def _scale(axes: Axes, shape: tuple[int, ...], pixel_m: tuple[float, float], dark: bool = False) -> None:
+    """A bar of a round length in the lower left corner, and the true shape of pixels that are not square."""
+    (height, width), (pixel_y, pixel_x) = shape, pixel_m
+    length_m = length_of_bar(width * pixel_x)
+    left, bottom = 0.04 * width, 0.955 * height
+    ink, paper = ("white", "black") if dark else (_INK, "white")
+    for width_pt, colour in ((6.0, paper), (3.5, ink)):
+        axes.plot([left, left + length_m / pixel_x], [bottom, bottom], color=colour, linewidth=width_pt, solid_capstyle="butt")
+    box = {"boxstyle": "round,pad=0.2", "facecolor": paper, "edgecolor": "none", "alpha": 0.7}
+    axes.text(left, bottom - 0.03 * height, said_length(length_m), ha="left", va="bottom", fontsize=10, color=ink, bbox=box)
+    axes.set_aspect(pixel_y / pixel_x)
+    axes.set_xlim(-0.5, width - 0.5)
+    axes.set_ylim(height - 0.5, -0.5)
+
+
+def _show_probe(axes: Axes, reconstruction: Reconstruction, ramp: tuple[float, float]) -> None:
+    power = np.sum(np.abs(reconstruction.probe) ** 2, axis=(1, 2))
+    mode = probe_view(take_ramp_off(reconstruction.probe[0], (-ramp[0], -ramp[1])))
+    axes.imshow(_complex_colours(mode), interpolation="nearest")
+    _bare(axes)
+    _scale(axes, mode.shape, reconstruction.geometry.object_pixel_m, dark=True)
+    share = "" if len(power) == 1 else f", mode 1 of {len(power)} ({power[0] / power.sum():.0%} of the power)"
+    axes.set_title(f"Probe{share}", loc="left", color=_INK)
+    wheel = axes.inset_axes((0.83, 0.02, 0.15, 0.15))
+    y, x = np.mgrid[1:-1:65j, -1:1:65j]
+    disc = np.where(np.hypot(x, y) <= 1, x + 1j * y, 0)
+    wheel.imshow(_complex_colours(disc.astype(np.complex64)))
+    wheel.set_xlabel("phase", fontsize=7, labelpad=1, color="white")
+    wheel.xaxis.set_label_position("top")
+    _bare(wheel)
+
+
+def _complex_colours(wave: NDArray[np.complex64]) -> NDArray[np.float64]:
+    """(y, x, rgb): hue is the phase, brightness the amplitude."""
+    amplitude = np.abs(wave)
+    bright = np.clip(amplitude / max(float(np.percentile(amplitude, 99.9)), np.finfo(np.float32).tiny), 0, 1)
+    hue = (np.angle(wave) / (2 * np.pi)) % 1.0
+    return np.asarray(hsv_to_rgb(np.stack([hue, np.full_like(hue, 0.85), bright], axis=-1)))
+
+
+def _show_errors(axes: Axes, progress: list[Progress]) -> None:
+    axes.set_title("Error over iterations", loc="left", color=_INK)
+    for name, (colour, label) in _CURVES.items():
+        points = [(one.iteration, one.errors[name]) for one in progress if name in one.errors]
+        if points:
+            iterations, errors = zip(*points, strict=True)
+            axes.plot(iterations, errors, color=colour, linewidth=1.8, marker="o" if name == "error" else None, markersize=3.5, label=label)
+            axes.set_yscale("log")
+    for start, stage in _stages(progress):
+        axes.axvline(start, color=_PALE, linewidth=0.8, linestyle=":")
+        axes.annotate(stage, (start, 1.0), (4, -4), xycoords=("data", "axes fraction"), textcoords="offset points", va="top", color=_PALE)
+    axes.set_xlabel("iteration")
+    axes.grid(True, which="major", color="#e6e9ed", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, loc="upper right")
+
+
+def _stages(progress: list[Progress]) -> list[tuple[float, str]]:
+    stages: list[tuple[float, str]] = []
+    before = ""
+    for one in progress:
+        if one.stage != before:
+            stages.append((one.iteration - 0.5, one.stage))
+        before = one.stage
+    return stages
+
+
+def _headline(reconstruction: Reconstruction) -> str:
+    known = reconstruction.provenance
+    scan = f"Scan {known['scan_id']}" if known.get("scan_id") is not None else str(known.get("name") or "Reconstruction")
+    return f"{scan}  ·  {known['beamline']}" if known.get("beamline") and known.get("scan_id") is not None else scan
+
+
+def _facts(reconstruction: Reconstruction) -> str:
+    geometry = reconstruction.geometry
+    words = [
+        f"{len(reconstruction.positions_m)} frames",
+        f"{geometry.energy_ev / 1e3:.4g} keV",
+        f"pixel {said_length(geometry.object_pixel_m[0])}",
+    ]
+    if geometry.near_field:
+        words.append("near field")
+    if "recipe" in reconstruction.provenance:
+        words.append(str(reconstruction.provenance["recipe"]))
+    words += [f"{name} {value:.4g}" for name, value in reconstruction.quality.items() if name == "error"]
+    return "   ·   ".join(words)
+
+
+def _footnote(ramp: tuple[float, float]) -> str:
+    return (
+        f"For display only, a phase ramp of ({2 * np.pi * ramp[0]:+.3g}, {2 * np.pi * ramp[1]:+.3g}) rad per pixel (y, x) "
+        "and the mean phase were removed. Colours run from the 0.5 to the 99.5 percentile; weakly lit parts fade out."
+    )
