@@ -20,6 +20,8 @@ from ptyplugin.model import CatalogError, Site
 #: Seconds to wait for a connection, and for an answer (a large array is read in pieces of at most 100 MiB).
 CONNECT_S = 3.0
 ANSWER_S = 60.0
+#: Methods that do the same when they are sent twice.
+_REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 
 
 class OneTry(httpx.BaseTransport):
@@ -33,13 +35,13 @@ class OneTry(httpx.BaseTransport):
         self._inner = inner
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send once.
+        """Send once; only a connection that turns out to be closed is opened anew.
 
         Raises:
             CatalogError: no answer, or the answer says that the server failed.
         """
         try:
-            response = self._inner.handle_request(request)
+            response = self._send(request)
         except httpx.TransportError as error:
             raise _away(request.url, error) from error
         if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
@@ -48,6 +50,15 @@ class OneTry(httpx.BaseTransport):
             place = request.url.copy_with(query=None)
             raise CatalogError(f"the catalog failed ({response.status_code}) at {request.method} {place}: its log says why.")
         return response
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return self._inner.handle_request(request)
+        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+            # The server closes its connections after a failure: the next request over one of them gets this and needs a new one.
+            if request.method not in _REPEATABLE:
+                raise
+            return self._inner.handle_request(request)
 
     def close(self) -> None:
         """Close the connections."""

@@ -15,6 +15,7 @@ import copy
 import logging
 from collections.abc import Iterator
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -124,10 +125,11 @@ def _array_documents(
     run_uid: str, stream: str, key: str, array: Any, descriptor: dict[str, Any], rows: dict[str, list[Any]]
 ) -> Iterator[Document]:
     uid = f"{descriptor['uid']}-{key}"
+    count, frames_per_datum = _datums(array.shape, descriptor["data_keys"][key].get("shape") or [])
     mimetype, uri, parameters = _place(array.data_sources(), TILED_URI.format(run_uid=run_uid, stream=stream, key=key))
+    parameters["multiplier"] = frames_per_datum
     resource = {"uid": uid, "data_key": key, "mimetype": mimetype, "uri": uri, "parameters": parameters, "run_start": run_uid}
     yield "stream_resource", resource
-    count = _datum_count(array.shape, descriptor["data_keys"][key].get("shape") or [])
     seq_nums = rows.get("seq_num", [])
     if len(seq_nums) != count:
         if seq_nums:
@@ -158,11 +160,11 @@ def _place(sources: Any, through_catalog: str) -> tuple[str, str, dict[str, Any]
     return TILED_MIMETYPE, through_catalog, {}
 
 
-def _datum_count(shape: tuple[int, ...], datum_shape: list[int]) -> int:
-    """How many data (one an event) an array holds: stacked along a new axis, or joined along their first."""
-    if len(shape) == len(datum_shape) + 1 or not datum_shape:
-        return int(shape[0])
-    return int(shape[0]) // max(int(datum_shape[0]), 1)
+def _datums(shape: tuple[int, ...], datum_shape: list[int]) -> tuple[int, int]:
+    """How many data (one an event) an array holds, and how many frames each: data are stacked along a new axis, or joined along their first."""
+    if len(shape) == len(datum_shape):
+        return int(shape[0]) // max(int(datum_shape[0]), 1), int(datum_shape[0])
+    return int(shape[0]), prod(int(side) for side in shape[1:-2])
 
 
 def _event_pages(descriptors: list[dict[str, Any]], rows: dict[str, list[Any]]) -> Iterator[Document]:
