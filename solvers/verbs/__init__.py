@@ -1,1 +1,131 @@
-"""ptyplugin.solvers.verbs."""
+"""Verbs: the vocabulary that algorithms are written in. One equation each; the table is decision record 0002.
+
+Shapes: O (object mode, Y, X); P (probe mode, y, x); psi, w, A (frame, wave, y, x), where wave runs over probe mode, sub-step and object
+mode, which add incoherently; O_j = the patch of frame j; F = ``to_detector``; c = number of pixels in the far field, 1 in the near field.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, SupportsIndex
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyplugin.solvers.batches import Batch
+
+Complex = NDArray[Any]
+Real = NDArray[Any]
+
+
+class DeviceScalar:
+    """A number that stays where it was computed. Algorithms may add it and sum it over ranks, never look at it.
+
+    So a sweep never waits for a device. The runner looks at it between sweeps with ``read()``.
+    """
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: NDArray[np.float64]) -> None:
+        self.array = array
+
+    def __add__(self, other: DeviceScalar) -> DeviceScalar:
+        return DeviceScalar(np.asarray(self.array + other.array))
+
+    def read(self) -> float:
+        """The number, on the host. For the runner only."""
+        return self.array.item()
+
+    def _refuse(self) -> Any:
+        raise TypeError("a DeviceScalar is not read inside a sweep: return it, and the runner reads it between sweeps")
+
+    def __float__(self) -> float:
+        return float(self._refuse())
+
+    def __bool__(self) -> bool:
+        return bool(self._refuse())
+
+    def __index__(self) -> int:
+        return int(self._refuse())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self._refuse())
+
+
+class Verbs(Protocol):
+    """What every implementation can do."""
+
+    def zero(self) -> DeviceScalar:
+        """0, to add scalars to."""
+        ...
+
+    def exit_waves(self, O: Complex, P: Complex, b: Batch) -> Complex:
+        """w_j = P O_j"""
+        ...
+
+    def cut(self, O: Complex, b: Batch) -> Complex:
+        """O_j, copied: (frame, substep, object mode, y, x)"""
+        ...
+
+    def reflect(self, psi: Complex, O: Complex, P: Complex, b: Batch, overlap: float, wave: float) -> Complex:
+        """w_j = overlap P O_j + wave psi_j"""
+        ...
+
+    def to_detector(self, w: Complex) -> Complex:
+        """A = F w: far field, FFT without scale; near field, Fresnel. May reuse the memory of w."""
+        ...
+
+    def to_sample(self, A: Complex) -> Complex:
+        """w = F^-1 A. May reuse the memory of A."""
+        ...
+
+    def onto_modulus(self, A: Complex, b: Batch, slack: float) -> DeviceScalar:
+        """A <- slack A + (1 - slack) A sqrt(c I / sum_m |A_m|^2) where good, in place; gives sum (sqrt(I) - modulus)^2 of the A that came in"""
+        ...
+
+    def modulus_residual(self, A: Complex, b: Batch) -> DeviceScalar:
+        """sum over good pixels of (sqrt(I) - sqrt(sum_m |A_m|^2 / c))^2"""
+        ...
+
+    def advance(self, psi: Complex, w: Complex, O: Complex, P: Complex, b: Batch, wave: float, data: float, overlap: float) -> None:
+        """psi_j <- wave psi_j + data w_j + overlap P O_j, in place"""
+        ...
+
+    def sums(self, X: Complex) -> tuple[Complex, Real]:
+        """num = 0 like X, den = 0 like one mode of X"""
+        ...
+
+    def object_sums(self, num: Complex, den: Real, psi: Complex, P: Complex, b: Batch) -> None:
+        """num[corner_j] += sum_m P_m* psi_jm;  den[corner_j] += sum_m |P_m|^2"""
+        ...
+
+    def probe_sums(self, num: Complex, den: Real, psi: Complex, O: Complex, b: Batch) -> None:
+        """num_m += sum_j O_j* psi_jm;  den += sum_j |O_j|^2"""
+        ...
+
+    def coverage_sums(self, den: Real, P: Complex, b: Batch) -> None:
+        """den[corner_j] += sum_m |P_m|^2"""
+        ...
+
+    def weigh(self, num: Complex, den: Real, X: Complex, weight: Real | SupportsIndex) -> None:
+        """den = weight, but nowhere below a millionth of its largest;  num = den X: for means over copies of X"""
+        ...
+
+    def quotient(self, X: Complex, num: Complex, den: Real, inertia: float) -> None:
+        """X <- (num + i X) / (den + i), i = inertia max(den), in place; X stays where nothing was measured"""
+        ...
+
+    def object_step(self, O: Complex, P: Complex, w: Complex, b: Batch, step: float, damping: float) -> None:
+        """O_j += step sum_m P_m* w_jm / ((1 - damping) sum_m |P_m|^2 + damping max sum_m |P_m|^2), in place"""
+        ...
+
+    def probe_step(self, P: Complex, patches: Complex, w: Complex, b: Batch, step: float, damping: float) -> None:
+        """P_m += step O_j* w_jm / ((1 - damping) |O_j|^2 + damping max |O_j|^2), in place, mean over the frames of the batch"""
+        ...
+
+    def clip_modulus(self, X: Complex, largest: float) -> None:
+        """X <- X min(1, largest / |X|), in place"""
+        ...
+
+    def fix_power(self, P: Complex, O: Complex, power: float) -> None:
+        """P <- s P, O <- O / s with s such that sum |P|^2 = power, in place: P O stays"""
+        ...

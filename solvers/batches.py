@@ -1,0 +1,125 @@
+"""Batches: which frames a verb sees at once, and which rank owns which frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some frames of one rank. May be empty, so that every rank walks the same number of batches.
+
+    index: where their waves lie in ``State.waves``
+    corners: (frame, substep, yx) int32, first pixel of each patch in the object
+    rests: (frame, substep, yx) float32, px, what rounding to corners left over
+    counts: (frame, y, x) as prepared, zero frequency at [0, 0] in the far field
+    good: (y, x) bool, the pixels that are to be believed, laid out as the counts
+    """
+
+    index: slice
+    corners: NDArray[np.int32]
+    rests: NDArray[np.float32]
+    counts: NDArray[np.uint16] | NDArray[np.float32]
+    good: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.corners)
+
+
+@dataclass(frozen=True, slots=True)
+class RankFrames:
+    """All frames of one rank, prepared; fields as in Batch. ``numbers`` (frame,) are their numbers in the scan."""
+
+    numbers: NDArray[np.int64]
+    corners: NDArray[np.int32]
+    rests: NDArray[np.float32]
+    counts: NDArray[np.uint16] | NDArray[np.float32]
+    good: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def batch(self, start: int, stop: int) -> Batch:
+        """The frames start .. stop of this rank; fewer or none where the rank has no more."""
+        index = slice(min(start, len(self)), min(stop, len(self)))
+        return Batch(index, self.corners[index], self.rests[index], self.counts[index], self.good)
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """What a sweep walks over, as often as it likes: ``number`` batches of ``size`` frames, in ``order``.
+
+    ``number`` is the same on every rank. With ``order`` (a permutation of the rank's frames) batches hold one frame each.
+    """
+
+    frames: RankFrames
+    size: int
+    number: int
+    order: NDArray[np.int64] | None = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        for position in range(self.number):
+            if self.order is None:
+                yield self.frames.batch(position * self.size, (position + 1) * self.size)
+            elif position < len(self.order):
+                frame = int(self.order[position])
+                yield self.frames.batch(frame, frame + 1)
+            else:
+                yield self.frames.batch(len(self.frames), len(self.frames))
+
+    @property
+    def frame_count(self) -> int:
+        """Frames of this rank."""
+        return len(self.frames)
+
+
+def in_blocks(frames: RankFrames, size: int, most_frames: int) -> Batches:
+    """Fixed-size batches in the order of the frames; ``most_frames`` is the largest number of frames on any rank."""
+    return Batches(frames, size, -(-most_frames // size))
+
+
+def one_by_one(frames: RankFrames, most_frames: int, seed: tuple[int, ...]) -> Batches:
+    """One frame after the other in a random order that ``seed`` fixes."""
+    order = np.random.default_rng(seed).permutation(len(frames)).astype(np.int64)
+    return Batches(frames, 1, most_frames, order)
+
+
+def block_size(side_px: tuple[int, int], waves: int, itemsize: int) -> int:
+    """Frames per batch such that the waves of one batch stay in the cache of a core: 1 .. 32."""
+    cache_bytes = 2_500_000
+    return int(np.clip(cache_bytes // (side_px[0] * side_px[1] * waves * itemsize), 1, 32))
+
+
+def frames_of_rank(positions_m: NDArray[np.float64], rank: int, size: int) -> NDArray[np.int64]:
+    """Numbers of the frames that ``rank`` of ``size`` owns: a compact patch of the scan, equal shares within one frame.
+
+    positions_m: (frame, yx) m. The frames are cut into equal stretches along a Hilbert curve through the scanned area.
+    """
+    if size == 1:
+        return np.arange(len(positions_m), dtype=np.int64)
+    order = np.argsort(_hilbert_index(positions_m), kind="stable")
+    return np.sort(np.array_split(order, size)[rank]).astype(np.int64)
+
+
+def _hilbert_index(positions_m: NDArray[np.float64], bits: int = 10) -> NDArray[np.int64]:
+    """Place of each position (frame, yx) along a Hilbert curve of 2**bits squared cells (Hamilton & Rau-Chaplin 2008)."""
+    low = positions_m.min(axis=0)
+    cells = 2**bits - 1
+    span = float(np.ptp(positions_m, axis=0).max())
+    y, x = (((positions_m - low) * (cells / span)).astype(np.int64)).T if span > 0 else np.zeros((2, len(positions_m)), np.int64)
+    index = np.zeros(len(positions_m), dtype=np.int64)
+    for bit in range(bits - 1, -1, -1):
+        side = 1 << bit
+        in_y, in_x = (y & side) > 0, (x & side) > 0
+        index += side * side * ((3 * in_x) ^ in_y)
+        mirrored = ~in_y & in_x
+        y, x = (
+            np.where(mirrored, side - 1 - (y & (side - 1)), y & (side - 1)),
+            np.where(mirrored, side - 1 - (x & (side - 1)), x & (side - 1)),
+        )
+        y, x = np.where(in_y, y, x), np.where(in_y, x, y)
+    return index

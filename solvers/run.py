@@ -1,0 +1,103 @@
+"""The only loop: stages, sweeps, progress, votes."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ptyplugin.model import Cancelled, Progress, Recipe, SolverError, Stage
+from ptyplugin.solvers.algorithms import algorithm_of
+from ptyplugin.solvers.batches import Batches, RankFrames, block_size, in_blocks, one_by_one
+from ptyplugin.solvers.ranks import Ranks
+from ptyplugin.solvers.state import State, fill_waves
+from ptyplugin.solvers.verbs import Verbs
+
+_LOG = logging.getLogger(__name__)
+
+#: ``error`` is measured every so many iterations, and at the end of each stage.
+_ERROR_EVERY = 10
+
+
+@dataclass(slots=True)
+class Walk:
+    """What a walk through a recipe needs, and its progress so far.
+
+    counts: sum of all counts in good pixels, over all ranks; power: mean of it per frame, the power that the probe is held at
+    """
+
+    frames: RankFrames
+    verbs: Verbs
+    ranks: Ranks
+    most_frames: int
+    counts: float
+    power: float
+    seed: int = 0
+    job_key: str = ""
+    on_progress: Callable[[Progress], None] | None = None
+    cancelled: Callable[[], bool] | None = None
+    progress: list[Progress] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+
+def walk(recipe: Recipe, state: State, way: Walk) -> None:
+    """Do all stages of a recipe on ``state``, in place. All ranks call it together.
+
+    Raises:
+        Cancelled: ``way.cancelled`` said so on any rank.
+        SolverError: numbers that are not finite any more, or another rank's failure.
+    """
+    done = 0
+    for number, stage in enumerate(recipe.stages):
+        algorithm, options = algorithm_of(stage)
+        blocks = blocks_of(state, way)
+        if algorithm.keeps_waves:
+            fill_waves(state, blocks, way.verbs)
+        for iteration in range(1, stage.iterations + 1):
+            batches = blocks if algorithm.walks == "blocks" else _single_frames(way, number, iteration)
+            total = algorithm.sweep(state, batches, way.verbs, way.ranks, options, iteration)
+            way.verbs.fix_power(state.probe, state.object, way.power)
+            errors = {algorithm.measures: total.read() / way.counts}
+            if iteration == stage.iterations or (done + iteration) % _ERROR_EVERY == 0:
+                errors["error"] = model_error(state, blocks, way)
+            _report(stage, done + iteration, recipe.iterations, errors, way)
+        done += stage.iterations
+        state.waves = state.waves[:0]
+
+
+def blocks_of(state: State, way: Walk) -> Batches:
+    """This rank's frames in batches that fit the cache."""
+    waves = len(state.probe) * len(state.object) * way.frames.corners.shape[1]
+    return in_blocks(way.frames, block_size(way.frames.good.shape, waves, state.probe.itemsize), way.most_frames)
+
+
+def model_error(state: State, blocks: Batches, way: Walk) -> float:
+    """``error``: sum (sqrt(I) - |F(P O_j)|)^2 / sum I over good pixels and all frames of all ranks, object and probe frozen."""
+    total = way.verbs.zero()
+    for b in blocks:
+        total += way.verbs.modulus_residual(way.verbs.to_detector(way.verbs.exit_waves(state.object, state.probe, b)), b)
+    return float(way.ranks.sum(total).read()) / way.counts
+
+
+def _single_frames(way: Walk, stage: int, iteration: int) -> Batches:
+    return one_by_one(way.frames, way.most_frames, (way.seed, stage, iteration, way.ranks.rank))
+
+
+def _report(stage: Stage, iteration: int, iterations: int, errors: dict[Any, float], way: Walk) -> None:
+    """Check the numbers, tell the world, vote."""
+    for name, value in errors.items():
+        if not math.isfinite(value):
+            raise SolverError(
+                f"{stage.algorithm} diverged in iteration {iteration}: its {name} is {value}. Use smaller steps, check the start "
+                "probe, and look for wrong pixels that the mask leaves in."
+            )
+    event = Progress(way.job_key, stage.algorithm, iteration, iterations, time.monotonic() - way.started, errors)
+    way.progress.append(event)
+    _LOG.debug("%s %d/%d %s", stage.algorithm, iteration, iterations, errors)
+    if way.on_progress is not None and way.ranks.rank == 0:
+        way.on_progress(event)
+    if way.ranks.vote(way.cancelled is not None and way.cancelled()):
+        raise Cancelled(f"the reconstruction was stopped in iteration {iteration} of {iterations}.")

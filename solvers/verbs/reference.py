@@ -1,0 +1,215 @@
+"""The verbs in NumPy and SciPy, float32 or float64: plain, and the judge of every other implementation."""
+
+from __future__ import annotations
+
+from typing import Any, SupportsIndex
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from ptyplugin.model import Geometry
+from ptyplugin.solvers.batches import Batch
+from ptyplugin.solvers.verbs import Complex, DeviceScalar, Real
+
+
+class ReferenceVerbs:
+    """See ptyplugin.solvers.verbs.Verbs for the equations.
+
+    Args:
+        geometry: far or near field, and the shape of a frame.
+        dtype: complex64 or complex128.
+        workers: threads of an FFT over several frames.
+    """
+
+    def __init__(self, geometry: Geometry, dtype: Any = np.complex64, workers: int = 1) -> None:
+        self.dtype = np.dtype(dtype)
+        self._real = np.dtype(np.float32 if self.dtype == np.complex64 else np.float64)
+        self._workers = workers
+        self._kernel = fresnel_kernel(geometry).astype(self.dtype) if geometry.near_field else None
+        pixels = 1 if geometry.near_field else geometry.shape[0] * geometry.shape[1]
+        self._root = self._real.type(np.sqrt(pixels))
+
+    def zero(self) -> DeviceScalar:
+        return DeviceScalar(np.zeros(()))
+
+    def cut(self, O: Complex, b: Batch) -> Complex:
+        y, x = b.good.shape
+        patches = np.empty((len(b), b.corners.shape[1], len(O), y, x), dtype=self.dtype)
+        for frame, corners in enumerate(b.corners.tolist()):
+            for substep, (row, column) in enumerate(corners):
+                patches[frame, substep] = O[:, row : row + y, column : column + x]
+        return patches
+
+    def exit_waves(self, O: Complex, P: Complex, b: Batch) -> Complex:
+        patches = self.cut(O, b)
+        if patches.shape[1] > 1:
+            patches *= self._real.type(patches.shape[1] ** -0.5)
+        if len(P) == 1 and patches.shape[1] * patches.shape[2] == 1:
+            patches *= P[0]
+            return patches[:, 0]
+        waves = P[None, :, None, None] * patches[:, None]
+        return waves.reshape(len(b), -1, *b.good.shape)
+
+    def reflect(self, psi: Complex, O: Complex, P: Complex, b: Batch, overlap: float, wave: float) -> Complex:
+        w = self.exit_waves(O, P, b)
+        if overlap != 1:
+            w *= self._real.type(overlap)
+        if wave == -1:
+            w -= psi
+        elif wave == 1:
+            w += psi
+        elif wave != 0:
+            w += self._real.type(wave) * psi
+        return w
+
+    def to_detector(self, w: Complex) -> Complex:
+        if not len(w):
+            return w
+        A = scipy.fft.fft2(w, overwrite_x=True, workers=self._threads(w))
+        if self._kernel is None:
+            return A
+        A *= self._kernel
+        return scipy.fft.ifft2(A, overwrite_x=True, workers=self._threads(w))
+
+    def to_sample(self, A: Complex) -> Complex:
+        if not len(A):
+            return A
+        if self._kernel is None:
+            return scipy.fft.ifft2(A, overwrite_x=True, workers=self._threads(A))
+        w = scipy.fft.fft2(A, overwrite_x=True, workers=self._threads(A))
+        w *= self._kernel.conj()
+        return scipy.fft.ifft2(w, overwrite_x=True, workers=self._threads(A))
+
+    def onto_modulus(self, A: Complex, b: Batch, slack: float) -> DeviceScalar:
+        modulus, amplitude = self._modulus(A), np.sqrt(b.counts, dtype=self._real)
+        residual = self._residual(modulus, amplitude, b)
+        modulus += np.finfo(self._real).tiny ** 0.5
+        amplitude /= modulus
+        if slack:
+            amplitude *= self._real.type(1 - slack)
+            amplitude += self._real.type(slack)
+        amplitude[:, ~b.good] = 1
+        A *= amplitude[:, None]
+        return residual
+
+    def modulus_residual(self, A: Complex, b: Batch) -> DeviceScalar:
+        return self._residual(self._modulus(A), np.sqrt(b.counts, dtype=self._real), b)
+
+    def advance(self, psi: Complex, w: Complex, O: Complex, P: Complex, b: Batch, wave: float, data: float, overlap: float) -> None:
+        model = self.exit_waves(O, P, b)
+        if wave != 1:
+            psi *= self._real.type(wave)
+        if data == -overlap:
+            w -= model
+            if data != 1:
+                w *= self._real.type(data)
+            psi += w
+            return
+        psi += self._real.type(data) * w
+        psi += self._real.type(overlap) * model
+
+    def sums(self, X: Complex) -> tuple[Complex, Real]:
+        return np.zeros_like(X), np.zeros(X.shape[-2:], dtype=self._real)
+
+    def object_sums(self, num: Complex, den: Real, psi: Complex, P: Complex, b: Batch) -> None:
+        self._object_sums(num, psi, P, b)
+        self.coverage_sums(den, P, b)
+
+    def probe_sums(self, num: Complex, den: Real, psi: Complex, O: Complex, b: Batch) -> None:
+        patches = self.cut(O, b)
+        num += self._onto_probe(psi, patches, len(num))
+        den += _abs2(patches).sum(axis=(0, 1, 2)) * self._real.type(1 / patches.shape[1])
+
+    def coverage_sums(self, den: Real, P: Complex, b: Batch) -> None:
+        y, x = b.good.shape
+        intensity = _abs2(P).sum(axis=0) * self._real.type(1 / b.corners.shape[1])
+        for row, column in b.corners.reshape(-1, 2).tolist():
+            den[row : row + y, column : column + x] += intensity
+
+    def weigh(self, num: Complex, den: Real, X: Complex, weight: Real | SupportsIndex) -> None:
+        den[...] = weight
+        np.maximum(den, 1e-6 * max(den.max(), np.finfo(self._real).tiny), out=den)
+        np.multiply(X, den, out=num)
+
+    def quotient(self, X: Complex, num: Complex, den: Real, inertia: float) -> None:
+        floor = self._real.type(inertia) * den.max()
+        X *= floor
+        X += num
+        X /= np.maximum(den + floor, np.finfo(self._real).tiny)
+
+    def object_step(self, O: Complex, P: Complex, w: Complex, b: Batch, step: float, damping: float) -> None:
+        intensity = _abs2(P).sum(axis=0)
+        weight = self._real.type(step) / self._damped(intensity, damping)
+        self._object_sums(O, w, P * weight, b)
+
+    def probe_step(self, P: Complex, patches: Complex, w: Complex, b: Batch, step: float, damping: float) -> None:
+        if not len(patches):
+            return
+        intensity = _abs2(patches).sum(axis=(1, 2)) * self._real.type(1 / patches.shape[1])
+        weight = self._real.type(step / len(patches)) / self._damped(intensity, damping)
+        P += self._onto_probe(w, patches * weight[:, None, None], len(P))
+
+    def clip_modulus(self, X: Complex, largest: float) -> None:
+        intensity = _abs2(X)
+        above = intensity > largest**2
+        if above.any():
+            X[above] *= self._real.type(largest) / np.sqrt(intensity[above])
+
+    def fix_power(self, P: Complex, O: Complex, power: float) -> None:
+        scale = np.sqrt(power / max(float(_abs2(P).sum(dtype=np.float64)), np.finfo(self._real).tiny))
+        P *= self._real.type(scale)
+        O *= self._real.type(1 / scale)
+
+    def _threads(self, w: Complex) -> int:
+        return min(self._workers, w.shape[0] * w.shape[1])
+
+    def _modulus(self, A: Complex) -> Real:
+        power = _abs2(A)
+        modulus = power[:, 0] if power.shape[1] == 1 else power.sum(axis=1)
+        np.sqrt(modulus, out=modulus)
+        modulus /= self._root
+        return modulus
+
+    def _residual(self, modulus: Real, amplitude: Real, b: Batch) -> DeviceScalar:
+        deviation = modulus - amplitude
+        deviation *= b.good
+        return DeviceScalar(np.asarray(np.vdot(deviation, deviation), dtype=np.float64))
+
+    def _damped(self, intensity: Real, damping: float) -> Real:
+        largest = np.maximum(intensity.max(axis=(-2, -1), keepdims=True), np.finfo(self._real).tiny)
+        return self._real.type(1 - damping) * intensity + self._real.type(damping) * largest
+
+    def _split(self, psi: Complex, probe_modes: int, b_substeps: int) -> Complex:
+        """(frame, probe mode, substep, object mode, y, x)"""
+        return psi.reshape(len(psi), probe_modes, b_substeps, psi.shape[1] // (probe_modes * b_substeps), *psi.shape[-2:])
+
+    def _object_sums(self, num: Complex, psi: Complex, P: Complex, b: Batch) -> None:
+        y, x = b.good.shape
+        substeps = b.corners.shape[1]
+        back = P.conj()[None, :, None, None] * self._split(psi, len(P), substeps)
+        onto = back[:, 0] if len(P) == 1 else back.sum(axis=1)
+        if substeps > 1:
+            onto *= self._real.type(substeps**-0.5)
+        for frame, corners in enumerate(b.corners.tolist()):
+            for substep, (row, column) in enumerate(corners):
+                num[:, row : row + y, column : column + x] += onto[frame, substep]
+
+    def _onto_probe(self, psi: Complex, patches: Complex, probe_modes: int) -> Complex:
+        substeps = patches.shape[1]
+        back = patches.conj()[:, None] * self._split(psi, probe_modes, substeps)
+        onto: Complex = back.sum(axis=(0, 2, 3))
+        return onto * self._real.type(substeps**-0.5)
+
+
+def fresnel_kernel(geometry: Geometry) -> NDArray[np.complex128]:
+    """exp(-i pi wavelength distance f^2) on the frequencies of fft2, (y, x), with the effective distance (Goodman, eq. 4-21)."""
+    (y, x), (dy, dx) = geometry.shape, geometry.object_pixel_m
+    squares = np.fft.fftfreq(y, dy)[:, None] ** 2 + np.fft.fftfreq(x, dx)[None, :] ** 2
+    return np.asarray(np.exp(-1j * np.pi * geometry.wavelength_m * geometry.effective_distance_m * squares), dtype=np.complex128)
+
+
+def _abs2(X: Complex) -> Real:
+    intensity: Real = X.real**2
+    intensity += X.imag**2
+    return intensity
