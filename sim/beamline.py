@@ -30,9 +30,9 @@ GEOMETRY = Geometry(energy_ev=8000.0, distance_m=3.0, pixel_m=75e-6, shape=(128,
 _STEP_PX = 23.6
 _JITTER_PX = 2.5
 _BORDER_PX = 16
+_MOST_PHOTONS = 1e12
 _TIMEOUT_S = 10.0
-
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
 class Beamline:
@@ -81,7 +81,7 @@ class Beamline:
         thread.join(_TIMEOUT_S)
         self.RE.loop.close()
 
-    def _in_loop(self, work: Coroutine[Any, Any, Result]) -> Result:
+    def _in_loop(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         return asyncio.run_coroutine_threadsafe(work, self.RE.loop).result(_TIMEOUT_S)
 
     def __enter__(self) -> Beamline:
@@ -92,8 +92,8 @@ class Beamline:
 
 
 def _camera(path_px: NDArray[np.float64], modes: int, seed: int, photons: float) -> Camera:
-    if not photons > 0:
-        raise DeviceError(f"a beam of {photons:g} photons per frame was asked for: give a number above 0, e.g. 1e6.")
+    if not 0 < photons <= _MOST_PHOTONS:
+        raise DeviceError(f"a beam of {photons:g} photons per frame was asked for: give a number above 0, up to {_MOST_PHOTONS:g}.")
     side = GEOMETRY.shape[0]
     extent = np.ceil(np.ptp(path_px, axis=0)).astype(int) + side + 2 * _BORDER_PX
     origin = _BORDER_PX - path_px.min(axis=0)
@@ -102,7 +102,7 @@ def _camera(path_px: NDArray[np.float64], modes: int, seed: int, photons: float)
         probe=np.sqrt(photons) * coherent_modes(annular_probe(side), modes),
         geometry=GEOMETRY,
         origin_px=(float(origin[0]), float(origin[1])),
-        noise=np.random.default_rng(seed),
+        noise=np.random.default_rng((seed, 1)),
     )
 
 

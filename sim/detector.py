@@ -40,7 +40,11 @@ class _AcquireLogic(DetectorAcquireLogic):
         self._task: asyncio.Task[None] | None = None
 
     async def start_acquiring(self) -> None:
-        self._task = asyncio.create_task(self._acquisition.expose())
+        if self._acquisition.period_s == 0:
+            # Done here, so that a failure ends the plan now and not after the timeout of the trigger.
+            await self._acquisition.expose()
+        else:
+            self._task = asyncio.create_task(self._acquisition.expose())
 
     async def wait_for_idle(self) -> None:
         if self._task is not None:

@@ -61,12 +61,13 @@ def _grains(shape: tuple[int, int], rng: np.random.Generator) -> Field:
 
 def _discs(shape: tuple[int, int], rng: np.random.Generator) -> Field:
     """Discs of 2 to 12 px radius, one per 3000 square pixels."""
-    y, x = np.ogrid[: shape[0], : shape[1]]
     discs = np.zeros(shape)
     for _ in range(round(shape[0] * shape[1] / 3000)):
-        centre_y, centre_x = rng.uniform((0.0, 0.0), shape)
-        radius = rng.uniform(2.0, 12.0)
-        discs = np.maximum(discs, _step(radius - np.hypot(y - centre_y, x - centre_x)))
+        centre, radius = rng.uniform((0.0, 0.0), shape), rng.uniform(2.0, 12.0)
+        first = np.maximum(centre.astype(int) - 20, 0)
+        window = discs[first[0] : first[0] + 40, first[1] : first[1] + 40]
+        y, x = np.indices(window.shape) + np.reshape(first - centre, (2, 1, 1))
+        np.maximum(window, _step(radius - np.hypot(y, x)), out=window)
     return discs
 
 

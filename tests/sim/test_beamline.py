@@ -14,13 +14,14 @@ import h5py
 import numpy as np
 import pytest
 from bluesky import plan_stubs, preprocessors
-from bluesky.utils import RunEngineInterrupted
+from bluesky.utils import FailedStatus, RunEngineInterrupted
 from numpy.typing import NDArray
 from ophyd_async.core import TriggerInfo
 from scipy import stats
 
 from ptyplugin.model import DeviceError, ScanError
 from ptyplugin.sim.beamline import Beamline
+from ptyplugin.sim.frame_file import FrameFile
 from ptyplugin.sim.legacy_detector import LegacyDetector
 
 FRAMES = 14
@@ -172,6 +173,20 @@ def test_abort_closes_the_file(other: Beamline) -> None:
     assert len(frames_in(scanned(other))) == 5, "the next run works"
 
 
+def test_a_detector_that_cannot_write_fails_the_run(other: Beamline, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError("no space left on device")
+
+    documents: list[Document] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(FrameFile, "append", full)
+        with pytest.raises(FailedStatus) as failure:
+            other.RE(other.ptycho_grid(), lambda name, document: documents.append((name, document)))
+    assert "no space left" in repr(failure.value.__cause__ or failure.value)
+    assert documents[-1][1]["exit_status"] == "fail"
+    assert len(frames_in(scanned(other))) == 5, "the next run works"
+
+
 def test_closing_a_paused_beamline_ends_its_run(tmp_path: Path) -> None:
     documents: list[Document] = []
 
@@ -282,5 +297,6 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
         Beamline(tmp_path, frames=0)
     with pytest.raises(DeviceError, match="0 probe modes"):
         Beamline(tmp_path, modes=0)
-    with pytest.raises(DeviceError, match="-1 photons"):
-        Beamline(tmp_path, photons=-1)
+    for photons in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(DeviceError, match="photons per frame"):
+            Beamline(tmp_path, photons=photons)
