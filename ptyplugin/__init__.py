@@ -1,5 +1,26 @@
-"""ptyplugin: the ptychographic image in the catalog while the scan is still running."""
+"""ptyplugin: the ptychographic image in the catalog while the scan is still running.
+
+``ptyplugin.open_scan``, ``ptyplugin.reconstruct`` and ``ptyplugin.results`` are those of ``ptyplugin.api``, imported when first used.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ptyplugin.api import open_scan, reconstruct, results
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "open_scan", "reconstruct", "results"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ptyplugin import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

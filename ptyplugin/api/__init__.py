@@ -1,1 +1,19 @@
-"""ptyplugin.api."""
+"""What a script imports: open a scan, reconstruct it, find results.
+
+::
+
+    from ptyplugin.api import open_scan, reconstruct, results
+
+    scan = open_scan("scan.cxi")
+    image = reconstruct(scan, "DM(100) + ePIE(50)", probe_modes=2)
+    results("a1b2c3d4-...")[0].plot()
+"""
+
+from __future__ import annotations
+
+from ptyplugin.api.finding import results
+from ptyplugin.api.making import make_job
+from ptyplugin.api.opening import OpenScan, folder_of, open_scan
+from ptyplugin.api.solving import check_device, reconstruct, solve_job
+
+__all__ = ["OpenScan", "check_device", "folder_of", "make_job", "open_scan", "reconstruct", "results", "solve_job"]

@@ -1,0 +1,31 @@
+"""results: the reconstructions of a run, from the catalog."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ptyplugin.model import Site, load_site
+
+
+def results(run_or_uid_or_catalog: Any = None, *, site: Site | Path | None = None, **query: Any) -> list[Any]:
+    """Reconstructions in the catalog, the newest first; each has ``.plot()``, ``.reconstruction()`` and ``["object_phase"]``.
+
+    run_or_uid_or_catalog: a run of a Tiled client, the uid or scan id of a run, a container to search in, or None for everything
+    site: where the catalog is, when a uid, a scan id or nothing is given; by default what PTYPLUGIN_SITE names
+    query: scan_uid, scan_id, since, state, limit (see ptyplugin.catalog.search)
+
+    Raises:
+        CatalogError: the catalog is away or refuses.
+    """
+    from ptyplugin.catalog import connect, root, search
+
+    where = run_or_uid_or_catalog
+    if where is None or isinstance(where, str | int):
+        if where is not None:
+            query |= {"scan_id": int(where)} if str(where).isdigit() else {"scan_uid": where}
+        return search(connect(site if isinstance(site, Site) else load_site(site)), **query)
+    start = where.metadata.get("start")
+    if start is None:
+        return search(where, **query)
+    return search(root(where), scan_uid=start["uid"], **query)

@@ -1,0 +1,113 @@
+"""From a job to its Reconstruction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyplugin.api.making import make_job
+from ptyplugin.api.opening import OpenScan, folder_of, open_job_frames, open_scan
+from ptyplugin.io import StartProbe
+from ptyplugin.model import DeviceError, Job, Progress, Recipe, Reconstruction, RunSource, Site, Stage, read_beside
+from ptyplugin.solvers import OneRank, Ranks, failing_together, solve
+
+OnProgress = Callable[[Progress], None]
+
+
+def reconstruct(
+    scan: OpenScan | str | Path,
+    recipe: str | Recipe | Stage | None = None,
+    *,
+    probe_modes: int | None = None,
+    probe: Path | str | NDArray[Any] | StartProbe | None = None,
+    crop_px: int | None = None,
+    seed: int | None = None,
+    on_progress: OnProgress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Reconstruction:
+    """Reconstruct a scan here and now, in this process.
+
+    scan: from ``open_scan``, or the path of a CXI file
+    on_progress: called after each iteration
+    cancelled: asked after each iteration; True stops
+    The other arguments are those of ``make_job``.
+
+    Raises:
+        PtypluginError: one of its kinds; its message says what was wrong and what to do.
+    """
+    scan = scan if isinstance(scan, OpenScan) else open_scan(scan)
+    parts = make_job(scan, recipe, probe_modes=probe_modes, probe=probe, crop_px=crop_px, seed=seed)
+    with folder_of(parts) as folder:
+        result = solve_job(parts.job, folder, scan.site, on_progress=on_progress, cancelled=cancelled)
+    assert result is not None, "one rank has the result"
+    return result
+
+
+def solve_job(
+    job: Job,
+    folder: Path | None,
+    site: Site,
+    ranks: Ranks | None = None,
+    on_progress: OnProgress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Reconstruction | None:
+    """Solve a job whose arrays lie in ``folder``. All ranks call it together; rank 0 gets the result, the others None.
+
+    Raises:
+        DeviceError: the job asks for a GPU.
+        PtypluginError: any other kind; on every rank, if it happened on one.
+    """
+    ranks = ranks or OneRank()
+    started = time.time()
+    with failing_together(ranks):
+        check_device(job.resources.device)
+        scan, recipe = job.scan(folder), Recipe.parse(job.recipe)
+        start_probe = None if job.start_probe is None else read_beside(folder, job.start_probe)
+        frames = open_job_frames(job, folder, site)
+    with frames:
+        result = solve(
+            frames,
+            scan,
+            job.geometry.build(),
+            preparation=job.preparation,
+            recipe=recipe,
+            probe_modes=job.probe_modes,
+            seed=job.seed,
+            start_probe=start_probe,
+            ranks=ranks,
+            on_progress=on_progress,
+            cancelled=cancelled,
+            job_key=job.key,
+        )
+    return None if result is None else replace(result, provenance={**result.provenance, **provenance(job, started)})
+
+
+def check_device(device: str) -> None:
+    """Raise a DeviceError for a device that this installation cannot use."""
+    if device == "gpu":
+        raise DeviceError("no GPU engine is installed with this version: use --device cpu, or auto, which takes what there is.")
+
+
+def provenance(job: Job, started_s: float) -> dict[str, Any]:
+    """What a result must say about how it came to be: no host, no user, no secret."""
+    of_run = job.source if isinstance(job.source, RunSource) else None
+    return {
+        "job": job.model_dump(mode="json"),
+        "key": job.key,
+        "recipe": job.recipe,
+        "beamline": job.beamline,
+        "scan_uid": of_run.run_uid if of_run else None,
+        "scan_id": of_run.scan_id if of_run else None,
+        "notes": list(job.notes),
+        "started": datetime.fromtimestamp(started_s, UTC).isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"ptyplugin": version("ptyplugin"), "numpy": np.__version__, "scipy": version("scipy"), "h5py": version("h5py")},
+    }
