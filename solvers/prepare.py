@@ -71,7 +71,7 @@ def cut_out(frames: NDArray[Any], window: tuple[tuple[int, int], tuple[int, int]
         first, last = max(start, 0), min(stop, size)
         source.append(slice(first, max(first, last)))
         target.append(slice(first - start, max(first, last) - start))
-    cut[(..., *target)] = frames[(..., *source)]
+    cut[..., target[0], target[1]] = frames[..., source[0], source[1]]
     return cut
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.model import SolverError
 from ptyplugin.solvers.verbs import DeviceScalar
+
+_Term = TypeVar("_Term", NDArray[np.float64], NDArray[Any], DeviceScalar)
 
 _SENTENCE_BYTES = 600
 
@@ -32,8 +34,8 @@ class Ranks(Protocol):
     rank: int
     size: int
 
-    def sum(self, *terms: Any) -> Any:
-        """Sum of small arrays or DeviceScalars that every rank has; in place; as many results as terms."""
+    def sum(self, term: _Term) -> _Term:
+        """Sum over ranks of a small array or a DeviceScalar that every rank has; in place."""
         ...
 
     def sum_canvas(self, num: NDArray[Any], den: NDArray[Any], window: Window) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -63,8 +65,8 @@ class OneRank:
     rank = 0
     size = 1
 
-    def sum(self, *terms: Any) -> Any:
-        return terms[0] if len(terms) == 1 else terms
+    def sum(self, term: _Term) -> _Term:
+        return term
 
     def sum_canvas(self, num: NDArray[Any], den: NDArray[Any], window: Window) -> tuple[NDArray[Any], NDArray[Any]]:
         return num, den
@@ -90,11 +92,10 @@ class MpiRanks:
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
 
-    def sum(self, *terms: Any) -> Any:
+    def sum(self, term: _Term) -> _Term:
         self._all_well()
-        for term in terms:
-            self._comm.Allreduce(self._in_place, term.array if isinstance(term, DeviceScalar) else term, op=self._add)
-        return terms[0] if len(terms) == 1 else terms
+        self._comm.Allreduce(self._in_place, term.array if isinstance(term, DeviceScalar) else term, op=self._add)
+        return term
 
     def sum_canvas(self, num: NDArray[Any], den: NDArray[Any], window: Window) -> tuple[NDArray[Any], NDArray[Any]]:
         self._all_well()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +112,7 @@ def _trial_frames(frames: RankFrames, positions_px: NDArray[np.float64], mean: N
     return _Trial(RankFrames(np.arange(len(chosen)), corners, rests, ranks.sum(counts), good), shape, reduction)
 
 
-def low_frequencies(frame: NDArray[np.generic], side: int) -> NDArray[np.generic]:
+def low_frequencies(frame: NDArray[Any], side: int) -> NDArray[Any]:
     """The (side, side) lowest frequencies of a frame (y, x) with zero frequency at [0, 0], laid out the same."""
     rows, columns = (np.rint(fftfreq(side, 1 / side)).astype(int) for _ in range(2))
     return frame[np.ix_(rows % frame.shape[0], columns % frame.shape[1])]

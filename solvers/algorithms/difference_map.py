@@ -1,4 +1,5 @@
 """DM: the difference map."""
+# ruff: noqa: E741 -- O is the object in every paper
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ class DifferenceMapOptions:
     """Options of DM."""
 
     beta: float = option(1.0, 0.1, 1.0, "length of the step between the two constraints")
-    slack: float = option(0.0, 0.0, 0.9, "share of the difference to the data that the modulus constraint leaves")
+    slack: float = option(0.1, 0.0, 0.9, "share of the difference to the data that the modulus constraint leaves")
     overlap_rounds: int = option(2, 1, 20, "how often object and probe are fitted to the waves in one iteration")
     probe_from: int = option(2, 1, 1_000_000, "iteration of the stage from which on the probe is updated")
     object_inertia: float = option(1e-3, 1e-9, 1.0, "weight of the old object, as a share of the strongest illumination")
@@ -54,5 +55,5 @@ def sweep(state: State, batches: Batches, do: Verbs, ranks: Ranks, options: Diff
         num, den = do.sums(P)
         for b in batches:
             do.probe_sums(num, den, psi[b.index], O, b)
-        do.quotient(P, *ranks.sum(num, den), options.probe_inertia)  # (3)
+        do.quotient(P, ranks.sum(num), ranks.sum(den), options.probe_inertia)  # (3)
     return ranks.sum(residual)

@@ -1,4 +1,5 @@
 """ePIE: the extended ptychographical iterative engine."""
+# ruff: noqa: E741 -- O is the object in every paper
 
 from __future__ import annotations
 
@@ -56,5 +57,5 @@ def sweep(state: State, batches: Batches, do: Verbs, ranks: Ranks, options: Epie
     do.quotient(O, *ranks.sum_canvas(num, den, state.window), 0)  # (4)
     num, den = do.sums(P)
     do.weigh(num, den, P, batches.frame_count)
-    do.quotient(P, *ranks.sum(num, den), 0)  # (4)
+    do.quotient(P, ranks.sum(num), ranks.sum(den), 0)  # (4)
     return ranks.sum(residual)

@@ -3,6 +3,7 @@
 Shapes: O (object mode, Y, X); P (probe mode, y, x); psi, w, A (frame, wave, y, x), where wave runs over probe mode, sub-step and object
 mode, which add incoherently; O_j = the patch of frame j; F = ``to_detector``; c = number of pixels in the far field, 1 in the near field.
 """
+# ruff: noqa: E741 -- O is the object in every paper
 
 from __future__ import annotations
 
@@ -52,7 +53,9 @@ class DeviceScalar:
 
 
 class Verbs(Protocol):
-    """What every implementation can do."""
+    """What every implementation can do. ``dtype`` is complex64 or complex128."""
+
+    dtype: np.dtype[Any]
 
     def zero(self) -> DeviceScalar:
         """0, to add scalars to."""
@@ -79,7 +82,7 @@ class Verbs(Protocol):
         ...
 
     def onto_modulus(self, A: Complex, b: Batch, slack: float) -> DeviceScalar:
-        """A <- slack A + (1 - slack) A sqrt(c I / sum_m |A_m|^2) where good, in place; gives sum (sqrt(I) - modulus)^2 of the A that came in"""
+        """A <- slack A + (1 - slack) A sqrt(c I / sum_m |A_m|^2) where good, in place; gives what modulus_residual gives before it"""
         ...
 
     def modulus_residual(self, A: Complex, b: Batch) -> DeviceScalar:

@@ -1,4 +1,5 @@
 """The verbs in NumPy and SciPy, float32 or float64: plain, and the judge of every other implementation."""
+# ruff: noqa: E741 -- O is the object in every paper
 
 from __future__ import annotations
 
@@ -23,8 +24,9 @@ class ReferenceVerbs:
     """
 
     def __init__(self, geometry: Geometry, dtype: Any = np.complex64, workers: int = 1) -> None:
-        self.dtype = np.dtype(dtype)
-        self._real = np.dtype(np.float32 if self.dtype == np.complex64 else np.float64)
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self._real: np.dtype[Any] = np.dtype(np.float32 if self.dtype == np.complex64 else np.float64)
+        self._tiny = float(np.finfo(np.float32).tiny)
         self._workers = workers
         self._kernel = fresnel_kernel(geometry).astype(self.dtype) if geometry.near_field else None
         pixels = 1 if geometry.near_field else geometry.shape[0] * geometry.shape[1]
@@ -84,7 +86,7 @@ class ReferenceVerbs:
     def onto_modulus(self, A: Complex, b: Batch, slack: float) -> DeviceScalar:
         modulus, amplitude = self._modulus(A), np.sqrt(b.counts, dtype=self._real)
         residual = self._residual(modulus, amplitude, b)
-        modulus += np.finfo(self._real).tiny ** 0.5
+        modulus += self._tiny**0.5
         amplitude /= modulus
         if slack:
             amplitude *= self._real.type(1 - slack)
@@ -129,14 +131,14 @@ class ReferenceVerbs:
 
     def weigh(self, num: Complex, den: Real, X: Complex, weight: Real | SupportsIndex) -> None:
         den[...] = weight
-        np.maximum(den, 1e-6 * max(den.max(), np.finfo(self._real).tiny), out=den)
+        np.maximum(den, 1e-6 * max(den.max(), self._tiny), out=den)
         np.multiply(X, den, out=num)
 
     def quotient(self, X: Complex, num: Complex, den: Real, inertia: float) -> None:
         floor = self._real.type(inertia) * den.max()
         X *= floor
         X += num
-        X /= np.maximum(den + floor, np.finfo(self._real).tiny)
+        X /= np.maximum(den + floor, self._tiny)
 
     def object_step(self, O: Complex, P: Complex, w: Complex, b: Batch, step: float, damping: float) -> None:
         intensity = _abs2(P).sum(axis=0)
@@ -157,16 +159,16 @@ class ReferenceVerbs:
             X[above] *= self._real.type(largest) / np.sqrt(intensity[above])
 
     def fix_power(self, P: Complex, O: Complex, power: float) -> None:
-        scale = np.sqrt(power / max(float(_abs2(P).sum(dtype=np.float64)), np.finfo(self._real).tiny))
+        scale = np.sqrt(power / max(float(_abs2(P).sum(dtype=np.float64)), self._tiny))
         P *= self._real.type(scale)
         O *= self._real.type(1 / scale)
 
     def _threads(self, w: Complex) -> int:
-        return min(self._workers, w.shape[0] * w.shape[1])
+        return min(self._workers, int(w.shape[0] * w.shape[1]))
 
     def _modulus(self, A: Complex) -> Real:
         power = _abs2(A)
-        modulus = power[:, 0] if power.shape[1] == 1 else power.sum(axis=1)
+        modulus: Real = power[:, 0] if power.shape[1] == 1 else power.sum(axis=1)
         np.sqrt(modulus, out=modulus)
         modulus /= self._root
         return modulus
@@ -177,8 +179,9 @@ class ReferenceVerbs:
         return DeviceScalar(np.asarray(np.vdot(deviation, deviation), dtype=np.float64))
 
     def _damped(self, intensity: Real, damping: float) -> Real:
-        largest = np.maximum(intensity.max(axis=(-2, -1), keepdims=True), np.finfo(self._real).tiny)
-        return self._real.type(1 - damping) * intensity + self._real.type(damping) * largest
+        largest = np.maximum(intensity.max(axis=(-2, -1), keepdims=True), self._tiny)
+        damped: Real = self._real.type(1 - damping) * intensity + self._real.type(damping) * largest
+        return damped
 
     def _split(self, psi: Complex, probe_modes: int, b_substeps: int) -> Complex:
         """(frame, probe mode, substep, object mode, y, x)"""
@@ -199,7 +202,8 @@ class ReferenceVerbs:
         substeps = patches.shape[1]
         back = patches.conj()[:, None] * self._split(psi, probe_modes, substeps)
         onto: Complex = back.sum(axis=(0, 2, 3))
-        return onto * self._real.type(substeps**-0.5)
+        onto *= self._real.type(substeps**-0.5)
+        return onto
 
 
 def fresnel_kernel(geometry: Geometry) -> NDArray[np.complex128]:
