@@ -1,4 +1,27 @@
 """The Bluesky side: documents -> one growing picture of the run -> Job."""
 
+from __future__ import annotations
+
 if __name__ != "ptyplugin.callbacks":
     raise ImportError(f"import this folder as ptyplugin.callbacks, not as {__name__}")
+
+from ptyplugin.callbacks.assemble import assemble
+from ptyplugin.callbacks.assets import TILED_MIMETYPE
+from ptyplugin.callbacks.auto import AutoReconstruct
+from ptyplugin.callbacks.collector import Collector, Growth, Output, RunEnded, RunStarted
+from ptyplugin.callbacks.pairing import FrameAt, Record
+from ptyplugin.callbacks.run import CollectedRun
+
+__all__ = [
+    "TILED_MIMETYPE",
+    "AutoReconstruct",
+    "CollectedRun",
+    "Collector",
+    "FrameAt",
+    "Growth",
+    "Output",
+    "Record",
+    "RunEnded",
+    "RunStarted",
+    "assemble",
+]

@@ -1,0 +1,140 @@
+"""The assembler: what was collected of a run, and a profile, make a job; or one sentence why not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyplugin.callbacks.checks import check_keys, listed, notes_on
+from ptyplugin.callbacks.documents import quantities_of
+from ptyplugin.callbacks.pairing import FrameAt, Record
+from ptyplugin.callbacks.quantities import in_stored_unit
+from ptyplugin.callbacks.run import CollectedRun
+from ptyplugin.model import (
+    ENERGY_UNITS_EV,
+    LENGTH_UNITS_M,
+    BesideSource,
+    FrameBlock,
+    FramesError,
+    Geometry,
+    Job,
+    JobParts,
+    Preparation,
+    Profile,
+    ProfileError,
+    PtypluginError,
+    Refusal,
+    RunSource,
+    Scan,
+    geometry_numbers,
+    positions_field,
+    put_beside,
+    ranges_of,
+)
+
+FRAMES_FILE = "frames.npy"
+
+
+def assemble(run: CollectedRun, profile: Profile) -> JobParts | Refusal:
+    """The job of a run that has ended, with the arrays that lie beside it; or the refusal that says why there is none.
+
+    The same content of documents gives the same bytes, in whatever order they came.
+    """
+    try:
+        return _parts(run, profile)
+    except PtypluginError as error:
+        return Refusal(beamline=profile.beamline, source=_source(run, profile), reason=str(error))
+
+
+def _parts(run: CollectedRun, profile: Profile) -> JobParts:
+    check_keys(run, profile)
+    if run.problems:
+        raise FramesError(run.problems[0])
+    notes = notes_on(run, profile)
+    records, arrays = run.records, dict[str, NDArray[Any]]()
+    positions_m = np.array([record.position_m for record in records], dtype=np.float64).reshape(-1, 1, 2)
+    ids = [record.frame_id for record in records]
+    Scan(positions_m, np.array(ids))
+    blocks = _blocks(records, arrays)
+    shape = _frame_shape(run, profile, arrays)
+    job = Job(
+        beamline=profile.beamline,
+        source=_source(run, profile),
+        geometry=geometry_numbers(_geometry(run, profile, shape)),
+        preparation=_preparation(profile),
+        recipe=profile.reconstruction.recipe,
+        probe_modes=profile.reconstruction.probe_modes,
+        seed=profile.reconstruction.seed,
+        frames=blocks,
+        frame_ids=ranges_of(ids),
+        positions_m=positions_field(positions_m, arrays),
+        notes=notes,
+    )
+    return JobParts(job, arrays)
+
+
+def _source(run: CollectedRun, profile: Profile) -> RunSource:
+    return RunSource(run_uid=run.uid, stream=profile.detector.stream, key=profile.detector.key, scan_id=run.scan_id)
+
+
+def _blocks(records: Sequence[Record], arrays: dict[str, NDArray[Any]]) -> list[FrameBlock]:
+    """The frames of the records in their order; those that came inside events are put into ``arrays``.
+
+    Raises:
+        FramesError: frames inside events have different shapes.
+    """
+    located = [record.frame for record in records if isinstance(record.frame, FrameAt)]
+    counts = [record.frame for record in records if isinstance(record.frame, np.ndarray)]
+    if located and counts:
+        raise FramesError(f"{len(located)} frames lie in files and {len(counts)} inside events: let the detector do one of both.")
+    if not counts:
+        groups = groupby(located, key=lambda frame: frame.source)
+        return [FrameBlock(source=source, ranges=ranges_of([frame.number for frame in group])) for source, group in groups]
+    shapes = {frame.shape for frame in counts}
+    if len(shapes) > 1:
+        raise FramesError(f"the frames inside the events have different shapes ({listed(map(str, shapes))}): keep one.")
+    beside = put_beside(FRAMES_FILE, np.stack(counts), arrays)
+    return [FrameBlock(source=BesideSource(name=beside.name, sha256=beside.sha256), ranges=[(0, len(counts))])]
+
+
+def _frame_shape(run: CollectedRun, profile: Profile, arrays: dict[str, NDArray[Any]]) -> tuple[int, int]:
+    if FRAMES_FILE in arrays:
+        rows, columns = arrays[FRAMES_FILE].shape[1:]
+        return rows, columns
+    shape = run.data_keys[profile.detector.stream][profile.detector.key].shape
+    if shape is None or len(shape) < 2:
+        raise FramesError(f"the data key {profile.detector.key!r} has the shape {shape}, not (..., y, x): is it an area detector?")
+    return shape[-2], shape[-1]
+
+
+def _geometry(run: CollectedRun, profile: Profile, shape: tuple[int, int]) -> Geometry:
+    """Geometry of the prepared frames: cropped and oriented."""
+    crop = profile.preparation.crop_px
+    if crop is not None and crop > min(shape):
+        raise ProfileError(f"preparation.crop_px = {crop} px is larger than the frame of {shape[0]} x {shape[1]} px: make it smaller.")
+    prepared = (crop, crop) if crop is not None else shape[::-1] if profile.detector.orientation.transposes else shape
+    found: dict[str, float] = {}
+    for name, quantity in quantities_of(profile).items():
+        factors = ENERGY_UNITS_EV if name == "geometry.energy" else LENGTH_UNITS_M
+        found[name] = in_stored_unit(quantity, name, factors, run.start, run.configuration, run.readings)
+    return Geometry(
+        energy_ev=found["geometry.energy"],
+        distance_m=found["geometry.distance"],
+        pixel_m=profile.detector.pixel_m,
+        shape=prepared,
+        focus_distance_m=found.get("geometry.focus_distance"),
+    )
+
+
+def _preparation(profile: Profile) -> Preparation:
+    return Preparation(
+        crop_px=profile.preparation.crop_px,
+        centre_px=profile.preparation.centre_px,
+        orientation=profile.detector.orientation,
+        mask_dataset=profile.detector.mask_dataset,
+        saturated_counts=profile.detector.saturated_counts,
+    )

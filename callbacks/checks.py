@@ -1,0 +1,77 @@
+"""Whether what was collected of a run is what the profile names, and enough of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ptyplugin.callbacks.run import CollectedRun
+from ptyplugin.model import Profile, ProfileError, ScanError
+
+_MOST_NAMES_IN_A_SENTENCE = 30
+
+
+def check_keys(run: CollectedRun, profile: Profile) -> None:
+    """See that the run has the stream and the keys that the profile names.
+
+    Raises:
+        ProfileError: one is not there; the message lists those that are.
+    """
+    where, stream = f"profile {profile.name!r}", profile.detector.stream
+    keys = run.data_keys.get(stream)
+    if keys is None:
+        streams = listed(run.data_keys)
+        raise ProfileError(f"{where}: detector.stream = {stream!r} is no stream of the run, which has: {streams}. Correct the profile.")
+    axes = {"positions.y.key": profile.positions.y.key, "positions.x.key": profile.positions.x.key}
+    for place, name in {"detector.key": profile.detector.key, **axes}.items():
+        if name not in keys:
+            elsewhere = [other for other, its_keys in sorted(run.data_keys.items()) if name in its_keys]
+            raise ProfileError(
+                f"{where}: {place} = {name!r} is not in stream {stream!r}{f' but in {elsewhere[0]!r}' if elsewhere else ''}. "
+                f"Its keys are: {listed(keys)}. Correct the profile."
+            )
+        if place in axes and keys[name].external is not None:
+            raise ProfileError(
+                f"{where}: the positions {name!r} lie in a file instead of events, which is not read: let the plan read the motor."
+            )
+
+
+def notes_on(run: CollectedRun, profile: Profile) -> list[str]:
+    """Sentences on what is left out of the job.
+
+    Raises:
+        ScanError: nothing is left, or more is left out than the profile allows (of a run that was aborted, all that there is is used).
+    """
+    tally, ending = run.tally, _ending(run)
+    expected = max(run.points or 0, tally.events)
+    counted = f"{expected} points, {tally.positions} with a position, {tally.frames} with frames, {tally.matched} with both"
+    if tally.matched == 0:
+        raise ScanError(f"no frame of {profile.detector.key!r} has a position ({counted}). {ending or 'Was the detector triggered?'}")
+    left_out = [
+        (expected - tally.events, expected, "points that the run counted were not seen"),
+        (tally.positions - tally.matched, tally.positions, "positions have no frame"),
+        (tally.frames - tally.matched, tally.frames, "points with frames have no position"),
+    ]
+    largest, allowed = max(missing / max(total, 1) for missing, total, _ in left_out), profile.positions.largest_mismatch
+    if largest > allowed and run.exit_status not in ("abort", "fail"):
+        raise ScanError(
+            f"frames and positions do not match ({counted}): {largest:.1%} are missing, and positions.largest_mismatch of the profile "
+            f"allows {allowed:.1%}. Look for lost triggers, or allow more."
+        )
+    notes = [f"{missing} of {total} {what} and are left out." for missing, total, what in left_out if missing]
+    if tally.replaced_frames:
+        notes.append(f"{tally.replaced_frames} frames of points that were taken again are left out.")
+    return [ending, *notes] if ending else notes
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in a sentence, sorted; of many the first ones."""
+    ordered = sorted(names)
+    more = len(ordered) - _MOST_NAMES_IN_A_SENTENCE
+    return ", ".join(ordered[:_MOST_NAMES_IN_A_SENTENCE]) + (f", and {more} more" if more > 0 else "") or "none"
+
+
+def _ending(run: CollectedRun) -> str:
+    if run.exit_status == "success":
+        return ""
+    reason = f" ({run.reason})" if run.reason else ""
+    return f"The run ended with exit status {run.exit_status!r}{reason}: only what was taken until then is used."

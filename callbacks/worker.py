@@ -1,0 +1,130 @@
+"""The thread behind AutoReconstruct: documents from a queue, jobs into the inbox."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ptyplugin.callbacks.assemble import assemble
+from ptyplugin.callbacks.collector import Collector, RunEnded
+from ptyplugin.model import Job, JobParts, Profile, Refusal, Site
+
+_log = logging.getLogger(__name__)
+
+Submit = Callable[[Site, Job | Refusal, Mapping[str, NDArray[Any]]], str]
+
+#: Pauses between two tries to hand jobs over: from the first to the longest, doubled each time.
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 60.0
+#: What all workers together may take at the exit of the interpreter.
+_EXIT_S = 2.0
+
+
+class Worker:
+    """Collects runs and hands their jobs over, trying again until the inbox takes them. Documents are put into ``queue``."""
+
+    def __init__(self, profile: Profile, site: Site, submit: Submit) -> None:
+        self.queue: SimpleQueue[tuple[Any, Any] | threading.Event | None] = SimpleQueue()
+        self._profile = profile
+        self.site = site
+        self._submit = submit
+        self._collector = Collector(profile)
+        self._jobs: list[tuple[str, JobParts | Refusal]] = []
+        self._pause_s = 0.0
+        self._next_try_s = 0.0
+        self._flushes: list[threading.Event] = []
+
+    def start(self) -> None:
+        """Start the thread."""
+        _workers.add(self)
+        threading.Thread(target=self._run, name="ptyplugin", daemon=True).start()
+
+    def stop(self) -> None:
+        """Let the thread end when all that was put before is done."""
+        self.queue.put(None)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all documents put before are used and all jobs are handed over; False if that took too long."""
+        done = threading.Event()
+        self.queue.put(done)
+        return done.wait(timeout_s)
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping or self._jobs:
+            try:
+                item = self.queue.get(timeout=self._until_next_try_s())
+            except Empty:
+                self._hand_over()
+                continue
+            if isinstance(item, tuple):
+                self._take(*item)
+            else:
+                stopping = stopping or item is None
+                self._flushes += [item] if item is not None else []
+                self._next_try_s = 0.0
+            self._hand_over()
+        _workers.discard(self)
+
+    def _take(self, name: Any, document: Any) -> None:
+        for output in self._collector(name, document):
+            if not isinstance(output, RunEnded):
+                continue
+            run = output.run
+            who = f"run {run.uid} (scan {run.scan_id})"
+            if not run.is_ptychography:
+                _log.debug("%s is no ptychography for profile %s", who, self._profile.name)
+                continue
+            for reason, count in self._collector.ignored.items():
+                _log.warning("%s: %d documents were passed over: %s", who, count, reason)
+            self._collector.ignored.clear()
+            # A mistake of ours in one run must not end the thread that serves the next.
+            try:
+                self._jobs.append((who, assemble(run, self._profile)))
+            except Exception:
+                _log.exception("%s: no job could be made of it", who)
+
+    def _until_next_try_s(self) -> float | None:
+        return max(0.0, self._next_try_s - time.monotonic()) if self._jobs else None
+
+    def _hand_over(self) -> None:
+        if self._jobs and time.monotonic() >= self._next_try_s:
+            self._jobs = [each for each in self._jobs if not self._handed_over(*each)]
+            self._pause_s = min(max(_FIRST_PAUSE_S, 2 * self._pause_s), _LONGEST_PAUSE_S) if self._jobs else 0.0
+            self._next_try_s = time.monotonic() + self._pause_s
+        if not self._jobs:
+            for done in self._flushes:
+                done.set()
+            self._flushes.clear()
+
+    def _handed_over(self, who: str, parts: JobParts | Refusal) -> bool:
+        job, arrays = (parts, dict[str, NDArray[Any]]()) if isinstance(parts, Refusal) else (parts.job, parts.arrays)
+        # Whatever keeps the inbox from taking it, the job stays here until it does.
+        try:
+            key = self._submit(self.site, job, arrays)
+        except Exception as error:
+            _log.error("%s: job %s cannot be handed over and is kept: %s", who, job.key, error)
+            return False
+        if isinstance(job, Refusal):
+            _log.warning("%s: job %s, not reconstructed: %s", who, key, job.reason)
+        else:
+            _log.info("%s: job %s handed over, %d frames. %s", who, key, job.frame_count, " ".join(job.notes))
+        return True
+
+
+_workers: set[Worker] = set()
+
+
+@atexit.register
+def _flush_at_exit() -> None:
+    end_s = time.monotonic() + _EXIT_S
+    for worker in list(_workers):
+        if not worker.flush(max(0.0, end_s - time.monotonic())):
+            _log.error("the exit did not wait for the inbox %s: the last jobs of this session are not handed over", worker.site.inbox)
