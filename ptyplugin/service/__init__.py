@@ -1,1 +1,9 @@
-"""ptyplugin.service."""
+"""The daemon that takes jobs in, has them solved and publishes the results."""
+
+from __future__ import annotations
+
+from ptyplugin.service.daemon import Daemon
+from ptyplugin.service.launchers import Inline, Launcher
+from ptyplugin.service.mpiexec import Mpiexec, Patience
+
+__all__ = ["Daemon", "Inline", "Launcher", "Mpiexec", "Patience"]

@@ -1,0 +1,199 @@
+"""The daemon: inbox -> ledger -> launcher -> result file -> publisher. It may be killed at any moment and goes on where it was."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Self
+
+from ptyplugin.jobs import Inbox, Intake, Ledger
+from ptyplugin.model import LedgerError, Progress, PtypluginError, Site, SiteError
+from ptyplugin.service.complaints import Complaints
+from ptyplugin.service.launchers import Launcher
+from ptyplugin.service.mpiexec import Mpiexec
+from ptyplugin.service.processes import make_sure_they_are_gone
+from ptyplugin.service.publisher import CatalogPublish, Publish, Publisher
+from ptyplugin.service.slot import Slot
+from ptyplugin.service.solving import Task
+
+_log = logging.getLogger(__name__)
+
+#: How often the inbox is looked at, seconds.
+POLL_S = 0.1
+#: How long to leave a disk or a network share alone that is in trouble, seconds.
+TROUBLE_S = 2.0
+#: How often the ledger hears of a job that runs, seconds.
+BEAT_S = 2.0
+#: Seconds that the threads get to end.
+END_S = 10.0
+
+
+class Daemon:
+    """Takes jobs in, solves one after the other, publishes the results. A context manager.
+
+    Args:
+        site: where everything is.
+        launcher: how jobs run; MPI ranks on this machine unless told otherwise.
+        publish: puts a result file into the catalog; the site's catalog unless told otherwise.
+        on_progress: hears of every iteration, in the thread that solves.
+
+    Raises:
+        LedgerError: another daemon has this site's ledger, or it cannot be used.
+        SiteError: the site's home or inbox cannot be used.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        launcher: Launcher | None = None,
+        publish: Publish | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self._site, self._stop = site, threading.Event()
+        self._inbox, self._complaints = Inbox(site.inbox), Complaints(_log)
+        self._ledger = Ledger(site.ledger)
+        self._intake = Intake(self._inbox, self._ledger, site.jobs)
+        self._slot = Slot(site, self._ledger, launcher or Mpiexec(), lambda: self._stop.is_set(), on_progress)
+        self._catalog = CatalogPublish(site) if publish is None and site.tiled_uri else None
+        put = publish or self._catalog
+        self._publisher = Publisher(self._ledger, put) if put else None
+        try:
+            self._recover()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the ledger and of the catalog."""
+        if self._catalog:
+            self._catalog.close()
+        self._ledger.close()
+
+    def stop(self) -> None:
+        """Have ``run`` return within a few seconds; a job that runs is put back and counts no try."""
+        self._stop.set()
+
+    def cancel(self, key: str) -> None:
+        """Have a job be not done, or stop it if it runs.
+
+        Raises:
+            JobError: there is no such job, or it has ended already.
+        """
+        self._slot.cancel(key)
+
+    def run_once(self) -> None:
+        """Take in what waits, solve it here and now, publish it once. Jobs to be tried again later stay in the queue.
+
+        Raises:
+            LedgerError: the ledger cannot be written.
+        """
+        self._take_in()
+        while self._slot.solve_next():
+            pass
+        if self._publisher:
+            self._publisher.publish_due()
+
+    def run(self, stop: threading.Event | None = None) -> None:
+        """Work until ``stop`` is set or ``stop()`` is called."""
+        self._stop = stop or self._stop
+        threads = self._threads()
+        for thread in threads:
+            thread.start()
+        try:
+            self._watch()
+        finally:
+            self._stop.set()
+            if self._publisher:
+                self._publisher.wake()
+            for thread in threads:
+                thread.join(END_S)
+        for thread in threads:
+            thread.raise_what_ended_it()
+
+    def _recover(self) -> None:
+        try:
+            self._intake.clean()
+            for entry in self._ledger.list(state="running"):
+                task = Task(self._site.jobs / entry.key, self._site)
+                make_sure_they_are_gone(task.folder)
+                if task.result.exists():
+                    self._ledger.solved(entry, task.result)
+                else:
+                    self._ledger.requeue(entry, "the daemon ended while it ran.")
+        except PtypluginError:
+            raise
+        except OSError as error:
+            raise SiteError(f"the site's home {self._site.home} cannot be used ({error}): check it and its permissions.") from error
+
+    def _threads(self) -> list[_Thread]:
+        threads = [_Thread("solve", self._solve_all, self._stop)]
+        if self._publisher:
+            threads.append(_Thread("publish", self._publisher.run, self._stop))
+        else:
+            _log.warning("no catalog is named (tiled_uri in the site file): results stay as files in %s", self._site.results)
+        return threads
+
+    def _watch(self) -> None:
+        beaten = time.monotonic()
+        while not self._stop.wait(POLL_S):
+            self._take_in()
+            if time.monotonic() - beaten > BEAT_S:
+                beaten = time.monotonic()
+                try:
+                    self._slot.beat()
+                except LedgerError as error:
+                    self._complaints.say(str(error))
+
+    def _take_in(self) -> None:
+        trouble = False
+        try:
+            for item in self._inbox.waiting():
+                try:
+                    self._intake.take_in(item)
+                except OSError as error:
+                    self._complaints.say(f"{item} cannot be taken in now ({error}): it stays in the inbox and is tried again.")
+                    trouble = True
+        except (SiteError, LedgerError) as error:
+            self._complaints.say(str(error))
+            trouble = True
+        if trouble:
+            self._stop.wait(TROUBLE_S)
+
+    def _solve_all(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            try:
+                if not self._slot.solve_next():
+                    stop.wait(POLL_S)
+                elif self._publisher:
+                    self._publisher.wake()
+            except LedgerError as error:
+                self._complaints.say(str(error))
+                stop.wait(TROUBLE_S)
+
+
+class _Thread(threading.Thread):
+    """A thread whose error ends the daemon: one that goes on with half of its work would only seem to be well."""
+
+    def __init__(self, name: str, work: Callable[[threading.Event], None], stop: threading.Event) -> None:
+        super().__init__(name=f"ptyplugin-{name}", daemon=True)
+        self._work, self._stop_event = work, stop
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._work(self._stop_event)
+        except BaseException as error:
+            self._error = error
+            self._stop_event.set()
+
+    def raise_what_ended_it(self) -> None:
+        if self._error is not None:
+            raise self._error

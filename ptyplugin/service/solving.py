@@ -1,0 +1,90 @@
+"""One job, on one rank: solve it and write the result file. The same for every launcher."""
+
+from __future__ import annotations
+
+import importlib
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from ptyplugin.io import write_result
+from ptyplugin.jobs import JOB_FILE
+from ptyplugin.model import Job, JobError, Progress, PtypluginError, Reconstruction, Site, SolverError
+
+#: (job, folder, site, ranks, on_progress, cancelled) -> the result on rank 0, None on the others.
+SolveFunction = Callable[[Job, Path, Site, Any, Callable[[Progress], None], Callable[[], bool]], Reconstruction | None]
+
+#: module:function that solves a job.
+SOLVE_JOB = "ptyplugin.api:solve_job"
+_LOG_FILE = "log.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A job in its folder (with its arrays and its log) at a site."""
+
+    folder: Path
+    site: Site
+
+    def job(self) -> Job:
+        """The job.
+
+        Raises:
+            JobError: it cannot be read.
+        """
+        path = self.folder / JOB_FILE
+        try:
+            return Job.from_bytes(path.read_bytes())
+        except OSError as error:
+            raise JobError(f"{path} cannot be read ({error.strerror}): submit the job again with a higher attempt number.") from error
+
+    @property
+    def log(self) -> Path:
+        """The job's own log."""
+        return self.folder / _LOG_FILE
+
+    @property
+    def result(self) -> Path:
+        """Where its result file goes."""
+        return self.site.results / f"{self.folder.name}.h5"
+
+
+def solve_function(name: str) -> SolveFunction:
+    """The function ``module:function``."""
+    module, _, function = name.partition(":")
+    found: SolveFunction = getattr(importlib.import_module(module), function)
+    return found
+
+
+def solve_to_file(
+    task: Task, solve: SolveFunction, ranks: Any, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]
+) -> Path | None:
+    """Solve the job; rank 0 writes the result file and gives its path, the others give None.
+
+    Raises:
+        PtypluginError: why it cannot be solved.
+    """
+    job = task.job()
+    reconstruction = solve(job, task.folder, task.site, ranks, on_progress, cancelled)
+    if ranks.rank != 0:
+        return None
+    if reconstruction is None:
+        raise SolverError(f"job {job.key} ended without a result: its log {task.log} may say more.")
+    write_result(task.result, reconstruction)
+    return task.result
+
+
+@contextmanager
+def in_one_sentence(task: Task, log: TextIO) -> Iterator[None]:
+    """Whatever goes wrong inside becomes an error of ours with one sentence; the traceback of the unexpected goes to the job's log."""
+    try:
+        yield
+    except PtypluginError:
+        raise
+    except Exception as error:
+        traceback.print_exception(error, file=log)
+        reason = " ".join(str(error).split()) or "no reason given"
+        raise SolverError(f"the reconstruction ended with {type(error).__name__}: {reason} (details in {task.log}).") from error

@@ -1,0 +1,70 @@
+"""What a daemon and its ranks say to each other: JSON lines over one socket per rank, beside MPI and not through it.
+
+rank -> daemon: hello (rank, size, pid), progress, and one of done (result), failed (sentence, echo), cancelled
+daemon -> rank: job (folder, site, solve), cancel, leave. A closed socket means that the other one is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+from ptyplugin.model import Progress
+
+Message = dict[str, Any]
+
+#: Bytes that are read at a time.
+_CHUNK = 1 << 16
+
+
+class Wire:
+    """One end of a connection. ``receive`` gives the messages that have come, or None when the other end is gone."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._rest = b""
+
+    def fileno(self) -> int:
+        """For selectors."""
+        return self._connection.fileno()
+
+    def send(self, kind: str, **fields: Any) -> None:
+        """Send a message.
+
+        Raises:
+            OSError: the other end is gone.
+        """
+        self._connection.sendall(json.dumps({"kind": kind, **fields}).encode() + b"\n")
+
+    def receive(self) -> list[Message] | None:
+        """Wait for what comes next: whole messages, perhaps none yet; None when the other end is gone."""
+        try:
+            data = self._connection.recv(_CHUNK)
+        except ConnectionError:
+            return None
+        if not data:
+            return None
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def close(self) -> None:
+        """Close this end."""
+        self._connection.close()
+
+
+def progress_fields(progress: Progress) -> Message:
+    """A Progress as a message; snapshots stay with the rank."""
+    return {
+        "job": progress.job,
+        "stage": progress.stage,
+        "iteration": progress.iteration,
+        "iterations": progress.iterations,
+        "seconds": progress.seconds,
+        "errors": progress.errors,
+    }
+
+
+def progress_of(message: Message) -> Progress:
+    """The Progress in a message."""
+    return Progress(**{name: value for name, value in message.items() if name != "kind"})
