@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
-from ptyplugin.io.display import length_of_bar, limits, probe_view, said_length, scanned_view, take_ramp_off
+from ptyplugin.io.display import View, length_of_bar, limits, probe_view, said_length, scanned_view, take_ramp_off, without_ramp
 from ptyplugin.model import ErrorName, FileFormatError, Progress, Reconstruction
 
 _INK = "#1b2430"
@@ -25,13 +25,13 @@ _CURVES: dict[ErrorName, tuple[str, str]] = {
 }
 
 
-def save_png(reconstruction: Reconstruction, path: Path) -> None:
-    """Write the picture of a reconstruction.
+def save_png(reconstruction: Reconstruction, path: Path, truth: NDArray[Any] | None = None) -> None:
+    """Write the picture of a reconstruction, beside the ``truth`` (y, x) on the same grid where it is known.
 
     Raises:
         FileFormatError: it cannot be written.
     """
-    figure = reconstruction_figure(reconstruction)
+    figure = reconstruction_figure(reconstruction, truth)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="png", dpi=150, facecolor="white")
@@ -39,20 +39,22 @@ def save_png(reconstruction: Reconstruction, path: Path) -> None:
         raise FileFormatError(f"the picture cannot be written to {path} ({error.strerror}): check the folder and the disk.") from error
 
 
-def reconstruction_figure(reconstruction: Reconstruction) -> Figure:
-    """Phase and amplitude of the scanned area, the strongest probe mode, and the errors over the iterations."""
+def reconstruction_figure(reconstruction: Reconstruction, truth: NDArray[Any] | None = None) -> Figure:
+    """Phase and amplitude of the scanned area, the strongest probe mode, and the errors over the iterations; the truth if given."""
     layout = ConstrainedLayoutEngine(rect=(0.008, 0.03, 0.984, 0.895), w_pad=0.10, h_pad=0.06, wspace=0.02, hspace=0.04)
     figure = Figure(figsize=(12.0, 9.4), layout=layout)
-    axes = figure.subplot_mosaic("PPPAAA;QQEEEE", height_ratios=[1.75, 1.0])
+    places = "PPPAAA;QQEEEE" if truth is None else "PPPTTT;AAQQEE"
+    axes = figure.subplot_mosaic(places, height_ratios=[1.75, 1.0])
     view = scanned_view(reconstruction)
-    pixel_m = reconstruction.geometry.object_pixel_m
-    for name, title, values, colours, unit in (
-        ("P", "Object phase", np.angle(view.wave), "viridis", "rad"),
-        ("A", "Object amplitude", np.abs(view.wave), "gray", "transmission"),
-    ):
+    phase = np.angle(view.wave)
+    maps = {"P": ("Object phase", phase, "viridis", "rad"), "A": ("Object amplitude", np.abs(view.wave), "gray", "transmission")}
+    if truth is not None:
+        maps["T"] = ("True phase", np.angle(_same_view(truth, view)), "viridis", "rad")
+    shown = limits(phase[view.seen >= 1])
+    for name, (title, values, colours, unit) in maps.items():
         axes[name].set_title(title, loc="left", color=_INK)
-        _show_map(figure, axes[name], values, view.seen, colours, unit)
-        _scale(axes[name], view.wave.shape, pixel_m)
+        _show_map(figure, axes[name], values, view.seen, colours, unit, shown if unit == "rad" else limits(values[view.seen >= 1]))
+        _scale(axes[name], view.wave.shape, reconstruction.geometry.object_pixel_m)
     _show_probe(axes["Q"], reconstruction, view.ramp)
     _show_errors(axes["E"], reconstruction.progress)
     figure.text(0.016, 0.985, _headline(reconstruction), va="top", fontsize=15, fontweight="bold", color=_INK)
@@ -61,8 +63,22 @@ def reconstruction_figure(reconstruction: Reconstruction) -> Figure:
     return figure
 
 
-def _show_map(figure: Figure, axes: Axes, values: NDArray[Any], seen: NDArray[np.float32], colours: str, unit: str) -> None:
-    low, high = limits(values[seen >= 1])
+def _same_view(truth: NDArray[Any], view: View) -> NDArray[np.complex64]:
+    """The part of the truth that ``view`` shows, without its own ramp and mean phase."""
+    (row, column), (height, width) = view.corner, view.wave.shape
+    return without_ramp(truth[row : row + height, column : column + width].astype(np.complex64), view.seen >= 1)[0]
+
+
+def _show_map(
+    figure: Figure,
+    axes: Axes,
+    values: NDArray[Any],
+    seen: NDArray[np.float32],
+    colours: str,
+    unit: str,
+    shown: tuple[float, float],
+) -> None:
+    low, high = shown
     if unit == "rad" and high - low > 1.9 * np.pi:
         colours, low, high = "twilight", -np.pi, np.pi
     image = axes.imshow(values, cmap=colours, vmin=low, vmax=high, alpha=seen, interpolation="nearest")
