@@ -13,7 +13,18 @@ from __future__ import annotations
 
 from ptyplugin.api.finding import results
 from ptyplugin.api.making import make_job
-from ptyplugin.api.opening import OpenScan, folder_of, open_scan
-from ptyplugin.api.solving import check_device, reconstruct, solve_job
+from ptyplugin.api.opening import OpenScan, folder_of, open_scan, write_parts
+from ptyplugin.api.solving import OnProgress, check_device, reconstruct, solve_job
 
-__all__ = ["OpenScan", "check_device", "folder_of", "make_job", "open_scan", "reconstruct", "results", "solve_job"]
+__all__ = [
+    "OnProgress",
+    "OpenScan",
+    "check_device",
+    "folder_of",
+    "make_job",
+    "open_scan",
+    "reconstruct",
+    "results",
+    "solve_job",
+    "write_parts",
+]

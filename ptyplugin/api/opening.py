@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ptyplugin.api.runs import job_of_run
 from ptyplugin.io import JobFrames, StartProbe, content_id, open_cxi, open_frames
+from ptyplugin.jobs import JOB_FILE
 from ptyplugin.model import (
     FileSource,
     FrameBlock,
@@ -133,15 +134,18 @@ def _open_file(path: Path, site: Site) -> OpenScan:
     return OpenScan(JobParts(job, arrays), allowed, cxi.start_probe)
 
 
+def write_parts(parts: JobParts, folder: Path) -> None:
+    """Write a job and its arrays into ``folder``, as an accepted job has them."""
+    (folder / JOB_FILE).write_bytes(parts.job.to_bytes())
+    for name, array in parts.arrays.items():
+        np.save(folder / name, array, allow_pickle=False)
+
+
 @contextmanager
-def folder_of(parts: JobParts) -> Iterator[Path | None]:
-    """The arrays of a job in a folder, as an accepted job has them; None if it has no arrays."""
-    if not parts.arrays:
-        yield None
-        return
+def folder_of(parts: JobParts) -> Iterator[Path]:
+    """A temporary folder with a job and its arrays."""
     with tempfile.TemporaryDirectory(prefix="ptyplugin-") as folder:
-        for name, array in parts.arrays.items():
-            np.save(Path(folder) / name, array, allow_pickle=False)
+        write_parts(parts, Path(folder))
         yield Path(folder)
 
 

@@ -1,0 +1,122 @@
+"""ptyplugin jobs: what became of the jobs that were handed over. Works with and without a running daemon."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ptyplugin.cli.screen import answer, stderr, stdout
+from ptyplugin.cli.sentences import one_sentence
+
+if TYPE_CHECKING:
+    from ptyplugin.jobs import Entry, LedgerView, Transition
+
+app = typer.Typer(help="What became of the jobs that were handed over.", no_args_is_help=True, rich_markup_mode="rich")
+
+_SITE = Annotated[Path | None, typer.Option(help="TOML file of this installation.", show_default="what PTYPLUGIN_SITE names")]
+_JSON = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+_STATE = Literal["queued", "running", "solved", "published", "failed", "cancelled"]
+_COLOURS = {"queued": "yellow", "running": "cyan", "solved": "blue", "published": "green", "failed": "red", "cancelled": "dim"}
+
+
+def list_jobs(
+    state: Annotated[_STATE | None, typer.Option(help="Only those in this state.", show_default=False)] = None,
+    scan_id: Annotated[int | None, typer.Option(help="Only those of this scan.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest ones.")] = 50,
+    site: _SITE = None,
+    as_json: _JSON = False,
+) -> None:
+    """List jobs in the order of their arrival.
+
+    \b
+    Examples:
+        ptyplugin jobs list --state failed
+        ptyplugin jobs list --scan-id 1742 --json
+    """
+    with _ledger(site) as ledger:
+        found = ledger.list(state=state, scan_id=scan_id, limit=limit)
+    if as_json:
+        answer([_record(entry) for entry in found])
+    elif found:
+        _table(list(found))
+    else:
+        stderr().print("no jobs found.")
+
+
+def show_job(key: Annotated[str, typer.Argument(help="The job's key, 16 hex digits.")], site: _SITE = None, as_json: _JSON = False) -> None:
+    """Show one job and what happened to it.
+
+    \b
+    Example:
+        ptyplugin jobs show 0123456789abcdef
+    """
+    with _ledger(site) as ledger:
+        entry, history = ledger.show(key), ledger.history(key)
+    if as_json:
+        answer({**_record(entry), "history": [{"at": _time(one.at_s), "state": one.state, "sentence": one.sentence} for one in history]})
+        return
+    for name, value in _record(entry).items():
+        if value not in (None, [], ""):
+            typer.echo(f"{name:<14} {'; '.join(value) if isinstance(value, list) else value}")
+    for one in history:
+        typer.echo(_line(one))
+
+
+def _ledger(site: Path | None) -> LedgerView:
+    from ptyplugin.jobs import open_read_only
+    from ptyplugin.model import load_site
+
+    return open_read_only(load_site(site).ledger)
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+
+
+def _record(entry: Entry) -> dict[str, Any]:
+    return {
+        "key": entry.key,
+        "state": entry.state,
+        "sentence": entry.sentence,
+        "kind": entry.kind,
+        "beamline": entry.beamline,
+        "scan_id": entry.scan_id,
+        "run_uid": entry.run_uid,
+        "source": entry.source,
+        "purpose": entry.purpose,
+        "recipe": entry.recipe,
+        "frames": entry.frames,
+        "fraction_done": entry.fraction_done,
+        "tries": entry.tries,
+        "priority": entry.priority,
+        "notes": list(entry.notes),
+        "result": None if entry.result is None else str(entry.result),
+        "arrived": _time(entry.arrived_s),
+        "changed": _time(entry.changed_s),
+    }
+
+
+def _line(one: Transition) -> str:
+    return f"{_time(one.at_s)[:19].replace('T', ' ')}  {one.state:<10} {one.sentence or ''}".rstrip()
+
+
+def _table(entries: list[Entry]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("arrived", "job", "scan", "run", "state", "frames", "recipe or reason", box=None, header_style="bold")
+    for entry in entries:
+        scan = "-" if entry.scan_id is None else str(entry.scan_id)
+        done = f" {entry.fraction_done:.0%}" if entry.state == "running" else ""
+        state = f"[{_COLOURS[entry.state]}]{entry.state}{done}[/]"
+        said = entry.sentence if entry.state == "failed" else entry.recipe
+        run, frames = (entry.run_uid or "-")[:8], "-" if entry.frames is None else str(entry.frames)
+        table.add_row(_time(entry.arrived_s)[:16].replace("T", " "), entry.key, scan, run, state, frames, escape(said or ""))
+    stdout().print(table)
+
+
+app.command("list")(one_sentence(list_jobs))
+app.command("show")(one_sentence(show_job))

@@ -1,0 +1,135 @@
+"""ptyplugin reconstruct: one scan, here and now."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ptyplugin.cli.screen import answer, busy, iteration_bar, show_warnings
+
+if TYPE_CHECKING:
+    from ptyplugin.model import JobParts, Progress, Reconstruction, Site
+
+
+def reconstruct(
+    source: Annotated[str, typer.Argument(help="A CXI file; or the uid (or its first letters) or the scan id of a run in the catalog.")],
+    recipe: Annotated[str | None, typer.Option(help='What to run, e.g. "DM(200) + ePIE(100)".', show_default="the profile's")] = None,
+    probe_modes: Annotated[
+        int | None, typer.Option(min=1, help="Probe modes that add incoherently.", show_default="the profile's, or 1")
+    ] = None,
+    probe: Annotated[
+        Path | None,
+        typer.Option(help="Start probe: .npy, a result file, CXI, HDF5 with 'probe'.", show_default="from the data"),
+    ] = None,
+    crop_px: Annotated[int | None, typer.Option(min=8, help="Side of the square kept around the middle of each frame.")] = None,
+    ranks: Annotated[int, typer.Option(min=1, help="MPI ranks on this machine.")] = 1,
+    device: Annotated[Literal["auto", "cpu", "gpu"], typer.Option(help="What to run on.")] = "auto",
+    seed: Annotated[int | None, typer.Option(min=0, help="Fixes what is random.", show_default="the profile's, or 0")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="How the beamline calls its things: a name or a TOML file. Needed for runs.", show_default=False)
+    ] = None,
+    site: Annotated[
+        Path | None, typer.Option(help="TOML file of this installation (catalog, data_roots).", show_default="what PTYPLUGIN_SITE names")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Result file (HDF5).", show_default="<job key>.h5 in the site's results")
+    ] = None,
+    png: Annotated[Path | None, typer.Option(help="Also make a picture.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON, without progress bars.")] = False,
+) -> None:
+    """Reconstruct one scan, here and now.
+
+    \b
+    Examples:
+        ptyplugin reconstruct scan.cxi --png scan.png
+        ptyplugin reconstruct scan.cxi --recipe "DM(100) + ePIE(50)" --probe-modes 2 -o scan.h5
+        ptyplugin reconstruct scan.cxi --crop-px 256 --probe yesterday.h5
+        ptyplugin reconstruct 1742 --profile hxn.toml --ranks 4 --json
+
+    The result file holds object, probe, positions, errors and how they came to be. The same source, recipe and options give
+    the same job key; an existing --output is replaced.
+    """
+    from ptyplugin.api import check_device, make_job, open_scan
+    from ptyplugin.io import write_result
+
+    show_warnings()
+    check_device(device)
+    with busy(f"opening {source}", as_json):
+        scan = open_scan(source, profile=profile, site=site)
+        parts = make_job(scan, recipe, probe_modes=probe_modes, probe=probe, crop_px=crop_px, seed=seed, ranks=ranks, device=device)
+    begun = time.monotonic()
+    result = _solve(parts, scan.site, ranks, as_json)
+    seconds = time.monotonic() - begun
+    where = output or scan.site.results / f"{parts.job.key}.h5"
+    with busy("writing", as_json):
+        write_result(where, result)
+        if png is not None:
+            from ptyplugin.io.picture import save_png
+
+            save_png(result, png)
+    _say(parts, result, seconds, where, png, as_json)
+
+
+def _solve(parts: JobParts, site: Site, ranks: int, as_json: bool) -> Reconstruction:
+    from ptyplugin.api import folder_of, solve_job
+    from ptyplugin.model import Recipe
+
+    with iteration_bar(Recipe.parse(parts.job.recipe).iterations, as_json) as on_progress:
+        if ranks > 1:
+            return _solve_on_ranks(parts, site, ranks, on_progress)
+        with folder_of(parts) as folder:
+            result = solve_job(parts.job, folder, site, on_progress=on_progress)
+    assert result is not None, "one rank has the result"
+    return result
+
+
+def _solve_on_ranks(parts: JobParts, site: Site, ranks: int, on_progress: Callable[[Progress], None]) -> Reconstruction:
+    """As the daemon does it: the job in a folder, a group of MPI ranks on it, a result file back. A failed job's folder keeps its log."""
+    from ptyplugin.api import write_parts
+    from ptyplugin.io import read_result
+    from ptyplugin.service import Mpiexec
+    from ptyplugin.service.solving import Task
+
+    folder = Path(tempfile.mkdtemp(prefix="ptyplugin-")) / parts.job.key
+    folder.mkdir()
+    write_parts(parts, folder)
+    task = Task(folder, site.model_copy(update={"results_dir": folder}))
+    result = read_result(Mpiexec(ranks).run(task, on_progress, lambda: False))
+    shutil.rmtree(folder.parent)
+    return result
+
+
+def _say(parts: JobParts, result: Reconstruction, seconds: float, output: Path, png: Path | None, as_json: bool) -> None:
+    frames, iterations = len(result.positions_m), len(result.progress)
+    if as_json:
+        answer(
+            {
+                "key": parts.job.key,
+                "frames": frames,
+                "iterations": iterations,
+                "recipe": parts.job.recipe,
+                "seconds": round(seconds, 3),
+                "quality": result.quality,
+                "object_pixel_m": list(result.geometry.object_pixel_m),
+                "notes": parts.job.notes,
+                "output": str(output),
+                "png": None if png is None else str(png),
+            }
+        )
+        return
+    for note in parts.job.notes:
+        typer.echo(note)
+    error = result.quality.get("error")
+    said = "" if error is None else f"error {error:.4g} after "
+    typer.echo(
+        f"{frames} frames, {said}{iterations} iterations in {seconds:.1f} s, object pixel {result.geometry.object_pixel_m[0] * 1e9:.4g} nm"
+    )
+    typer.echo(f"result   {output}")
+    if png is not None:
+        typer.echo(f"picture  {png}")

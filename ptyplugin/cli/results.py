@@ -1,0 +1,71 @@
+"""ptyplugin results: what is in the catalog."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ptyplugin.cli.screen import answer, busy, show_warnings, stderr, stdout
+
+_FIELDS = ("scan_uid", "scan_id", "beamline", "purpose", "state", "recipe", "quality", "notes")
+
+
+def results(
+    uid: Annotated[str | None, typer.Option(help="Of the run with this uid.", show_default=False)] = None,
+    scan_id: Annotated[int | None, typer.Option(help="Of the runs with this scan id.", show_default=False)] = None,
+    since: Annotated[
+        str | None, typer.Option(help='Published since, local time: "2026-01-31" or "2026-01-31T18:00".', show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest ones.")] = 50,
+    site: Annotated[Path | None, typer.Option(help="TOML file of this installation.", show_default="what PTYPLUGIN_SITE names")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
+) -> None:
+    """List reconstructions in the catalog, the newest first.
+
+    \b
+    Examples:
+        ptyplugin results --since 2026-01-31
+        ptyplugin results --scan-id 1742 --json
+
+    In Python: ptyplugin.results(run)[0].plot()
+    """
+    from ptyplugin.api import results as find
+
+    show_warnings()
+    with busy("asking the catalog", as_json):
+        found = [_record(node) for node in find(site=site, scan_uid=uid, scan_id=scan_id, since=since, limit=limit)]
+    if as_json:
+        answer(found)
+    elif found:
+        _table(found)
+    else:
+        stderr().print("no results found.")
+
+
+def _record(node: Any) -> dict[str, Any]:
+    metadata = node.metadata
+    published = datetime.fromtimestamp(metadata["time"]).astimezone().isoformat(timespec="seconds")
+    return {"key": metadata["job"], "time": published, **{name: _plain(metadata.get(name)) for name in _FIELDS}, "uri": str(node.uri)}
+
+
+def _plain(value: Any) -> Any:
+    """Tiled's metadata are read-only dicts and lists of its own."""
+    if hasattr(value, "items"):
+        return {name: _plain(one) for name, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _table(found: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table("published", "scan", "run", "beamline", "recipe", "error", "job", box=None, header_style="bold")
+    for one in found:
+        error = (one["quality"] or {}).get("error")
+        said = one["state"] if error is None else f"{error:.4g}"
+        run = (one["scan_uid"] or "-")[:8]
+        scan = "-" if one["scan_id"] is None else str(one["scan_id"])
+        table.add_row(one["time"][:16].replace("T", " "), scan, run, one["beamline"], one["recipe"], said, one["key"])
+    stdout().print(table)

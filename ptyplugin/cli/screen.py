@@ -1,0 +1,84 @@
+"""What a person sees: answers on stdout; bars, warnings and errors on stderr, bars only where that is a terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ptyplugin.model import Progress
+
+
+@cache
+def stderr() -> Console:
+    """The one console on stderr: bars and lines do not tear each other."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+@cache
+def stdout() -> Console:
+    """The console on stdout, for tables."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def show_warnings() -> None:
+    """Warnings of ptyplugin go to stderr, one line each."""
+    from rich.logging import RichHandler
+
+    logger = logging.getLogger("ptyplugin")
+    for old in [handler for handler in logger.handlers if isinstance(handler, RichHandler)]:
+        logger.removeHandler(old)
+    logger.addHandler(RichHandler(logging.WARNING, stderr(), show_time=False, show_path=False))
+
+
+def answer(value: Any) -> None:
+    """An answer for machines: JSON on stdout."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def busy(doing: str, quiet: bool = False) -> Iterator[None]:
+    """Something moves on the terminal while work without steps is done."""
+    if quiet or not stderr().is_terminal:
+        yield
+        return
+    with stderr().status(f"{doing} ..."):
+        yield
+
+
+@contextmanager
+def iteration_bar(iterations: int, quiet: bool = False) -> Iterator[Callable[[Progress], None]]:
+    """A bar over all iterations; gives what is to be called after each."""
+    from rich import progress as bars
+
+    columns = (
+        bars.TextColumn("{task.description:<8}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.fields[error]}"),
+        bars.TimeElapsedColumn(),
+        bars.TextColumn("left"),
+        bars.TimeRemainingColumn(),
+    )
+    hidden = quiet or not stderr().is_terminal
+    with bars.Progress(*columns, console=stderr(), transient=True, disable=hidden) as bar:
+        task = bar.add_task("reading", total=iterations, error="")
+
+        def step(progress: Progress) -> None:
+            bar.update(task, description=progress.stage, completed=progress.iteration)
+            if "error" in progress.errors:
+                bar.update(task, error=f"error {progress.errors['error']:.4g}")
+
+        yield step
