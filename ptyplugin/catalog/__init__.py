@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ptyplugin.catalog.connection import connect
+from ptyplugin.catalog.connection import connect, warm_up
 from ptyplugin.catalog.documents import TILED_MIMETYPE, run_documents
 from ptyplugin.catalog.frames import CatalogFrames
 from ptyplugin.catalog.publishing import PUBLISHED, PUBLISHING, publish
@@ -22,4 +22,5 @@ __all__ = [
     "root",
     "run_documents",
     "search",
+    "warm_up",
 ]

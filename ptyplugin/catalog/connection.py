@@ -8,9 +8,9 @@ from functools import cache, partial
 from typing import Any
 
 import httpx
-from tiled.client import from_uri
+from tiled.client import from_context
 from tiled.client.container import DEFAULT_STRUCTURE_CLIENT_DISPATCH, Container
-from tiled.client.context import CannotPrompt
+from tiled.client.context import CannotPrompt, Context
 from tiled.client.utils import ClientError
 from tiled.structures.core import Spec, StructureFamily
 from tiled.utils import OneShotCachedMap
@@ -20,6 +20,7 @@ from ptyplugin.model import CatalogError, Site
 #: Seconds to wait for a connection, and for an answer (a large array is read in pieces of at most 100 MiB).
 CONNECT_S = 3.0
 ANSWER_S = 60.0
+_EXAMPLE = "http://127.0.0.1:8000"
 #: Methods that do the same when they are sent twice.
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 
@@ -74,28 +75,36 @@ def connect(site: Site, api_key: str | None = None) -> Any:
         CatalogError: no catalog is named, it does not answer, or it refuses the key.
     """
     if site.tiled_uri is None:
-        raise CatalogError("no catalog is named: set tiled_uri in the site file, e.g. http://127.0.0.1:8000.")
-    _knock(site.tiled_uri)
+        raise CatalogError(f"no catalog is named: set tiled_uri in the site file, e.g. {_EXAMPLE}.")
+    uri = site.tiled_uri
+    _knock(uri)
+    wait = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
     try:
-        with catalog_errors(f"open {site.tiled_uri}"):
-            client = from_uri(
-                site.tiled_uri, api_key=api_key, timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S), show_progress=False, remember_me=False
-            )
-    except (RuntimeError, CannotPrompt) as error:
-        raise CatalogError(f"the catalog at {site.tiled_uri} asks for a key: set TILED_API_KEY.") from error
-    http = client.context.http_client
-    http._transport = OneTry(http._transport)
-    return client
+        with catalog_errors(f"open {uri}"):
+            context, path = Context.from_any_uri(uri, api_key=api_key, timeout=wait, show_progress=False)
+    except (ValueError, KeyError) as error:
+        raise CatalogError(f"what answers at {uri} is no Tiled server: check tiled_uri in the site file.") from error
+    context.http_client._transport = OneTry(context.http_client._transport)
+    try:
+        with catalog_errors(f"open {uri}"):
+            return from_context(context, node_path_parts=path, remember_me=False)
+    except BaseException as error:
+        context.close()
+        if isinstance(error, RuntimeError | CannotPrompt):
+            raise CatalogError(f"the catalog at {uri} asks for a key: set TILED_API_KEY.") from error
+        raise
 
 
 def _knock(uri: str) -> None:
     """Tiled repeats its first request too, so see first whether anybody is there."""
     try:
-        httpx.get(uri, timeout=CONNECT_S)
+        answer = httpx.get(uri, timeout=CONNECT_S)
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+        raise CatalogError(f"{uri!r} is no address of a catalog: set tiled_uri in the site file, e.g. {_EXAMPLE}.") from error
     except httpx.TransportError as error:
         raise _away(httpx.URL(uri), error) from error
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise CatalogError(f"{uri!r} is no address of a catalog ({error}): check tiled_uri in the site file.") from error
+    if answer.is_server_error:
+        raise CatalogError(f"the catalog at {uri} does not work ({answer.status_code} {answer.reason_phrase}): its log says why.")
 
 
 def _away(url: httpx.URL, error: Exception) -> CatalogError:
@@ -118,6 +127,12 @@ def catalog_errors(doing: str) -> Iterator[None]:
         raise CatalogError(f"cannot {doing}: the catalog answers {error}.") from error
     except httpx.TransportError as error:
         raise CatalogError(f"cannot {doing}: the catalog does not answer ({error or type(error).__name__}).") from error
+
+
+def warm_up() -> None:
+    """Import what the first array and table need (Dask, pandas: 2 to 5 s), so that the first result does not wait for it."""
+    for family in ("array", "table"):
+        _plain_clients()[family]
 
 
 @cache
@@ -149,20 +164,14 @@ def is_conflict(error: Exception) -> bool:
 
 def ensure_container(parent: Container, path: str, specs: list[Spec] | None = None) -> Container:
     """The container at ``path`` ("a/b/c") below ``parent``, made with its parents where missing; ``specs`` mark the last one, if new."""
-    names = [name for name in path.split("/") if name]
-    node = parent
-    for depth, name in enumerate(names, start=1):
-        try:
-            node = node[name]
-        except KeyError:
-            node = _create(node, name, specs or [] if depth == len(names) else [])
-    return node
-
-
-def _create(parent: Container, name: str, specs: list[Spec]) -> Container:
     try:
-        return parent.create_container(name, specs=specs)
+        return parent[path]
+    except KeyError:
+        above, _, name = path.strip("/").rpartition("/")
+    folder = ensure_container(parent, above) if above else parent
+    try:
+        return folder.create_container(name, specs=specs)
     except ClientError as error:
         if not is_conflict(error):
             raise
-        return parent[name]  # somebody made it a moment ago
+        return folder[name]  # somebody made it a moment ago

@@ -111,7 +111,7 @@ def _rows(tables: list[Any]) -> dict[str, list[Any]]:
         columns.update({str(name): [_builtin(cell) for cell in frame[name]] for name in frame.columns})
     pairs = list(zip(columns.get("seq_num", []), columns.get("time", []), strict=True))
     first = {pair: row for row, pair in reversed(list(enumerate(pairs)))}
-    kept = sorted(first.values())
+    kept = sorted(first.values(), key=lambda row: columns["time"][row])
     return {name: [cells[row] for row in kept] for name, cells in columns.items()}
 
 
@@ -161,7 +161,7 @@ def _place(sources: Any, through_catalog: str) -> tuple[str, str, dict[str, Any]
 
 
 def _datums(shape: tuple[int, ...], datum_shape: list[int]) -> tuple[int, int]:
-    """How many data (one an event) an array holds, and how many frames each: data are stacked along a new axis, or joined along their first."""
+    """How many data (one an event) an array holds, stacked along a new axis or joined along their first, and how many frames each has."""
     if len(shape) == len(datum_shape):
         return int(shape[0]) // max(int(datum_shape[0]), 1), int(datum_shape[0])
     return int(shape[0]), prod(int(side) for side in shape[1:-2])

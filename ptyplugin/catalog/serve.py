@@ -27,7 +27,7 @@ def end_with_parent() -> None:
     """End this process when standard input closes: the parent holds its other end and is gone then, however it ended."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        os.read(0, 1)  # not sys.stdin: its lock would be held when the interpreter ends
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="end-with-parent", daemon=True).start()

@@ -32,15 +32,16 @@ H, W = 12, 16
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the catalog, the detector files (data/) and the results (results/) lie."""
-    return tmp_path_factory.mktemp("beamline")
+    """Where the catalog, the detector files (data/) and the results (results/) lie; unseen/ the server may not read."""
+    place = tmp_path_factory.mktemp("beamline")
+    for name in ("data", "results", "unseen"):
+        (place / name).mkdir()
+    return place
 
 
 @pytest.fixture(scope="session")
 def server(folder: Path) -> Iterator[LocalServer]:
     """A server that may read data/ and results/, and nothing else."""
-    for name in ("data", "results", "unseen"):
-        (folder / name).mkdir()
     with LocalServer(folder / "catalog", readable=[folder / "data", folder / "results"]) as running:
         yield running
 
