@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ptyplugin.model import Cancelled, Progress, Recipe, SolverError, Stage
 from ptyplugin.solvers.algorithms import algorithm_of
 from ptyplugin.solvers.batches import Batches, RankFrames, block_size, in_blocks, one_by_one
@@ -50,6 +52,11 @@ def walk(recipe: Recipe, state: State, way: Walk) -> None:
         Cancelled: ``way.cancelled`` said so on any rank.
         SolverError: numbers that are not finite any more, or another rank's failure.
     """
+    with np.errstate(all="ignore"):  # what is not finite is found by _report, in every implementation alike
+        _walk(recipe, state, way)
+
+
+def _walk(recipe: Recipe, state: State, way: Walk) -> None:
     done = 0
     for number, stage in enumerate(recipe.stages):
         algorithm, options = algorithm_of(stage)

@@ -61,7 +61,7 @@ def solve(
         on_progress: called on rank 0 after each iteration.
         cancelled: asked on every rank after each iteration; True on any rank stops all.
         job_key: passed on in Progress.
-        precision: complex64 or complex128; the result is complex64 in any case.
+        precision: complex64, or complex128 (then of the result too).
 
     Raises:
         RecipeError: an unknown algorithm or option.
@@ -148,8 +148,8 @@ def _reconstruction(state: State, scan: Scan, placement: Placement, geometry: Ge
         )
     good = way.frames.good if geometry.near_field else np.fft.fftshift(way.frames.good)
     return Reconstruction(
-        object=state.object.astype(np.complex64),
-        probe=probe.astype(np.complex64),
+        object=state.object,
+        probe=probe,
         geometry=geometry,
         positions_m=scan.positions_m.mean(axis=1),
         positions_px=placement.corners.mean(axis=1, dtype=np.float64),

@@ -51,7 +51,7 @@ class ReferenceVerbs:
             patches *= P[0]
             return patches[:, 0]
         waves = P[None, :, None, None] * patches[:, None]
-        return waves.reshape(len(b), -1, *b.good.shape)
+        return waves.reshape(len(b), len(P) * patches.shape[1] * patches.shape[2], *b.good.shape)
 
     def reflect(self, psi: Complex, O: Complex, P: Complex, b: Batch, overlap: float, wave: float) -> Complex:
         w = self.exit_waves(O, P, b)
