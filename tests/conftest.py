@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
+
+from ptyplugin.sim.optics import annular_probe, far_field
+from ptyplugin.sim.sample import make_sample
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,3 +29,25 @@ def _no_site_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pyte
     monkeypatch.delenv("PTYPLUGIN_SITE", raising=False)
     monkeypatch.delenv("TILED_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(scope="session")
+def small_cxi(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CXI file of 36 simulated frames of 48 px with its start probe; DM(20) + ePIE(10) brings its error below 0.005."""
+    side, step, energy_ev, pixel_m, distance_m = 48, 4, 8000.0, 75e-6, 1.0
+    rng = np.random.default_rng(11)
+    probe = annular_probe(side, pupil_px=9.0, spot_px=9.0) * np.sqrt(2e5)
+    sample = make_sample((side + 5 * step + 2, side + 5 * step + 2), 3)
+    at = np.array([(y, x) for y in range(6) for x in range(6)]) * step + rng.integers(0, 3, (36, 2))
+    patches = np.stack([sample[y : y + side, x : x + side] for y, x in at])
+    counts = np.stack([rng.poisson(far_field(probe[None] * patch[None])) for patch in patches]).astype(np.uint16)
+    object_pixel_m = 1.239841984332e-06 / energy_ev * distance_m / (side * pixel_m)
+    path = tmp_path_factory.mktemp("cxi") / "small.cxi"
+    with h5py.File(path, "w") as file:
+        detector, source = (file.create_group(f"entry_1/instrument_1/{name}") for name in ("detector_1", "source_1"))
+        for name, value in {"data": counts, "distance": distance_m, "x_pixel_size": pixel_m, "y_pixel_size": pixel_m}.items():
+            detector[name] = value
+        detector["mask"] = np.zeros((side, side), np.uint32)
+        source["energy"], source["illumination"] = energy_ev * 1.602176634e-19, probe[None].astype(np.complex64)
+        file["entry_1/sample_1/geometry_1/translation"] = np.column_stack([at[:, 1], at[:, 0], np.zeros(36)]) * object_pixel_m
+    return path
