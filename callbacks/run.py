@@ -66,7 +66,7 @@ class Run:
         self._axes = profile.positions
         self._descriptors: dict[str, Descriptor] = {}
         self._metres: dict[str, tuple[float, float]] = {}
-        self._readings: dict[tuple[str, str], tuple[tuple[int, float, str], Reading]] = {}
+        self._readings: dict[tuple[str, str], tuple[tuple[float, str], Reading]] = {}
         self._problems: set[str] = set()
         self._shapes: set[tuple[int, ...]] = set()
         self._resources: dict[str, bool] = {}
@@ -153,8 +153,9 @@ class Run:
 
     def _add_event(self, event: Event) -> list[Record]:
         stream = self._descriptors[event.descriptor].stream
-        if stream in (BASELINE, self._wanted.stream):
-            self._note_readings(event, stream)
+        # The first reading counts, and no later one in its place: the energy may have been changed between.
+        if event.seq_num == 1 and stream in (BASELINE, self._wanted.stream):
+            self._note_first_readings(event, stream)
         if not self._is_detectors(event.descriptor) or event.descriptor not in self._metres:
             return []
         metres, position = self._metres[event.descriptor], None
@@ -167,11 +168,11 @@ class Run:
             )
         return self._pairing.add_event(event.seq_num, PointEvent(event.time, event.uid, position, frames))
 
-    def _note_readings(self, event: Event, stream: str) -> None:
+    def _note_first_readings(self, event: Event, stream: str) -> None:
         keys = self._descriptors[event.descriptor].data_keys
         for key, value in event.readings.items():
-            # The first point counts; of a point that was taken twice, the later event.
-            rank = (-event.seq_num, event.time, event.uid)
+            # Of a first point that was taken twice, the later event.
+            rank = (event.time, event.uid)
             known = self._readings.get((stream, key))
             if known is None or known[0] < rank:
                 self._readings[stream, key] = rank, Reading(value, keys[key].units if key in keys else None)
