@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import ptyplugin
+from ptyplugin.cli.demo import demo
 from ptyplugin.cli.jobs import app as jobs
 from ptyplugin.cli.reconstruct import reconstruct
 from ptyplugin.cli.results import results
@@ -17,9 +18,10 @@ EXIT_CODES = "[bold]Exit codes[/bold]: 0 fine; 1 it failed, one sentence on stde
 
 _HELP = """The ptychographic image in the catalog while the scan is still running.
 
-A first try, with a file of your own:
+A first try, and one with a file of your own:
 
 \b
+    ptyplugin demo
     ptyplugin reconstruct scan.cxi --probe-modes 2 --png scan.png
 
 With a catalog and a daemon, where PTYPLUGIN_SITE names the site's TOML file:
@@ -52,6 +54,7 @@ def _options(
 ) -> None: ...
 
 
+app.command("demo", epilog=EXIT_CODES)(one_sentence(demo))
 app.command("reconstruct", epilog=EXIT_CODES, no_args_is_help=True)(one_sentence(reconstruct))
 app.command("results", epilog=EXIT_CODES)(one_sentence(results))
 app.command("serve", epilog=EXIT_CODES)(one_sentence(serve))

@@ -1,0 +1,248 @@
+"""The walk of `ptyplugin demo`: scan, solve, publish, and read everything back from the catalog."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from ptyplugin.model import JobError, PtypluginError, Reconstruction, Site, SolverError
+from ptyplugin.model import Progress as Iteration
+
+if TYPE_CHECKING:
+    from ptyplugin.catalog import LocalServer
+    from ptyplugin.sim.beamline import Beamline
+
+_log = logging.getLogger(__name__)
+
+#: How often the catalog is asked for the result, and how long at the most, seconds.
+_ASK_S, _PATIENCE_S = 0.25, 600.0
+#: What stays for the reader of --out, by name.
+SITE_FILE, PICTURE_FILE = "site.toml", "demo.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What a demo gave.
+
+    phase_rms_rad: of the object against the truth, central region; latency_s: from the last frame to the image in the catalog
+    """
+
+    uid: str
+    scan_id: int
+    frames: int
+    phase_rms_rad: float
+    latency_s: float
+    picture: Path
+
+    def __str__(self) -> str:
+        return (
+            f"object phase RMS against the truth {self.phase_rms_rad:.3f} rad, {self.frames} frames, "
+            f"{self.latency_s:.1f} s from the last frame to the image in the catalog"
+        )
+
+
+@dataclass(slots=True)
+class _Board:
+    """The bars of one demo."""
+
+    bars: Progress
+    tasks: dict[str, TaskID] = field(default_factory=dict)
+
+    @contextmanager
+    def working(self, what: str, done: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """A bar while something runs; gives a function that is told how far it is."""
+        task = self.bars.add_task(what, total=total)
+        yield lambda count: self.bars.update(task, completed=count)
+        self.bars.update(task, description=done, total=total or 1, completed=total or 1)
+
+
+def run_demo(out: Path, *, frames: int, modes: int, ranks: int, console: Console) -> Demo:
+    """Scan, reconstruct, publish, and query the result back from the catalog. Nothing runs on afterwards.
+
+    out: gets the detector's files, the catalog, the result file, ``site.toml`` and ``demo.png``
+
+    Raises:
+        PtypluginError: what went wrong, in one sentence.
+    """
+    out = out.absolute()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JobError(f"the folder {out} cannot be made ({error.strerror}): choose another one with --out.") from error
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bars, ExitStack() as stack:
+        board = _Board(bars)
+        with board.working("starting the catalog (a Tiled server)", "catalog"):
+            server, site = _start_catalog(out, ranks, stack)
+        with board.working("making a sample and a beamline", "beamline"):
+            beamline = _start_beamline(out, frames, modes, stack)
+        return _scan_and_wait(beamline, server, site, board, out, modes)
+
+
+def _start_catalog(out: Path, ranks: int, stack: ExitStack) -> tuple[LocalServer, Site]:
+    from ptyplugin.catalog import LocalServer
+
+    server = stack.enter_context(LocalServer(out / "catalog", readable=[out / "data", out / "results"]))
+    stack.enter_context(_key_in_environment(server.api_key))
+    site = Site(home=out / "home", results_dir=out / "results", data_roots=[out / "data"], tiled_uri=server.uri, ranks=ranks)
+    lines = [f'home = "{site.home}"', f'results_dir = "{site.results}"', f'data_roots = ["{out / "data"}"]', f"ranks = {ranks}"]
+    lines += ["# The demo's server has ended; serve its catalog again as catalog/config.yml says, then name it here:"]
+    lines += ['# tiled_uri = "http://127.0.0.1:8000"']
+    (out / SITE_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return server, site
+
+
+@contextmanager
+def _key_in_environment(key: str) -> Iterator[None]:
+    """Catalog clients of this process and its ranks take the key from the environment, as everywhere."""
+    before = os.environ.get("TILED_API_KEY")
+    os.environ["TILED_API_KEY"] = key
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TILED_API_KEY"]
+        else:
+            os.environ["TILED_API_KEY"] = before
+
+
+def _start_beamline(out: Path, frames: int, modes: int, stack: ExitStack) -> Beamline:
+    try:
+        from ptyplugin.sim.beamline import Beamline
+    except ImportError as error:
+        raise JobError(f"the demo needs {error.name}: pip install 'ptyplugin[server,sim]'.") from error
+    return stack.enter_context(Beamline(out / "data", frames=frames, modes=modes))
+
+
+def _scan_and_wait(beamline: Beamline, server: LocalServer, site: Site, board: _Board, out: Path, modes: int) -> Demo:
+    from ptyplugin.catalog import connect
+
+    client = connect(site)
+    frames = len(beamline.positions_m)
+    try:
+        with _daemon(site, board) as daemon_error:
+            uid, last_frame = _scan(beamline, client, site, board, frames, modes)
+            result = _wait_for_result(client, site, uid, daemon_error)
+            latency_s = time.time() - last_frame
+        # From here on everything that is shown comes out of the catalog.
+        with board.working("reading the result back from the catalog", "result read back"):
+            reconstruction: Reconstruction = result.reconstruction()
+            rms, truth = _judge(beamline, reconstruction)
+        with board.working("drawing", PICTURE_FILE):
+            from ptyplugin.io.picture import save_png
+
+            save_png(reconstruction, out / PICTURE_FILE, truth=truth)
+    finally:
+        client.context.close()
+    return Demo(uid, int(result.metadata["scan_id"]), frames, rms, latency_s, out / PICTURE_FILE)
+
+
+@contextmanager
+def _daemon(site: Site, board: _Board) -> Iterator[list[BaseException]]:
+    """The service, in a thread of this process; its ranks are processes of their own."""
+    from ptyplugin.service import Daemon
+
+    task = board.bars.add_task("waiting for a job", total=None, visible=False)
+
+    def tell(event: Iteration) -> None:
+        board.bars.update(
+            task, description=f"reconstruction: {event.stage}", total=event.iterations, completed=event.iteration, visible=True
+        )
+
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            daemon.run()
+        except Exception as error:
+            errors.append(error)
+
+    with Daemon(site, on_progress=tell) as daemon:
+        thread = threading.Thread(target=work, name="ptyplugin-daemon")
+        thread.start()
+        try:
+            yield errors
+        finally:
+            daemon.stop()
+            thread.join()
+    board.bars.update(task, description="reconstruction")
+
+
+def _scan(beamline: Beamline, client: Any, site: Site, board: _Board, frames: int, modes: int) -> tuple[str, float]:
+    """Run the plan with the raw writer and AutoReconstruct subscribed; the run's uid and the time of its last frame."""
+    from bluesky.callbacks.buffer import BufferingWrapper
+    from bluesky_tiled_plugins import TiledWriter
+
+    from ptyplugin.callbacks import AutoReconstruct
+    from ptyplugin.profiles import load_profile
+
+    profile = load_profile("sim")
+    profile = profile.model_copy(update={"reconstruction": profile.reconstruction.model_copy(update={"probe_modes": modes})})
+    raw = client[site.raw_path.format(beamline=profile.beamline)]
+    beamline.RE.md["scan_id"] = len(raw)
+    writer = BufferingWrapper(TiledWriter(raw, batch_size=1, backup_directory=str(site.home / "raw-backup")))
+    automatic = AutoReconstruct(profile=profile, site=site)
+    seen: dict[str, Any] = {"events": 0, "time": time.time()}
+    with board.working("scan", "scan", total=frames) as tell:
+
+        def watch(name: str, document: dict[str, Any]) -> None:
+            if name == "event":
+                seen["events"] += 1
+                seen["time"] = document["time"]
+                tell(seen["events"])
+
+        for callback in (writer, automatic, watch):
+            beamline.RE.subscribe(callback)
+        (uid,) = beamline.RE(beamline.ptycho_grid())
+    with board.working("writing the raw run into the catalog", "raw run in the catalog"):
+        writer.shutdown(wait=True)
+    return str(uid), float(seen["time"])
+
+
+def _wait_for_result(client: Any, site: Site, uid: str, daemon_errors: list[BaseException]) -> Any:
+    """The published result of the run, from the catalog.
+
+    Raises:
+        PtypluginError: the job failed, the daemon ended, or it took too long.
+    """
+    from ptyplugin.catalog import search
+    from ptyplugin.jobs import open_read_only
+
+    folder = client[site.processed_path.format(beamline="sim")]
+    end = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < end:
+        found = search(folder, scan_uid=uid, state="published")
+        if found:
+            return found[0]
+        if daemon_errors:
+            raise daemon_errors[0]
+        with open_read_only(site.ledger) as ledger:
+            for entry in ledger.list(run_uid=uid):
+                if entry.state in {"failed", "cancelled"}:
+                    raise SolverError(f"job {entry.key} {entry.state}: {entry.sentence}")
+        time.sleep(_ASK_S)
+    raise SolverError(f"run {uid[:8]} had no result after {_PATIENCE_S:.0f} s: see {site.jobs} for the job's log.")
+
+
+def _judge(beamline: Beamline, reconstruction: Reconstruction) -> tuple[float, NDArray[np.complex128]]:
+    """The phase error against the truth, and the truth on the reconstruction's grid."""
+    from ptyplugin.sim.metric import phase_rms, truth_on_canvas
+
+    image = reconstruction.object[0]
+    used = len(reconstruction.positions_px)
+    if used != len(beamline.positions_px):
+        raise PtypluginError(f"{used} of {len(beamline.positions_px)} frames were reconstructed: the demo expects all of them.")
+    truth = truth_on_canvas(beamline.object, beamline.positions_px, reconstruction.positions_px, image.shape)
+    return phase_rms(image, truth, reconstruction.positions_px, reconstruction.probe.shape[-1]), truth
