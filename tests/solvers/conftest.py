@@ -96,19 +96,19 @@ def simulate(
     noise: bool = True,
     seed: int = 3,
 ) -> Experiment:
-    """Frames of a scan on a jittered grid; with ``substeps`` > 1 the stage moves by 2 px along x during each frame."""
+    """Frames of a scan on a jittered grid; the stage moves by 2 px along x from one sub-step of a frame to the next."""
     rng = np.random.default_rng(seed)
     geometry = Geometry(8800.0, 0.5, 55e-6, (side, side), focus_distance_m=3e-3 if near_field else None)
     rows, columns = (axis.ravel() for axis in np.meshgrid(np.arange(grid[0]), np.arange(grid[1]), indexing="ij"))
     corners = np.rint(np.stack([rows, columns], axis=1) * step + rng.uniform(-1.2, 1.2, (rows.size, 2)) + 2).astype(np.int64)
     corners -= corners.min(axis=0)
-    sample = _sample(tuple(corners.max(axis=0) + side + 2), rng)
+    sample = _sample(tuple(corners.max(axis=0) + side + 2 * substeps), rng)
     probe = _illumination(side, modes)
     if near_field:
         probe = _diffused(side, rng)[None]
     probe *= np.sqrt(photons / (np.abs(probe) ** 2).sum())
     kernel = _fresnel(geometry) if near_field else None
-    moved = np.arange(substeps) * 2 // max(substeps - 1, 1) if substeps > 1 else np.zeros(1, dtype=int)
+    moved = 2 * np.arange(substeps)
     counts = [sum(_detect(probe * sample[y : y + side, x + dx : x + dx + side], kernel) for dx in moved) / substeps for y, x in corners]
     counts = rng.poisson(counts).astype(np.uint16) if noise else np.asarray(counts, dtype=np.float32)
     steps = np.stack([np.stack([corners[:, 0], corners[:, 1] + dx], axis=1) for dx in moved], axis=1)

@@ -62,24 +62,25 @@ def test_modes_are_found_orthogonal_and_strongest_first(simulate: Callable[..., 
     result = run(experiment, "DM(40) + ePIE(20)", probe_modes=modes)
     gram = np.einsum("kyx,lyx->kl", result.probe.conj(), result.probe)
     powers = np.diag(gram).real
-    assert result.quality["error"] < 0.004 < run(experiment, "DM(40) + ePIE(20)").quality["error"]
+    assert result.quality["error"] < 0.0033 < run(experiment, "DM(40) + ePIE(20)").quality["error"]
     assert (np.diff(powers) < 0).all()
     assert np.abs(gram - np.diag(powers)).max() < 1e-3 * powers[0]
     assert experiment.phase_rms(result.object[0], result.positions_px) < 0.06
 
 
-@pytest.mark.parametrize("recipe", ["DM(100)", "ePIE(60)"])
-def test_near_field(simulate: Callable[..., Any], recipe: str) -> None:
+@pytest.mark.parametrize(("recipe", "phase_rms"), [("DM(300)", 0.06), ("ePIE(60)", 0.25)])
+def test_near_field(simulate: Callable[..., Any], recipe: str, phase_rms: float) -> None:
+    """The near field tells little about slow phases, so ePIE is far from done where its error is small."""
     experiment = simulate(near_field=True, photons=1e6)
     result = run(experiment, recipe)
-    assert result.quality["error"] < 0.002
-    assert experiment.phase_rms(result.object[0], result.positions_px) < 0.1
+    assert result.quality["error"] < 0.0015
+    assert experiment.phase_rms(result.object[0], result.positions_px) < phase_rms
 
 
 def test_substeps_of_a_fly_scan_are_modelled(simulate: Callable[..., Any]) -> None:
-    experiment = simulate(substeps=3)
+    experiment = simulate(substeps=3, photons=1e6)
     blind = replace(experiment, scan=Scan(experiment.scan.positions_m.mean(axis=1), experiment.scan.frame_ids))
-    assert run(experiment, "DM(60)").quality["error"] < 0.004 < run(blind, "DM(60)").quality["error"]
+    assert 1.5 * run(experiment, "DM(60)").quality["error"] < run(blind, "DM(60)").quality["error"]
 
 
 def test_error_is_what_its_definition_says(experiment: Any) -> None:
