@@ -50,8 +50,8 @@ class AutoReconstruct:
         # An exception here would abort the plan.
         try:
             self._put((name, copied(document)))
-        except Exception:
-            _log.exception("a %s document could not be copied and is passed over", name)
+        except Exception as error:
+            _log.warning("a %s document could not be copied and is passed over: %s", name, error)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until the jobs of all documents so far are handed over; False if that took longer than ``timeout_s``."""

@@ -1,0 +1,240 @@
+"""AutoReconstruct: quick and silent towards the RunEngine, stubborn towards the inbox."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ptyplugin.callbacks import AutoReconstruct
+from ptyplugin.callbacks.auto import copied
+from ptyplugin.jobs import Inbox
+from ptyplugin.model import Job, ProfileError, Refusal, Site, SiteError
+
+
+class Taker:
+    """Stands for the inbox: takes jobs, or refuses ``failures`` times."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures = failures
+        self.tries = 0
+        self.taken: list[tuple[Job | Refusal, Mapping[str, Any]]] = []
+
+    def __call__(self, site: Site, job: Job | Refusal, arrays: Mapping[str, Any]) -> str:
+        self.tries += 1
+        if self.tries <= self.failures:
+            raise SiteError("the inbox is full: make room.")
+        self.taken.append((job, arrays))
+        return job.key
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    yield Site(home=tmp_path / "home")
+    # Lets the threads of the objects that the test dropped come to their end.
+    gc.collect()
+
+
+def play(auto: AutoReconstruct, documents: Any) -> None:
+    for name, document in documents:
+        auto(name, document)
+
+
+@pytest.mark.parametrize("name", ["stream assets", "resource and datum", "arrays in events"])
+def test_each_run_gives_the_job_of_the_assembler(bench: Any, site: Site, name: str) -> None:
+    taker, documents = Taker(), bench.streams[name]()
+    auto = AutoReconstruct(bench.profile(), site, taker)
+    play(auto, documents)
+    assert auto.flush(10.0)
+    (expected,) = bench.collect(documents)
+    ((job, arrays),) = taker.taken
+    assert job.to_bytes() == expected.job.to_bytes()
+    assert arrays.keys() == expected.arrays.keys()
+
+
+def test_the_job_lies_in_the_inbox_of_the_site(bench: Any, site: Site) -> None:
+    auto = AutoReconstruct(bench.profile(), site)
+    play(auto, bench.arrays_in_events())
+    play(auto, bench.stream_assets([], run="run2"))
+    assert auto.flush(10.0)
+    items = Inbox(site.inbox).waiting()
+    assert len(items) == 2
+    (parts,) = bench.collect(bench.arrays_in_events())
+    assert (items[0] / "job.json").read_bytes() == parts.job.to_bytes()
+    np.testing.assert_array_equal(np.load(items[0] / "frames.npy"), parts.arrays["frames.npy"])
+    assert b"no frame of 'det' has a position" in (items[1] / "job.json").read_bytes()
+
+
+def test_profiles_by_name_and_wrong_ones(site: Site) -> None:
+    AutoReconstruct("sim", site, Taker())
+    with pytest.raises(ProfileError, match="no profile 'nowhere'"):
+        AutoReconstruct(profile="nowhere", site=site)
+
+
+def test_documents_are_copied_when_they_come(bench: Any, site: Site) -> None:
+    taker, gate = Taker(), threading.Event()
+
+    def waiting_taker(*job: Any) -> str:
+        gate.wait(10.0)
+        return taker(*job)
+
+    auto = AutoReconstruct(bench.profile(), site, waiting_taker)
+    play(auto, bench.stream_assets())
+    # The thread now waits in the taker; what comes next stays in the queue until it is let go.
+    documents = bench.arrays_in_events(run="run2")
+    for name, document in documents:
+        auto(name, document)
+        if name == "event":
+            document["data"]["x"] = 1e9
+            if "det" in document["data"]:
+                document["data"]["det"][:] = 0
+        elif name == "descriptor":
+            document["data_keys"].clear()
+    gate.set()
+    assert auto.flush(10.0)
+    (expected,) = bench.collect(bench.arrays_in_events(run="run2"))
+    assert taker.taken[1][0].to_bytes() == expected.job.to_bytes()
+
+
+def test_a_copy_shares_nothing_that_can_change() -> None:
+    original = {"a": [1, 2], "b": ({"c": [[1.0]]}, "text"), "d": np.zeros(3), 5: None, "e": []}
+    copy = copied(original)
+    original["a"].append(3)
+    original["b"][0]["c"][0][0] = 2.0
+    original["d"][0] = 1.0
+    assert copy["a"] == [1, 2]
+    assert copy["b"] == [{"c": [[1.0]]}, "text"]
+    assert copy["d"].sum() == 0
+    assert (copy[5], copy["e"]) == (None, [])
+
+
+def test_nothing_that_comes_raises_or_ends_the_thread(bench: Any, site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    taker = Taker()
+    auto = AutoReconstruct(bench.profile(), site, taker)
+    bottomless: dict[str, Any] = {}
+    bottomless["self"] = bottomless
+
+    class Bad(dict[str, Any]):
+        def items(self) -> Any:
+            raise RuntimeError("no")
+
+    for document in (None, 3, [], {}, {"uid": object()}, bottomless, Bad()):
+        for name in ("start", "event", "stop", None, "nonsense"):
+            auto(name, document)
+    play(auto, bench.stream_assets())
+    assert auto.flush(10.0)
+    assert len(taker.taken) == 1
+    assert "could not be copied" in caplog.text
+    assert "documents were passed over" in caplog.text
+
+
+def test_a_mistake_of_ours_in_one_run_does_not_end_the_thread(
+    bench: Any, site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from ptyplugin.callbacks import worker
+
+    assemble = worker.assemble
+
+    def broken_for_run1(run: Any, profile: Any) -> Any:
+        if run.uid == "run1":
+            raise ZeroDivisionError
+        return assemble(run, profile)
+
+    monkeypatch.setattr(worker, "assemble", broken_for_run1)
+    taker = Taker()
+    auto = AutoReconstruct(bench.profile(), site, taker)
+    play(auto, bench.stream_assets())
+    play(auto, bench.stream_assets(run="run2"))
+    assert auto.flush(10.0)
+    assert [job.source.run_uid for job, _ in taker.taken] == ["run2"]
+    assert "run run1 (scan 7): no job could be made of it" in caplog.text
+
+
+def test_jobs_are_kept_until_the_inbox_takes_them(bench: Any, site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ptyplugin")
+    taker = Taker(failures=3)
+    auto = AutoReconstruct(bench.profile(), site, taker)
+    play(auto, bench.stream_assets())
+    play(auto, bench.resource_datum(run="run2"))
+    assert auto.flush(20.0)
+    assert {job.source.run_uid for job, _ in taker.taken} == {"run1", "run2"}
+    key = taker.taken[0][0].key
+    assert "is kept: the inbox is full: make room." in caplog.text
+    assert f"(scan 7): job {key} handed over, 6 frames" in caplog.text
+
+
+def test_a_refusal_is_handed_over_and_told(bench: Any, site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    taker = Taker()
+    auto = AutoReconstruct(bench.profile(detector={"key": "eiger"}), site, taker)
+    play(auto, bench.stream_assets())
+    assert auto.flush(10.0)
+    assert isinstance(taker.taken[0][0], Refusal)
+    assert "not reconstructed: profile 'test': detector.key = 'eiger' is not in stream 'primary'" in caplog.text
+
+
+def test_flush_gives_up_when_the_inbox_stays_closed(bench: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file where the inbox should be")
+    auto = AutoReconstruct(bench.profile(), Site(home=tmp_path, inbox_dir=tmp_path / "file" / "inbox"))
+    play(auto, bench.stream_assets())
+    assert not auto.flush(0.2)
+    (tmp_path / "file").unlink()
+    assert auto.flush(10.0)
+    assert len(Inbox(tmp_path / "file" / "inbox").waiting()) == 1
+
+
+def test_the_thread_ends_when_nobody_has_a_use_for_it(bench: Any, site: Site) -> None:
+    taker = Taker()
+    before = set(threading.enumerate())
+    auto = AutoReconstruct(bench.profile(), site, taker)
+    (thread,) = set(threading.enumerate()) - before
+    play(auto, bench.stream_assets())
+    del auto
+    gc.collect()
+    thread.join(10.0)
+    assert not thread.is_alive()
+    assert len(taker.taken) == 1
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from ptyplugin.callbacks import AutoReconstruct
+from ptyplugin.model import Site
+sys.path.insert(0, {folder!r})
+from conftest import Bench
+auto = AutoReconstruct(Bench.profile(), Site(home=Path({home!r}), inbox_dir=Path({inbox!r})))
+for name, document in Bench.stream_assets():
+    auto(name, document)
+print(time.monotonic(), flush=True)
+"""
+
+
+def run_and_exit(home: Path, inbox: Path) -> subprocess.CompletedProcess[str]:
+    script = SCRIPT.format(folder=str(Path(__file__).parent), home=str(home), inbox=str(inbox))
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.system
+def test_the_exit_of_the_interpreter_flushes(tmp_path: Path) -> None:
+    done = run_and_exit(tmp_path, tmp_path / "inbox")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(Inbox(tmp_path / "inbox").waiting()) == 1
+
+
+@pytest.mark.system
+def test_the_exit_does_not_hang_on_a_closed_inbox(tmp_path: Path) -> None:
+    import time
+
+    (tmp_path / "file").write_text("a file where the inbox should be")
+    done = run_and_exit(tmp_path, tmp_path / "file" / "inbox")
+    assert time.monotonic() - float(done.stdout) < 15.0
+    assert done.returncode == 0
+    assert "the last jobs of this session are not handed over" in done.stderr
