@@ -13,6 +13,7 @@ from ptyplugin.model import CatalogError, Site
 
 #: Fewer characters of a uid name too many runs by chance.
 SHORTEST_UID = 5
+_UID_LENGTH = 36
 
 
 def find_run(client: Any, site: Site, beamline: str, uid_or_scan_id: str | int) -> Container:
@@ -48,8 +49,13 @@ def _by_scan_id(runs: Container, text: str) -> list[Container]:
 
 
 def _by_uid(runs: Container, text: str) -> list[Container]:
-    # Letters, digits and dashes only: % and _ would be wild.
-    if not re.fullmatch(rf"[0-9A-Za-z-]{{{SHORTEST_UID},}}", text):
+    if len(text) < SHORTEST_UID:
         return []
-    exact = list(runs.search(Eq("start.uid", text)).values()[:1])
-    return exact or list(runs.search(Like("start.uid", f"{text}%")).values()[:2])
+    return list(runs.search(by_uid("start.uid", text)).values()[:2])
+
+
+def by_uid(key: str, text: str) -> Eq | Like:
+    """A query for metadata ``key``: a uid, or its beginning."""
+    # In anything but letters, digits and dashes, % and _ would be wild.
+    part = len(text) < _UID_LENGTH and re.fullmatch("[0-9A-Za-z-]+", text)
+    return Like(key, f"{text}%") if part else Eq(key, text)

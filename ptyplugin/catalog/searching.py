@@ -11,6 +11,7 @@ from tiled.queries import Comparison, Eq, SpecsQuery
 
 from ptyplugin.catalog.connection import catalog_errors
 from ptyplugin.catalog.publishing import SPEC
+from ptyplugin.catalog.runs import by_uid
 from ptyplugin.model import CatalogError
 
 
@@ -26,6 +27,7 @@ def search(
     """Results in ``node``, or anywhere below it if it has none itself; the newest first, at most ``limit``.
 
     node: any container of a Tiled client, e.g. ``client["sim/processed/ptyplugin"]`` or the root
+    scan_uid: of the raw run, or its first characters
     since: when they were published: a datetime, ISO text (local time unless it says otherwise), or seconds since 1970
     state: "published" or "publishing"
 
@@ -33,7 +35,9 @@ def search(
         CatalogError: the catalog is away or refuses, or ``since`` is no time.
     """
     queries: list[Any] = [SpecsQuery(include=[SPEC.name])]
-    queries += [Eq(name, value) for name, value in (("scan_uid", scan_uid), ("scan_id", scan_id), ("state", state)) if value is not None]
+    queries += [Eq(name, value) for name, value in (("scan_id", scan_id), ("state", state)) if value is not None]
+    if scan_uid is not None:
+        queries.append(by_uid("scan_uid", scan_uid))
     if since is not None:
         queries.append(Comparison("ge", "time", _seconds(since)))
     # The client of a catalog of Bluesky runs would look for each key in the start document.

@@ -110,7 +110,7 @@ def stream_run(folder: Path, write_run: Callable[..., None]) -> WrittenRun:
             "seq_nums": {"start": seq_num, "stop": seq_num + 1},
         }
         run.documents += [("stream_datum", datum), _event(run, bundle, row, seq_num, y, {})]
-    _end(run, len(rows))
+    _end(run, 5)  # the RunEngine counts seq_nums
     write_run(run.documents, 1)
     return run
 
@@ -153,7 +153,8 @@ def inside_run(write_run: Callable[..., None]) -> WrittenRun:
 def _begin(name: str, frames: int, scan_id: int, time: float = 1000.0) -> WrittenRun:
     counts = np.random.default_rng(len(name)).integers(0, 60_000, (frames, H, W), dtype=np.uint16)
     run = WrittenRun(f"{name}-0000-4000-8000-000000000000", scan_id, counts)
-    run.documents.append(("start", {"uid": run.uid, "time": time, "scan_id": scan_id, "plan_name": "ptycho_grid", "energy_ev": 8000.0}))
+    start = {"uid": run.uid, "time": time, "scan_id": scan_id, "plan_name": "ptycho_grid", "energy_ev": 8000.0, "detector_distance_m": 3.0}
+    run.documents.append(("start", start))
     return run
 
 

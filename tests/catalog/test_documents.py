@@ -11,8 +11,10 @@ import h5py
 import numpy as np
 import pytest
 
+from ptyplugin.callbacks import Collector, RunEnded, assemble
 from ptyplugin.catalog import CatalogFrames, find_run, run_documents
-from ptyplugin.model import CatalogError, FramesError, Site, TiledSource
+from ptyplugin.model import CatalogError, FramesError, Job, JobParts, Profile, Site, TiledSource
+from ptyplugin.profiles import load_profile
 
 pytestmark = pytest.mark.system
 
@@ -90,6 +92,34 @@ def test_several_frames_a_point_are_numbered_over_all(client: Any, site: Site, l
     assert {(frame.mimetype, frame.uri, frame.dataset) for frame in frames} == {
         ("application/x-hdf5", f"file://localhost{folder}/data/legacy.h5", "/entry/data/data")
     }
+
+
+@pytest.mark.parametrize("name", ["stream", "legacy"])
+def test_the_job_is_the_one_of_the_live_documents(client: Any, site: Site, request: pytest.FixtureRequest, name: str) -> None:
+    run = request.getfixturevalue(f"{name}_run")
+    profile = load_profile("sim")
+    live, rebuilt = (job_of(documents, profile) for documents in (run.documents, documents_of(client, site, run.uid)))
+    assert live.frame_count == {"stream": 5, "legacy": 10}[name]
+    assert rebuilt.to_bytes() == live.to_bytes()
+
+
+def test_the_job_of_frames_from_events_has_the_same_key(client: Any, site: Site, inside_run: Any) -> None:
+    profile = load_profile("sim")
+    live, rebuilt = (job_of(documents, profile) for documents in (inside_run.documents, documents_of(client, site, inside_run.uid)))
+    assert rebuilt.key == live.key
+    assert rebuilt.positions_m == live.positions_m
+    assert [(block.source, block.ranges) for block in rebuilt.frames] == [
+        (TiledSource(run_uid=inside_run.uid, stream="primary", key="detector"), [(0, 4)])
+    ]
+
+
+def job_of(documents: Iterable[tuple[str, dict[str, Any]]], profile: Profile) -> Job:
+    """What AutoReconstruct would submit."""
+    collector = Collector(profile)
+    (ended,) = [output for document in documents for output in collector(*document) if isinstance(output, RunEnded)]
+    parts = assemble(ended.run, profile)
+    assert isinstance(parts, JobParts), parts
+    return parts.job
 
 
 def test_frames_from_events_are_referred_to_in_the_catalog(client: Any, site: Site, inside_run: Any) -> None:

@@ -138,6 +138,8 @@ def test_the_search_finds_by_run_scan_state_and_time(client: Any, site: Site, ma
     folder = client["sim/processed/ptyplugin"]
     newest_first = [node.item["id"] for node in reversed(nodes)]
     assert [node.item["id"] for node in search(folder, scan_uid="run-j")] == newest_first
+    assert [node.item["id"] for node in search(folder, scan_uid="run-")[:2]] == newest_first
+    assert search(folder, scan_uid="%") == []
     assert [node.item["id"] for node in search(folder, scan_id=21, limit=1)] == newest_first[:1]
     assert [node.item["id"] for node in search(client, scan_uid="run-j")] == newest_first
     assert search(folder, scan_uid="run-j", state="publishing") == []
