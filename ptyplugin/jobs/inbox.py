@@ -2,7 +2,8 @@
 
 An item is a folder ``<key>.<stamp><random>/`` with ``job.json`` and the job's arrays. It is written under ``tmp/``, flushed to the
 disk, and renamed into ``new/`` (the way of a maildir): what lies in ``new/`` is whole and will not be lost. Items that cannot be
-taken in are set aside in ``bad/`` with the reason beside them.
+taken in are set aside in ``bad/`` with the reason beside them. The three have the permissions of the folder itself: for an inbox that
+several accounts share, make it writable for their group.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -73,6 +75,7 @@ class Inbox:
             for file, array in arrays.items():
                 write_array(item / file, array)
             write_bytes(item / JOB_FILE, job.to_bytes())
+            self._share(item)
             sync_folder(item)
             move(item, self._new / name)
         return job.key
@@ -115,8 +118,19 @@ class Inbox:
                     remove_tree(leftover)
 
     def _make(self) -> None:
+        make_folder(self.folder)
+        mode = stat.S_IMODE(self.folder.stat().st_mode)
         for folder in (self._tmp, self._new, self._bad):
-            make_folder(folder)
+            if not folder.exists():
+                make_folder(folder)
+                folder.chmod(mode)
+
+    def _share(self, item: Path) -> None:
+        # Whoever may write in the inbox may read an item and take it away, whatever the umask of its producer.
+        mode = stat.S_IMODE(self._new.stat().st_mode)
+        for file in item.iterdir():
+            file.chmod(mode & 0o666)
+        item.chmod(mode)
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

@@ -45,7 +45,9 @@ class Intake:
         """
         try:
             job = self._read(item)
-            if not self._ledger.knows(job.key):
+            if self._ledger.knows(job.key):
+                _log.info("job %s is known already: to do it once more, submit it with a higher attempt number", job.key)
+            else:
                 self._copy(item, job)
                 self._ledger.put(job)
         except JobError as error:

@@ -126,14 +126,15 @@ class _Group:
             Cancelled, RanksCrashed, SolverError: there is none.
         """
         outcomes = [rank.outcome for rank in self._ranks if rank.outcome]
-        failures = [outcome for outcome in outcomes if outcome["kind"] == "failed"]
-        if failures:
+        kinds = [outcome["kind"] for outcome in outcomes]
+        if kinds == ["done"] * self._size:
+            return self._task.result
+        if "failed" in kinds:
+            failures = [outcome for outcome in outcomes if outcome["kind"] == "failed"]
             raise SolverError(min(failures, key=lambda failure: bool(failure["echo"]))["sentence"])
-        if self._cancelled or any(outcome["kind"] == "cancelled" for outcome in outcomes):
+        if self._cancelled or "cancelled" in kinds:
             raise Cancelled("the job was cancelled.")
-        if len(outcomes) < self._size:
-            raise self._why_not()
-        return self._task.result
+        raise self._why_not()
 
     def end(self) -> None:
         """Let the ranks leave in good order if all are home, and kill what is left in any case."""

@@ -62,6 +62,20 @@ def test_an_inbox_that_cannot_be_written_is_said_in_a_sentence(tmp_path: Path, j
         submit(Site(home=tmp_path), job)
 
 
+@pytest.mark.parametrize("mode", [0o700, 0o755, 0o2770])
+def test_items_are_shared_with_those_who_share_the_inbox(site: Site, beside_job: tuple[Job, dict[str, np.ndarray]], mode: int) -> None:
+    site.inbox.mkdir(parents=True)
+    site.inbox.chmod(mode)
+    umask = os.umask(0o077)
+    try:
+        submit(site, *beside_job)
+    finally:
+        os.umask(umask)
+    (item,) = Inbox(site.inbox).waiting()
+    assert {path.stat().st_mode & 0o7777 for path in (item, item.parent, site.inbox / "tmp", site.inbox / "bad")} == {mode}
+    assert {path.stat().st_mode & 0o7777 for path in item.iterdir()} == {mode & 0o666}
+
+
 def test_only_abandoned_leftovers_are_swept(site: Site, job: Job) -> None:
     submit(site, job)
     inbox = Inbox(site.inbox)

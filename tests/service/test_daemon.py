@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -167,6 +168,20 @@ def test_the_catalog_is_away_and_comes_back(site, make_job, until, monkeypatch) 
         back.set()
         until(lambda: len(view.list(state="published")) == 3)
     assert sorted(published) == sorted(job.key for job in jobs)
+
+
+def test_a_catalog_that_is_not_there_is_named_in_the_ledger(site, make_job) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{free.getsockname()[1]}"
+    job, site = make_job(), site.model_copy(update={"tiled_uri": uri})
+    submit(site, job)
+    with Daemon(site, Inline(STUB)) as inline:
+        inline.run_once()
+    with open_read_only(site.ledger) as view:
+        entry = view.show(job.key)
+    assert entry.state == "solved"
+    assert f"the catalog at {uri} does not answer" in str(entry.sentence)
 
 
 def test_one_result_that_cannot_be_published_does_not_hold_up_the_others(site, make_job) -> None:
