@@ -8,7 +8,7 @@ from typing import Any
 from tiled.client.container import Container
 
 from ptyplugin.catalog.connection import catalog_errors
-from ptyplugin.model import ErrorName, GeometryNumbers, Progress, Reconstruction
+from ptyplugin.model import CatalogError, ErrorName, GeometryNumbers, Progress, Reconstruction
 
 _ARRAYS = ("object", "probe", "positions_m", "positions_px", "mask")
 _ERRORS: tuple[ErrorName, ...] = ("error", "running_error", "constraint_residual")
@@ -32,13 +32,17 @@ class PtychoReconstruction(Container):
         """Everything, as one object.
 
         Raises:
-            CatalogError: the catalog is away, or the result is not there yet.
+            CatalogError: the catalog is away, or the result is not all there yet.
         """
-        with catalog_errors(f"read result {self.item['id']}"):
-            arrays = {name: self[name].read() for name in _ARRAYS}
-            table = self["progress"].read().to_dict("records")
+        name = self.item["id"]
+        try:
+            with catalog_errors(f"read result {name}"):
+                arrays = {array: self[array].read() for array in _ARRAYS}
+                table = self["progress"].read().to_dict("records")
+        except KeyError as error:
+            raise CatalogError(f"{error.args[0]} of result {name} is not in the catalog yet: try again in a moment.") from error
         metadata = self.metadata
-        numbers = {name: metadata["geometry"][name] for name in GeometryNumbers.model_fields}
+        numbers = {number: metadata["geometry"][number] for number in GeometryNumbers.model_fields}
         return Reconstruction(
             **arrays,
             geometry=GeometryNumbers.model_validate(numbers).build(),
@@ -48,26 +52,14 @@ class PtychoReconstruction(Container):
         )
 
     def plot(self) -> Any:
-        """A matplotlib figure: object phase and amplitude with their scale in micrometres, and the strongest mode of the probe.
+        """A matplotlib figure: phase and amplitude of the object, probe, errors; the same picture as the PNG file's.
 
         Raises:
-            CatalogError: the catalog is away, or the result is not there yet.
+            CatalogError: the catalog is away, or the result is not all there yet.
         """
-        from matplotlib.figure import Figure
+        from ptyplugin.io.picture import reconstruction_figure  # Matplotlib is only for those who plot
 
-        with catalog_errors(f"read result {self.item['id']}"):
-            images = {"object phase (rad)": self["object_phase"].read(), "object amplitude": self["object_amplitude"].read()}
-            images["probe amplitude"] = abs(self["probe"][0])
-        pixel_y_um, pixel_x_um = (1e6 * side for side in self.metadata["geometry"]["object_pixel_m"])
-        figure = Figure(figsize=(13, 4.2), layout="constrained")
-        for axes, (title, image) in zip(figure.subplots(1, len(images)), images.items(), strict=True):
-            rows, columns = image.shape
-            extent = (0, columns * pixel_x_um, rows * pixel_y_um, 0)
-            drawn = axes.imshow(image, cmap="gray" if title.startswith("object") else "magma", extent=extent)
-            axes.set(title=title, xlabel="x (µm)", ylabel="y (µm)")
-            figure.colorbar(drawn, ax=axes, shrink=0.8)
-        figure.suptitle(f"scan {self.metadata.get('scan_id')}  {self.metadata.get('recipe')}")
-        return figure
+        return reconstruction_figure(self.reconstruction())
 
 
 def _progress(job: str, row: dict[str, Any], iterations: int) -> Progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -76,12 +77,12 @@ def connect(site: Site, api_key: str | None = None) -> Any:
     """
     if site.tiled_uri is None:
         raise CatalogError(f"no catalog is named: set tiled_uri in the site file, e.g. {_EXAMPLE}.")
-    uri = site.tiled_uri
-    _knock(uri)
+    _knock(site.tiled_uri)
+    uri = _shown(site.tiled_uri)
     wait = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
     try:
         with catalog_errors(f"open {uri}"):
-            context, path = Context.from_any_uri(uri, api_key=api_key, timeout=wait, show_progress=False)
+            context, path = Context.from_any_uri(site.tiled_uri, api_key=api_key, timeout=wait, show_progress=False)
     except (ValueError, KeyError) as error:
         raise CatalogError(f"what answers at {uri} is no Tiled server: check tiled_uri in the site file.") from error
     context.http_client._transport = OneTry(context.http_client._transport)
@@ -100,11 +101,16 @@ def _knock(uri: str) -> None:
     try:
         answer = httpx.get(uri, timeout=CONNECT_S)
     except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-        raise CatalogError(f"{uri!r} is no address of a catalog: set tiled_uri in the site file, e.g. {_EXAMPLE}.") from error
+        raise CatalogError(f"{_shown(uri)!r} is no address of a catalog: set tiled_uri in the site file, e.g. {_EXAMPLE}.") from error
     except httpx.TransportError as error:
         raise _away(httpx.URL(uri), error) from error
     if answer.is_server_error:
-        raise CatalogError(f"the catalog at {uri} does not work ({answer.status_code} {answer.reason_phrase}): its log says why.")
+        raise CatalogError(f"the catalog at {_shown(uri)} does not work ({answer.status_code} {answer.reason_phrase}): its log says why.")
+
+
+def _shown(uri: str) -> str:
+    """The address without what may be secret in it."""
+    return re.sub(r"//[^/@]*@", "//", uri.partition("?")[0])
 
 
 def _away(url: httpx.URL, error: Exception) -> CatalogError:

@@ -50,7 +50,10 @@ def search(
         direct = list(values if limit is None else values[:limit])
         if direct:
             return direct
-        below = container.search_deep(*queries).values()
+        try:
+            below = container.search_deep(*queries).values()
+        except NotImplementedError as error:
+            raise CatalogError("this catalog cannot search below a folder: give the folder of the results itself.") from error
         return sorted(below, key=lambda result: -result.metadata.get("time", 0.0))[:limit]
 
 

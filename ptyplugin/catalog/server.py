@@ -154,8 +154,16 @@ class LocalServer:
         environment["TILED_SINGLE_USER_API_KEY"] = self.api_key
         command = [sys.executable, "-m", "ptyplugin.catalog.serve", str(self.config), str(self._database), str(bound.fileno())]
         with self.log.open("wb") as log:
+            # A session of its own: Ctrl-C at the terminal is for the parent, which may still be publishing.
             return subprocess.Popen(
-                command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[bound.fileno()], cwd=self.folder
+                command,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                pass_fds=[bound.fileno()],
+                cwd=self.folder,
+                start_new_session=True,
             )
 
     def _wait(self, process: subprocess.Popen[bytes]) -> None:

@@ -57,6 +57,7 @@ def test_a_simulated_scan_comes_back(client: Any, site: Site, scanned: list[tupl
     assert np.all(frames.read(np.arange(POINTS)).sum(axis=(1, 2)) > 0)
 
 
+@pytest.mark.parametrize("scanned", [10_000], indirect=True)
 def test_databroker_reads_the_raw_run_after_publishing(
     client: Any,
     site: Site,

@@ -107,6 +107,8 @@ def test_an_interrupted_publication_is_completed(
             publish(client, site, path, key)
     half = client["sim/processed/ptyplugin", key]
     assert half.metadata["state"] == "publishing"
+    with pytest.raises(CatalogError, match=r"progress of result \w+ is not in the catalog yet"):
+        half.reconstruction()
     # One array was created, but its numbers never came; one is missing.
     half.delete_contents(["probe", "mask"], external_only=False)
     half.write_array(np.zeros_like(reconstruction.probe), key="probe")
@@ -159,11 +161,8 @@ def test_a_result_speaks_the_words_of_ptyplugin(published: tuple[Any, Reconstruc
     assert again.progress == reconstruction.progress
     np.testing.assert_array_equal(again.positions_px, reconstruction.positions_px)
     assert again.provenance["recipe"] == "DM(10)"
-    figure = node.plot()
-    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert titles == ["object phase (rad)", "object amplitude", "probe amplitude"]
-    right, bottom = (1e6 * side * pixel for side, pixel in zip((44, 40), node.metadata["geometry"]["object_pixel_m"], strict=True))
-    assert figure.axes[0].get_images()[0].get_extent() == pytest.approx((0, right, bottom, 0))
+    titles = {axes.get_title(loc="left") for axes in node.plot().axes}
+    assert {"Object phase", "Object amplitude", "Error over iterations"} <= titles
 
 
 def test_web_pages_get_a_picture_of_the_phase(client: Any, published: tuple[Any, Reconstruction, Path]) -> None:

@@ -186,6 +186,17 @@ def test_something_that_is_no_catalog(answering: Callable[[int], str]) -> None:
         connect(Site(tiled_uri=answering(200)))
 
 
+def test_no_secret_is_said(free_port: int, answering: Callable[[int], str]) -> None:
+    for address in (
+        f"http://me:secret@127.0.0.1:{free_port}?api_key=secret",
+        f"{answering(404)}?api_key=secret",
+        "x://me:secret@h?api_key=secret",
+    ):
+        with pytest.raises(CatalogError) as caught:
+            connect(Site(tiled_uri=address))
+        assert "secret" not in str(caught.value)
+
+
 def test_no_key(site: Site) -> None:
     with pytest.raises(CatalogError, match=r"asks for a key: set TILED_API_KEY|refuses the key"):
         connect(site)
