@@ -47,9 +47,9 @@ def notes_on(run: CollectedRun, profile: Profile) -> list[str]:
     if tally.matched == 0:
         raise ScanError(f"no frame of {profile.detector.key!r} has a position ({counted}). {ending or 'Was the detector triggered?'}")
     left_out = [
-        (expected - tally.events, expected, "points that the run counted were not seen"),
-        (tally.positions - tally.matched, tally.positions, "positions have no frame"),
-        (tally.frames - tally.matched, tally.frames, "points with frames have no position"),
+        (expected - tally.events, expected, "points that the run counted, but whose documents did not come"),
+        (tally.positions - tally.matched, tally.positions, "positions without a frame"),
+        (tally.frames - tally.matched, tally.frames, "frames without a position (counted in points)"),
     ]
     largest, allowed = max(missing / max(total, 1) for missing, total, _ in left_out), profile.positions.largest_mismatch
     if largest > allowed and run.exit_status not in ("abort", "fail"):
@@ -57,9 +57,9 @@ def notes_on(run: CollectedRun, profile: Profile) -> list[str]:
             f"frames and positions do not match ({counted}): {largest:.1%} are missing, and positions.largest_mismatch of the profile "
             f"allows {allowed:.1%}. Look for lost triggers, or allow more."
         )
-    notes = [f"{missing} of {total} {what} and are left out." for missing, total, what in left_out if missing]
+    notes = [f"Left out, {what}: {missing} of {total}." for missing, total, what in left_out if missing]
     if tally.replaced_frames:
-        notes.append(f"{tally.replaced_frames} frames of points that were taken again are left out.")
+        notes.append(f"Left out, frames of points that were taken again: {tally.replaced_frames}.")
     return [ending, *notes] if ending else notes
 
 

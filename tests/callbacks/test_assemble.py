@@ -60,7 +60,7 @@ def test_a_rewound_stream_takes_the_later_row_and_the_later_position(bench: Any)
     job = job_of(bench, documents)
     assert job.frames[0].ranges == [(0, 2), (4, 8)]
     assert job.frame_ids == [(0, 6)]
-    assert job.notes == ["2 frames of points that were taken again are left out."]
+    assert job.notes == ["Left out, frames of points that were taken again: 2."]
     later = [document["data"]["y"] for name, document in documents if name == "event" and primary(document)][4]
     assert job.scan(None).positions_m[2, 0, 0] == pytest.approx(-1e-6 * later)
 
@@ -77,7 +77,7 @@ def test_a_detector_that_was_staged_again_is_taken_from_the_resource_begun_later
         ("file://localhost/data/run1.h5", [(0, 2)]),
         ("file:///data/2.h5", [(0, 4)]),
     ]
-    assert job.notes == ["4 frames of points that were taken again are left out."]
+    assert job.notes == ["Left out, frames of points that were taken again: 4."]
 
 
 @pytest.mark.parametrize(("style", "frames"), [("stream_assets", 3), ("resource_datum", 2), ("arrays_in_events", 4)])
@@ -96,7 +96,7 @@ def test_resource_and_datum(bench: Any) -> None:
     assert job.frames[0].ranges == [(0, 6)]
     rewound = job_of(bench, bench.streams["resource and datum, rewound"]())
     assert rewound.frames[0].ranges == [(0, 2), (4, 8)]
-    assert rewound.notes == ["2 frames of points that were taken again are left out."]
+    assert rewound.notes == ["Left out, frames of points that were taken again: 2."]
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_an_aborted_run_gives_what_was_taken(bench: Any) -> None:
     assert job.frame_ids == [(0, 5)]
     assert job.notes == [
         "The run ended with exit status 'abort' (beam lost): only what was taken until then is used.",
-        "1 of 6 points with frames have no position and are left out.",
+        "Left out, frames without a position (counted in points): 1 of 6.",
     ]
 
 
@@ -209,7 +209,7 @@ def test_missing_frames_within_the_tolerance_are_left_out_and_told(bench: Any) -
     job = job_of(bench, documents)
     assert job.frame_ids == [(0, 9), (10, 40)]
     assert job.frames[0].ranges == [(0, 9), (10, 40)]
-    assert job.notes == ["1 of 40 positions have no frame and are left out."]
+    assert job.notes == ["Left out, positions without a frame: 1 of 40."]
     strict = bench.profile(positions={"largest_mismatch": 0.02})
     reason = reason_of(bench, documents, strict)
     assert "40 points, 40 with a position, 39 with frames, 39 with both" in reason
@@ -222,8 +222,8 @@ def test_missing_positions_within_the_tolerance_are_left_out_and_told(bench: Any
     job = job_of(bench, lost)
     assert job.frame_ids == [(0, 39)]
     assert job.notes == [
-        "1 of 40 points that the run counted were not seen and are left out.",
-        "1 of 40 points with frames have no position and are left out.",
+        "Left out, points that the run counted, but whose documents did not come: 1 of 40.",
+        "Left out, frames without a position (counted in points): 1 of 40.",
     ]
 
 
