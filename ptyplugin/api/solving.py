@@ -106,6 +106,7 @@ def provenance(job: Job, started_s: float) -> dict[str, Any]:
         "beamline": job.beamline,
         "scan_uid": of_run.run_uid if of_run else None,
         "scan_id": of_run.scan_id if of_run else None,
+        "name": None if isinstance(job.source, RunSource) else job.source.name,
         "notes": list(job.notes),
         "started": datetime.fromtimestamp(started_s, UTC).isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from ptyplugin.model import Progress
 
 
+_WIDE = 500
+
+
 @cache
 def stderr() -> Console:
     """The one console on stderr: bars and lines do not tear each other."""
@@ -27,10 +30,13 @@ def stderr() -> Console:
 
 @cache
 def stdout() -> Console:
-    """The console on stdout, for tables."""
+    """The console on stdout, for tables; into a pipe they are as wide as they are."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDE
+    return console
 
 
 def show_warnings() -> None:

@@ -47,7 +47,7 @@ def reconstruction_figure(reconstruction: Reconstruction, truth: NDArray[Any] | 
     axes = figure.subplot_mosaic(places, height_ratios=[1.75, 1.0])
     view = scanned_view(reconstruction)
     phase = np.angle(view.wave)
-    maps = {"P": ("Object phase", phase, "viridis", "rad"), "A": ("Object amplitude", np.abs(view.wave), "gray", "transmission")}
+    maps = {"P": ("Object phase", phase, "viridis", "rad"), "A": ("Object amplitude", np.abs(view.wave), "gray", "amplitude")}
     if truth is not None:
         maps["T"] = ("True phase", np.angle(_same_view(truth, view)), "viridis", "rad")
     shown = limits(phase[view.seen >= 1])

@@ -1,0 +1,140 @@
+"""The other commands, and what all of them share."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import ptyplugin
+from ptyplugin.api import make_job, open_scan
+from ptyplugin.cli.app import app
+from ptyplugin.jobs import Intake, Ledger, submit
+from ptyplugin.jobs.inbox import Inbox
+from ptyplugin.model import Refusal, RunSource, Site, load_site
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"ptyplugin {ptyplugin.__version__}\n"
+
+
+@pytest.mark.parametrize("words", [(), ("reconstruct",), ("results",), ("serve",), ("jobs",), ("jobs", "list"), ("jobs", "show")])
+def test_help_teaches(words: tuple[str, ...]) -> None:
+    said = run(*words, "--help").stdout
+    assert "Usage: ptyplugin" in said or "Usage: " in said
+    assert words == ("jobs",) or "ptyplugin " in said.split("Usage", 1)[1].split("\n", 1)[1]
+
+
+def test_help_tells_the_exit_codes() -> None:
+    assert "0 fine; 1 it failed" in " ".join(run("--help").stdout.split())
+
+
+def test_help_is_light() -> None:
+    """No library of the trade is imported for the help: it comes at once."""
+    code = (
+        "import sys, typer.testing, ptyplugin.cli.app as cli\n"
+        "result = typer.testing.CliRunner().invoke(cli.app, ['reconstruct', '--help'])\n"
+        "assert result.exit_code == 0\n"
+        "heavy = {'numpy', 'scipy', 'h5py', 'matplotlib', 'tiled', 'mpi4py', 'bluesky'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_installed_command() -> None:
+    command = Path(sys.executable).parent / "ptyplugin"
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"ptyplugin {ptyplugin.__version__}\n"
+
+
+def site_of(folder: Path, data: Path = Path("/nowhere")) -> tuple[Site, Path]:
+    file = folder / "site.toml"
+    file.write_text(f'home = "{folder}/home"\nresults_dir = "{folder}/results"\ndata_roots = ["{data}"]\n')
+    return load_site(file), file
+
+
+def refused(site: Site) -> str:
+    """A job that failed before it began, in the ledger."""
+    source = RunSource(run_uid="a1b2c3d4-0000", key="detector", scan_id=17)
+    key = submit(site, Refusal(beamline="sim", source=source, reason="the scan has 0 frames [with] a position."))
+    with Ledger(site.ledger) as ledger:
+        intake = Intake(Inbox(site.inbox), ledger, site.jobs)
+        for item in Inbox(site.inbox).waiting():
+            intake.take_in(item)
+    return key
+
+
+def test_jobs(tmp_path: Path) -> None:
+    site, file = site_of(tmp_path)
+    key = refused(site)
+    table = run("jobs", "list", "--site", file)
+    assert table.exit_code == 0, table.output
+    assert {key, "17", "a1b2c3d4", "failed"} <= set(table.stdout.split())
+    listed = json.loads(run("jobs", "list", "--site", file, "--state", "failed", "--scan-id", 17, "--json").stdout)
+    assert [(one["key"], one["state"], one["sentence"]) for one in listed] == [(key, "failed", "the scan has 0 frames [with] a position.")]
+    assert json.loads(run("jobs", "list", "--site", file, "--state", "published", "--json").stdout) == []
+    shown = run("jobs", "show", key, "--site", file)
+    assert "the scan has 0 frames [with] a position." in shown.stdout
+    record = json.loads(run("jobs", "show", key, "--site", file, "--json").stdout)
+    assert record["history"][-1]["state"] == "failed"
+
+
+def test_jobs_that_are_not_there(tmp_path: Path) -> None:
+    site, file = site_of(tmp_path)
+    none = run("jobs", "list", "--site", file)
+    assert (none.exit_code, none.stdout) == (1, "")
+    assert "there is no ledger" in none.stderr
+    refused(site)
+    unknown = run("jobs", "show", "0" * 16, "--site", file)
+    assert unknown.exit_code == 1
+    assert "there is no job 0000000000000000" in unknown.stderr
+    nothing = run("jobs", "list", "--site", file, "--state", "queued")
+    assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (0, "", "no jobs found.\n")
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 90
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_serve(small_cxi: Path, tmp_path: Path, stop: signal.Signals) -> None:
+    """A job that was handed over before anybody served is solved; the daemon ends when it is told to."""
+    site, file = site_of(tmp_path, small_cxi.parent)
+    parts = make_job(open_scan(small_cxi), "ePIE(2)")
+    key = submit(site, parts.job, parts.arrays)
+    command = [sys.executable, "-c", "from ptyplugin.cli import main; main()", "serve", "--config", str(file)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ}) as process:
+        try:
+            wait_for(site.results / f"{key}.h5", process)
+        finally:
+            process.send_signal(stop)
+            said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert f"serving: inbox {site.inbox}" in said[1]
+    assert "Traceback" not in said[1]
+    record = json.loads(run("jobs", "show", key, "--site", file, "--json").stdout)
+    assert (record["state"], record["result"]) == ("solved", str(site.results / f"{key}.h5"))
+
+
+def test_serve_twice(tmp_path: Path) -> None:
+    site, file = site_of(tmp_path)
+    with Ledger(site.ledger):
+        second = run("serve", "--config", file)
+    assert second.exit_code == 1
+    assert second.stderr.startswith("ptyplugin: ")
