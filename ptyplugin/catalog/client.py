@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from math import nan
 from typing import Any
 
 from tiled.client.container import Container
@@ -47,7 +48,8 @@ class PtychoReconstruction(Container):
             **arrays,
             geometry=GeometryNumbers.model_validate(numbers).build(),
             progress=[_progress(metadata["job"], row, len(table)) for row in table],
-            quality=dict(metadata["quality"]),
+            # JSON has no NaN.
+            quality={name: nan if value is None else float(value) for name, value in metadata["quality"].items()},
             provenance=dict(metadata["provenance"]),
         )
 

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import secrets
+import shlex
 import socket
 import subprocess
 import sys
@@ -137,7 +138,7 @@ class LocalServer:
         data.mkdir(parents=True, exist_ok=True)
         storage = [f"file://localhost{data}", f"duckdb:///{self.folder / 'tables.duckdb'}"]
         text = _CONFIG.format(
-            path=self.config,
+            path=shlex.quote(str(self.config)),
             catalog=json.dumps(f"sqlite:///{self._database}"),
             writable=json.dumps(storage),
             readable=json.dumps([str(path) for path in self._readable]),

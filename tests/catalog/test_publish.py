@@ -161,6 +161,7 @@ def test_a_result_speaks_the_words_of_ptyplugin(published: tuple[Any, Reconstruc
     assert again.progress == reconstruction.progress
     np.testing.assert_array_equal(again.positions_px, reconstruction.positions_px)
     assert again.provenance["recipe"] == "DM(10)"
+    assert again.quality == pytest.approx(reconstruction.quality, nan_ok=True)
     titles = {axes.get_title(loc="left") for axes in node.plot().axes}
     assert {"Object phase", "Object amplitude", "Error over iterations"} <= titles
 
