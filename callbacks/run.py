@@ -103,11 +103,11 @@ class Run:
         """The run as it is at its end."""
         records: list[Record] = []
         tally = Tally()
-        try:
-            tally = self._pairing.tally()
-            records = self._pairing.records()
-        except FramesError as error:
-            self._problems.add(str(error))
+        if not self._problems:
+            try:
+                tally, records = self._pairing.tally(), self._pairing.records()
+            except FramesError as error:
+                self._problems.add(str(error))
         return CollectedRun(
             uid=self.uid,
             scan_id=self._begun.scan_id,

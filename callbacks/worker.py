@@ -56,6 +56,10 @@ class Worker:
         self.queue.put(done)
         return done.wait(timeout_s)
 
+    def unfinished(self) -> list[str]:
+        """The runs whose jobs are not handed over yet."""
+        return [who for who, _ in self._jobs]
+
     def _run(self) -> None:
         stopping = False
         while not stopping or self._jobs:
@@ -127,4 +131,5 @@ def _flush_at_exit() -> None:
     end_s = time.monotonic() + _EXIT_S
     for worker in list(_workers):
         if not worker.flush(max(0.0, end_s - time.monotonic())):
-            _log.error("the exit did not wait for the inbox %s: the last jobs of this session are not handed over", worker.site.inbox)
+            lost = "; ".join(worker.unfinished()) or "those of the last documents"
+            _log.error("jobs were not handed over to %s before the exit: %s. Submit them by hand.", worker.site.inbox, lost)

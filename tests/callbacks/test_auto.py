@@ -237,4 +237,4 @@ def test_the_exit_does_not_hang_on_a_closed_inbox(tmp_path: Path) -> None:
     done = run_and_exit(tmp_path, tmp_path / "file" / "inbox")
     assert time.monotonic() - float(done.stdout) < 15.0
     assert done.returncode == 0
-    assert "the last jobs of this session are not handed over" in done.stderr
+    assert f"jobs were not handed over to {tmp_path}/file/inbox before the exit: run run1 (scan 7)." in done.stderr

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ptyplugin.callbacks import Collector, RunStarted
 from ptyplugin.model import JobParts, Refusal
 
 Documents = list[tuple[str, dict[str, Any]]]
@@ -55,6 +56,14 @@ def test_streams_without_our_keys_give_nothing(bench: Any, recorded: dict[str, D
     motors = {"y": {"key": "piezo_y", "unit": "um"}, "x": {"key": "piezo_x", "unit": "um"}}
     for documents in recorded.values():
         assert bench.collect(documents, bench.profile(detector={"key": "eiger"}, positions=motors)) == []
+
+
+def test_no_real_document_is_passed_over(bench: Any, recorded: dict[str, Documents]) -> None:
+    for documents in recorded.values():
+        collector = Collector(bench.profile())
+        started = sum(isinstance(output, RunStarted) for name, document in documents for output in collector(name, document))
+        assert started == sum(name == "start" for name, _ in documents)
+        assert collector.ignored == {}
 
 
 def test_streams_with_our_keys_give_jobs_or_sentences(bench: Any, recorded: dict[str, Documents]) -> None:
