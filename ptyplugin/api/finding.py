@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ptyplugin.api.connections import client_of
 from ptyplugin.model import Site, load_site
 
 
@@ -18,13 +19,13 @@ def results(run_or_uid_or_catalog: Any = None, *, site: Site | Path | None = Non
     Raises:
         CatalogError: the catalog is away or refuses.
     """
-    from ptyplugin.catalog import connect, root, search
+    from ptyplugin.catalog import root, search
 
     where = run_or_uid_or_catalog
     if where is None or isinstance(where, str | int):
         if where is not None:
             query |= {"scan_id": int(where)} if str(where).isdigit() else {"scan_uid": where}
-        return search(connect(site if isinstance(site, Site) else load_site(site)), **query)
+        return search(client_of(site if isinstance(site, Site) else load_site(site)), **query)
     start = where.metadata.get("start")
     if start is None:
         return search(where, **query)

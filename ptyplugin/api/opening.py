@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptyplugin.api.connections import client_of
 from ptyplugin.api.runs import job_of_run
 from ptyplugin.io import JobFrames, StartProbe, content_id, open_cxi, open_frames
 from ptyplugin.jobs import JOB_FILE
 from ptyplugin.model import (
     FileSource,
     FrameBlock,
+    Frames,
     Geometry,
     Job,
     JobParts,
@@ -27,6 +29,7 @@ from ptyplugin.model import (
     ProfileError,
     Scan,
     Site,
+    TiledSource,
     geometry_numbers,
     load_site,
     positions_field,
@@ -154,7 +157,7 @@ def open_job_frames(job: Job, folder: Path | None, site: Site) -> JobFrames:
     return open_frames(job, site, folder, None if site.tiled_uri is None else lambda source: _from_catalog(job, site, source))
 
 
-def _from_catalog(job: Job, site: Site, source: Any) -> Any:
-    from ptyplugin.catalog import CatalogFrames, connect
+def _from_catalog(job: Job, site: Site, source: TiledSource) -> Frames:
+    from ptyplugin.catalog import CatalogFrames
 
-    return CatalogFrames(connect(site), site, job.beamline, source)
+    return CatalogFrames(client_of(site), site, job.beamline, source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ptyplugin.api.connections import client_of
 from ptyplugin.model import JobParts, Profile, Refusal, ScanError, Site
 
 
@@ -15,15 +16,10 @@ def job_of_run(uid_or_scan_id: str, profile: Profile, site: Site, client: Any = 
         CatalogError: the catalog is away, or has no such run.
         ScanError: the run cannot be reconstructed; the sentence says why.
     """
-    from ptyplugin.catalog import connect, find_run, run_documents
+    from ptyplugin.catalog import find_run, run_documents
 
-    own = connect(site) if client is None else None
-    try:
-        run = find_run(client or own, site, profile.beamline, uid_or_scan_id)
-        return job_of_documents(run_documents(run), profile)
-    finally:
-        if own is not None:
-            own.context.close()
+    run = find_run(client_of(site) if client is None else client, site, profile.beamline, uid_or_scan_id)
+    return job_of_documents(run_documents(run), profile)
 
 
 def job_of_documents(documents: Iterable[tuple[str, dict[str, Any]]], profile: Profile) -> JobParts:

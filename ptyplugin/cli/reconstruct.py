@@ -90,19 +90,25 @@ def _solve(parts: JobParts, site: Site, ranks: int, as_json: bool) -> Reconstruc
 
 
 def _solve_on_ranks(parts: JobParts, site: Site, ranks: int, on_progress: Callable[[Progress], None]) -> Reconstruction:
-    """As the daemon does it: the job in a folder, a group of MPI ranks on it, a result file back. A failed job's folder keeps its log."""
+    """As the daemon does it: the job in a folder, a group of MPI ranks on it, a result file back."""
     from ptyplugin.api import write_parts
     from ptyplugin.io import read_result
+    from ptyplugin.model import PtypluginError
     from ptyplugin.service import Mpiexec
     from ptyplugin.service.solving import Task
 
     folder = Path(tempfile.mkdtemp(prefix="ptyplugin-")) / parts.job.key
     folder.mkdir()
     write_parts(parts, folder)
-    task = Task(folder, site.model_copy(update={"results_dir": folder}))
-    result = read_result(Mpiexec(ranks).run(task, on_progress, lambda: False))
-    shutil.rmtree(folder.parent)
-    return result
+    task, keep = Task(folder, site.model_copy(update={"results_dir": folder})), False
+    try:
+        return read_result(Mpiexec(ranks).run(task, on_progress, lambda: False))
+    except PtypluginError as error:
+        keep = str(task.log) in str(error)
+        raise
+    finally:
+        if not keep:
+            shutil.rmtree(folder.parent)
 
 
 def _say(parts: JobParts, result: Reconstruction, seconds: float, output: Path, png: Path | None, as_json: bool) -> None:
