@@ -136,10 +136,16 @@ class Daemon:
     def _threads(self) -> list[_Thread]:
         threads = [_Thread("solve", self._solve_all, self._stop)]
         if self._publisher:
-            threads.append(_Thread("publish", self._publisher.run, self._stop))
+            threads.append(_Thread("publish", self._publish_all, self._stop))
         else:
             _log.warning("no catalog is named (tiled_uri in the site file): results stay as files in %s", self._site.results)
         return threads
+
+    def _publish_all(self, stop: threading.Event) -> None:
+        if self._catalog:
+            self._catalog.warm_up()
+        if self._publisher:
+            self._publisher.run(stop)
 
     def _watch(self) -> None:
         beaten = time.monotonic()

@@ -47,6 +47,12 @@ class CatalogPublish:
             self.close()
             raise
 
+    def warm_up(self) -> None:
+        """Import the client (seconds) while there is nothing to do."""
+        from ptyplugin.catalog import warm_up
+
+        warm_up()
+
     def close(self) -> None:
         """Close the connection."""
         if self._client is not None:
