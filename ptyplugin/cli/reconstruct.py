@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 def reconstruct(
     source: Annotated[str, typer.Argument(help="A CXI file; or the uid (or its first letters) or the scan id of a run in the catalog.")],
-    recipe: Annotated[str | None, typer.Option(help='What to run, e.g. "DM(200) + ePIE(100)".', show_default="the profile's")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help='What to run, e.g. "DM(200) + ePIE(100)".', show_default="the profile's, else the solver's")
+    ] = None,
     probe_modes: Annotated[
         int | None, typer.Option(min=1, help="Probe modes that add incoherently.", show_default="the profile's, or 1")
     ] = None,

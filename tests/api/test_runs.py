@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from ptyplugin.api import make_job, open_scan, reconstruct, results
 from ptyplugin.api.runs import job_of_documents
 from ptyplugin.catalog import LocalServer, connect, publish
-from ptyplugin.io import write_result
+from ptyplugin.io import read_result, write_result
 from ptyplugin.jobs import JOB_FILE
 from ptyplugin.jobs.inbox import Inbox
 from ptyplugin.model import CatalogError, FramesError, Job, ProfileError, ScanError, Site
@@ -87,6 +88,30 @@ def test_results_are_found_again(scanned: Scanned) -> None:
     np.testing.assert_array_equal(by_client[0][0].reconstruction().object, image.object)
     assert results("another-uid", site=scanned.site) == []
     assert results(site=scanned.site, since="2999-01-01") == []
+
+
+def test_commands_on_a_run(scanned: Scanned, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from ptyplugin.cli.app import app
+
+    site, scan_id = tmp_path / "site.toml", str(scanned.documents[0][1]["scan_id"])
+    site.write_text(f'tiled_uri = "{scanned.site.tiled_uri}"\nresults_dir = "{tmp_path}"\ndata_roots = ["{scanned.site.data_roots[0]}"]\n')
+    words = ["reconstruct", scan_id, "--profile", "sim", "--recipe", "ePIE(1)", "--site", str(site), "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert read_result(tmp_path / f"{said['key']}.h5").provenance["scan_uid"] == scanned.uid
+    publish(scanned.client, scanned.site, tmp_path / f"{said['key']}.h5", said["key"])
+    found = CliRunner().invoke(app, ["results", "--scan-id", scan_id, "--site", str(site), "--json"])
+    assert said["key"] in [one["key"] for one in json.loads(found.stdout)]
+    table = CliRunner().invoke(app, ["results", "--uid", scanned.uid, "--limit", "1", "--site", str(site)])
+    assert {said["key"], scanned.uid[:8], scan_id} <= set(table.stdout.split())
+    nothing = CliRunner().invoke(app, ["results", "--since", "2999-01-01", "--site", str(site)])
+    assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (0, "", "no results found.\n")
+    wrong = CliRunner().invoke(app, ["results", "--since", "yesterday", "--site", str(site)])
+    assert (wrong.exit_code, wrong.stdout) == (1, "")
+    assert "'yesterday' is no time" in wrong.stderr
 
 
 def test_frames_through_the_catalog_where_the_file_is_not_mounted(scanned: Scanned, caplog: pytest.LogCaptureFixture) -> None:
