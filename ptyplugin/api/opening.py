@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import tempfile
 from collections.abc import Iterator
@@ -36,6 +37,8 @@ from ptyplugin.model import (
 )
 from ptyplugin.profiles import load_profile, profile_names
 from ptyplugin.solvers import DEFAULT
+
+logger = logging.getLogger(__name__)
 
 #: The "beamline" of scans that come as files.
 FILES = "files"
@@ -106,6 +109,8 @@ def open_scan(
     """
     site = site if isinstance(site, Site) else load_site(site)
     if isinstance(path_or_uid, Path) or _names_a_file(path_or_uid):
+        if profile is not None:
+            logger.warning("%s says everything itself: the profile is not used", path_or_uid)
         return _open_file(Path(path_or_uid).expanduser(), site)
     if profile is None:
         known = ", ".join(profile_names())

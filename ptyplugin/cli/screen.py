@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ptyplugin.model import Progress
 
 
+#: Columns of a table that goes into a pipe.
 _WIDE = 500
 
 

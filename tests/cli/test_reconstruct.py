@@ -164,6 +164,12 @@ def test_run_needs_a_catalog() -> None:
     fails(run("reconstruct", "1742", "--profile", "sim"), "no catalog is named: set tiled_uri")
 
 
+def test_a_file_needs_no_profile(small_cxi: Path, tmp_path: Path) -> None:
+    result = run("reconstruct", small_cxi, "--profile", "sim", "--recipe", "ePIE(1)", "-o", tmp_path / "a.h5")
+    assert result.exit_code == 0
+    assert "the profile is not used" in " ".join(result.stderr.split())
+
+
 def test_unknown_profile() -> None:
     fails(run("reconstruct", "1742", "--profile", "moon"), "there is no profile 'moon'")
 
