@@ -119,7 +119,7 @@ class Worker:
         if isinstance(job, Refusal):
             _log.warning("%s: job %s, not reconstructed: %s", who, key, job.reason)
         else:
-            _log.info("%s: job %s handed over, %d frames. %s", who, key, job.frame_count, " ".join(job.notes))
+            _log.info("%s: job %s handed over, %d frames%s", who, key, job.frame_count, "".join(f"; {note}" for note in job.notes))
         return True
 
 
