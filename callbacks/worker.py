@@ -40,15 +40,22 @@ class Worker:
         self._pause_s = 0.0
         self._next_try_s = 0.0
         self._flushes: list[threading.Event] = []
+        self._thread = threading.Thread(target=self._run, name="ptyplugin", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
         _workers.add(self)
-        threading.Thread(target=self._run, name="ptyplugin", daemon=True).start()
+        self._thread.start()
 
     def stop(self) -> None:
         """Let the thread end when all that was put before is done."""
         self.queue.put(None)
+
+    def ended(self, timeout_s: float) -> bool:
+        """Stop, and wait for the end of the thread; False if that took too long."""
+        self.stop()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until all documents put before are used and all jobs are handed over; False if that took too long."""
@@ -127,9 +134,9 @@ _workers: set[Worker] = set()
 
 
 @atexit.register
-def _flush_at_exit() -> None:
+def _end_at_exit() -> None:
     end_s = time.monotonic() + _EXIT_S
     for worker in list(_workers):
-        if not worker.flush(max(0.0, end_s - time.monotonic())):
+        if not worker.ended(max(0.0, end_s - time.monotonic())):
             lost = "; ".join(worker.unfinished()) or "those of the last documents"
             _log.error("jobs were not handed over to %s before the exit: %s. Submit them by hand.", worker.site.inbox, lost)

@@ -214,17 +214,19 @@ auto = AutoReconstruct(Bench.profile(), Site(home=Path({home!r}), inbox_dir=Path
 for name, document in Bench.stream_assets():
     auto(name, document)
 print(time.monotonic(), flush=True)
+{last}
 """
 
 
-def run_and_exit(home: Path, inbox: Path) -> subprocess.CompletedProcess[str]:
-    script = SCRIPT.format(folder=str(Path(__file__).parent), home=str(home), inbox=str(inbox))
+def run_and_exit(home: Path, inbox: Path, last: str = "") -> subprocess.CompletedProcess[str]:
+    script = SCRIPT.format(folder=str(Path(__file__).parent), home=str(home), inbox=str(inbox), last=last)
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.mark.system
-def test_the_exit_of_the_interpreter_flushes(tmp_path: Path) -> None:
-    done = run_and_exit(tmp_path, tmp_path / "inbox")
+@pytest.mark.parametrize("last", ["", "del auto", "del auto; time.sleep(0.3)"])
+def test_the_exit_of_the_interpreter_flushes(tmp_path: Path, last: str) -> None:
+    done = run_and_exit(tmp_path, tmp_path / "inbox", last)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(Inbox(tmp_path / "inbox").waiting()) == 1
 
