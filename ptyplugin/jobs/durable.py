@@ -17,8 +17,8 @@ from ptyplugin.model import JobError
 
 #: Bytes of a file that are copied at a time.
 _CHUNK = 1 << 20
-#: What the system answers when the file is not what a producer may hand over (missing, a link, a folder, locked away).
-_NOT_A_FILE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENXIO)
+#: What the system answers when the file is not what a producer may hand over (missing, a link, a folder, locked away, a name too long).
+_NOT_A_FILE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENAMETOOLONG)
 
 
 def sync_folder(folder: Path) -> None:

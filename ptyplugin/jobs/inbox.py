@@ -15,7 +15,7 @@ import secrets
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +72,14 @@ class Inbox:
             self._make()
             item = self._tmp / name
             item.mkdir()
-            for file, array in arrays.items():
-                write_array(item / file, array)
-            write_bytes(item / JOB_FILE, job.to_bytes())
-            self._share(item)
-            sync_folder(item)
-            move(item, self._new / name)
+            try:
+                self._write(item, job, arrays)
+                move(item, self._new / name)
+            except BaseException:
+                # On a full disk each further try would leave what it could still write.
+                with suppress(OSError):
+                    remove_tree(item)
+                raise
         return job.key
 
     def waiting(self) -> list[Path]:
@@ -104,8 +106,9 @@ class Inbox:
         """Move an item that cannot be taken in to ``bad/``, with the reason in a text file beside it."""
         place = self._bad / _new_name(item)
         self._make()
-        write_bytes(place.with_name(place.name + ".txt"), f"{sentence}\n".encode(errors="backslashreplace"))
+        # The item first: one that cannot be moved is tried again and again, and must not leave a text each time.
         move(item, place)
+        write_bytes(place.with_name(place.name + ".txt"), f"{sentence}\n".encode(errors="backslashreplace"))
         return place
 
     def sweep(self) -> None:
@@ -113,9 +116,11 @@ class Inbox:
         with self._telling():
             self._make()
             for leftover in self._tmp.iterdir():
-                if time.time() - leftover.lstat().st_mtime > _ABANDONED_S:
-                    _log.warning("%s was never finished by its producer and is removed", leftover)
-                    remove_tree(leftover)
+                # One that is gone was finished at this moment.
+                with suppress(FileNotFoundError):
+                    if time.time() - leftover.lstat().st_mtime > _ABANDONED_S:
+                        _log.warning("%s was never finished by its producer and is removed", leftover)
+                        remove_tree(leftover)
 
     def _make(self) -> None:
         make_folder(self.folder)
@@ -124,6 +129,13 @@ class Inbox:
             if not folder.exists():
                 make_folder(folder)
                 folder.chmod(mode)
+
+    def _write(self, item: Path, job: Job | Refusal, arrays: Mapping[str, NDArray[Any]]) -> None:
+        for file, array in arrays.items():
+            write_array(item / file, array)
+        write_bytes(item / JOB_FILE, job.to_bytes())
+        self._share(item)
+        sync_folder(item)
 
     def _share(self, item: Path) -> None:
         # Whoever may write in the inbox may read an item and take it away, whatever the umask of its producer.
@@ -138,7 +150,7 @@ class Inbox:
             yield
         except OSError as error:
             raise SiteError(
-                f"the inbox {self.folder} cannot be used ({error.strerror}): check that it exists, has room and may be written, "
+                f"the inbox {self.folder} cannot be used ({error.strerror or error}): check that it exists, has room and may be written, "
                 "or set another inbox_dir or home in the site file."
             ) from error
 

@@ -60,9 +60,9 @@ class Ledger(LedgerView):
             return True
 
     def put_unreadable(self, key: str, sentence: str) -> None:
-        """Keep an item that could not be read as a failed job, unless the job itself is known."""
+        """Keep an item that could not be read as a failed job, unless the job itself, or this about it, is known."""
         with self._transaction():
-            if self.knows(key):
+            if self._rows("SELECT 1 FROM job WHERE key = ? AND (kind != 'unreadable' OR sentence = ?)", (key, sentence)):
                 return
             self._insert({"key": key, "kind": "unreadable", "state": "failed", "priority": 0, "notes": "[]"}, sentence)
 

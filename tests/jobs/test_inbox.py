@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +65,25 @@ def test_an_inbox_that_cannot_be_written_is_said_in_a_sentence(tmp_path: Path, j
         submit(Site(home=tmp_path), job)
 
 
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """What a full disk does to a large file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_said_and_not_filled_further(site: Site, beside_job: tuple[Job, dict[str, np.ndarray]]) -> None:
+    with files_of_at_most(20_000), pytest.raises(SiteError, match=r"requested and \d+ written.*has room"):
+        submit(site, *beside_job)
+    assert list((site.inbox / "tmp").iterdir()) == list((site.inbox / "new").iterdir()) == []
+    submit(site, *beside_job)
+    assert len(Inbox(site.inbox).waiting()) == 1
+
+
 @pytest.mark.parametrize("mode", [0o700, 0o755, 0o2770])
 def test_items_are_shared_with_those_who_share_the_inbox(site: Site, beside_job: tuple[Job, dict[str, np.ndarray]], mode: int) -> None:
     site.inbox.mkdir(parents=True)
@@ -85,3 +107,11 @@ def test_only_abandoned_leftovers_are_swept(site: Site, job: Job) -> None:
     inbox.sweep()
     assert [path.name for path in (site.inbox / "tmp").iterdir()] == ["young"]
     assert len(inbox.waiting()) == 1
+
+
+def test_a_producer_that_finishes_during_the_sweep_is_no_trouble(site: Site, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    submit(site, job)
+    finished = site.inbox / "tmp" / "finished"
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter([finished] if folder == finished.parent else []))
+    Inbox(site.inbox).sweep()
+    assert len(Inbox(site.inbox).waiting()) == 1

@@ -107,6 +107,10 @@ def _deep_nesting(item: Path) -> None:
     (item / "job.json").write_bytes(b"[" * 1_000_000)
 
 
+def _long_name(item: Path) -> None:
+    (item / "job.json").write_bytes((item / "job.json").read_bytes().replace(b'"frames.npy"', b'"%s.npy"' % (b"a" * 300)))
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -121,6 +125,7 @@ def _deep_nesting(item: Path) -> None:
         (_no_number, "cannot be"),
         (_number_of_100_bits, "64 bits"),
         (_deep_nesting, "cannot be read"),
+        (_long_name, "name too long"),
     ],
 )
 def test_a_spoilt_item_is_set_aside_and_heals_when_submitted_again(site, ledger, take_in_all, beside_job, spoil, says) -> None:
@@ -168,6 +173,25 @@ def test_foreign_files_are_set_aside(site, ledger, take_in_all, job, name) -> No
     assert len(list((site.inbox / "bad").glob("*.txt"))) >= 2
     assert Inbox(site.inbox).waiting() == []
     assert len(ledger.list()) == 1
+
+
+def test_a_spoilt_item_that_cannot_be_moved_leaves_nothing_at_each_try(site, ledger, take_in_all, job, monkeypatch) -> None:
+    submit(site, job)
+    (item,) = Inbox(site.inbox).waiting()
+    _tear_job(item)
+
+    def locked(source: Path, target: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ptyplugin.jobs.inbox.move", locked)
+        for _ in range(3):
+            with pytest.raises(PermissionError):
+                take_in_all()
+    assert list((site.inbox / "bad").iterdir()) == []
+    assert len(ledger.history(job.key)) == 1
+    take_in_all()
+    assert len(list((site.inbox / "bad").iterdir())) == 2
 
 
 #: Numbers of the step at which the taker is killed; taking one item in does 40 to 60 of them.
