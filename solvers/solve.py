@@ -17,7 +17,7 @@ from ptyplugin.solvers.batches import RankFrames, frames_of_rank
 from ptyplugin.solvers.prepare import prepare
 from ptyplugin.solvers.ranks import OneRank, Ranks, failing_together
 from ptyplugin.solvers.run import Walk, walk
-from ptyplugin.solvers.start import neighbour_distances, probe_from_data
+from ptyplugin.solvers.start import median_step, probe_from_data
 from ptyplugin.solvers.state import State, given_probe, orthogonal_modes, start_object, window_of
 from ptyplugin.solvers.verbs.reference import ReferenceVerbs
 
@@ -169,7 +169,7 @@ def _quality(probe: NDArray[Any], placement: Placement, error: float) -> dict[st
     y, x = np.indices(power.shape)
     mean = [float((power * axis).sum() / power.sum()) for axis in (y, x)]
     diameter = 2 * float(np.sqrt(2 * (power * ((y - mean[0]) ** 2 + (x - mean[1]) ** 2)).sum() / power.sum()))
-    step = float(np.median(neighbour_distances(placement.corners.mean(axis=1))))
+    step = median_step(placement.corners.mean(axis=1))
     share = float((np.abs(probe[0]) ** 2).sum() / power.sum())
     return {
         "error": error,

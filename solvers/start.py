@@ -19,9 +19,10 @@ from ptyplugin.solvers.verbs.reference import ReferenceVerbs, fresnel_kernel
 
 _LOG = logging.getLogger(__name__)
 
-#: Frames and largest side of a trial reconstruction, and what it does.
+#: A trial reconstruction: how many frames, of which side, or larger to hold this share of the counts; and what it does.
 _TRIAL_FRAMES = 36
 _TRIAL_SIDE_PX = 128
+_TRIAL_COUNTS = 0.98
 _TRIAL = Recipe.parse("ePIE(6)")
 
 
@@ -40,10 +41,10 @@ def probe_from_data(
     if geometry.near_field:
         return _near_field_probe(mean, geometry)
     trial = _trial_frames(frames, positions_px, mean, ranks)
-    step = float(np.median(neighbour_distances(positions_px)))
+    step = median_step(positions_px)
     smallest, largest = 0.6 * step, 0.35 * min(geometry.shape)
-    count = max(2, 1 + int(np.ceil(np.log(max(largest / smallest, 1.2)) / np.log(1.2))))
-    spots = np.geomspace(smallest, max(largest, 1.2 * smallest), count)
+    count = 2 + max(0, int(np.ceil(np.log(largest / smallest) / np.log(1.2))))
+    spots = smallest * 1.2 ** np.arange(count)
     best = _best_spot(np.concatenate([spots, -spots]), mean, trial, geometry, seed, ranks)
     best = _best_spot(best * np.geomspace(0.91, 1.1, 5), mean, trial, geometry, seed, ranks)
     _LOG.info("start probe from the data: a spot of RMS radius %.1f px, scan step %.1f px", best, step)
@@ -54,25 +55,27 @@ def far_field_probe(mean: NDArray[np.float64], spot_px: float) -> NDArray[np.com
     """(y, x): the probe whose far field is the square root of the mean frame, defocused to a spot of RMS radius ``spot_px``.
 
     The phase of the pupil is a quadratic in frequency; in geometrical optics a ray of frequency f then meets the sample at a
-    distance in proportion to f. The sign of ``spot_px`` is the side of the focus on which the sample stands.
+    distance in proportion to f. The sign of ``spot_px`` is the side of the focus on which the sample stands. Where pixels are not
+    square, the geometric mean of their sides counts.
     """
-    squares = fftfreq(mean.shape[0])[:, None] ** 2 + fftfreq(mean.shape[1])[None, :] ** 2
+    rows, columns = mean.shape
+    squares = fftfreq(rows, 1 / rows)[:, None] ** 2 + fftfreq(columns, 1 / columns)[None, :] ** 2
     pupil_squared = float((mean * squares).sum() / mean.sum())
-    curvature = np.pi * spot_px / np.sqrt(pupil_squared)
+    curvature = np.pi * spot_px / np.sqrt(max(pupil_squared, 1) * rows * columns)
     return np.asarray(fftshift(ifft2(np.sqrt(mean) * np.exp(1j * curvature * squares))), dtype=np.complex128)
 
 
-def neighbour_distances(positions: NDArray[np.float64], most: int = 1000) -> NDArray[np.float64]:
-    """Distance of each position (frame, yx) to its nearest other one; of at most about ``most`` frames spread over the scan."""
-    if len(positions) < 2:
-        return np.zeros(1)
-    some = np.arange(0, len(positions), -(-len(positions) // most))
-    nearest = np.empty(len(some))
-    for place, frame in enumerate(some):
-        distances = np.hypot(*(positions - positions[frame]).T)
-        distances[frame] = np.inf
-        nearest[place] = distances.min()
-    return nearest
+def median_step(positions_px: NDArray[np.float64]) -> float:
+    """Median distance (px) of a position (frame, yx) to the nearest that is at least half a pixel away; of some 1000 frames.
+
+    1 px where there is no such position.
+    """
+    nearest = []
+    for position in positions_px[:: -(-len(positions_px) // 1000)]:
+        distances = np.hypot(*(positions_px - position).T)
+        nearest.append(distances[distances >= 0.5].min(initial=np.inf))
+    step = float(np.median(nearest))
+    return step if np.isfinite(step) else 1.0
 
 
 def _mean_frame(frames: RankFrames, frame_count: int, ranks: Ranks) -> NDArray[np.float64]:
@@ -90,18 +93,18 @@ def _near_field_probe(mean: NDArray[np.float64], geometry: Geometry) -> NDArray[
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """Neighbouring frames at reduced size; ``reduction`` = full side / their side."""
+    """Neighbouring frames, cropped to low frequencies."""
 
     frames: RankFrames
     object_shape: tuple[int, int]
-    reduction: float
+    reduction: float  # of the object's resolution, geometric mean of y and x
 
 
 def _trial_frames(frames: RankFrames, positions_px: NDArray[np.float64], mean: NDArray[np.float64], ranks: Ranks) -> _Trial:
     """The neighbouring frames that differ most from the mean frame, gathered on every rank, cropped to low frequencies."""
     chosen = _liveliest_neighbours(_liveliness(frames, mean, len(positions_px), ranks), positions_px)
-    side = min(_TRIAL_SIDE_PX, *mean.shape)
-    reduction = min(mean.shape) / side
+    side = _trial_side(mean)
+    reduction = np.asarray(mean.shape) / side
     counts = np.zeros((len(chosen), side, side), dtype=np.float32)
     for place, number in enumerate(frames.numbers):
         counts[chosen == number] = low_frequencies(frames.counts[place], side)
@@ -109,7 +112,16 @@ def _trial_frames(frames: RankFrames, positions_px: NDArray[np.float64], mean: N
     shape = (int(corners[:, 0, 0].max()) + side, int(corners[:, 0, 1].max()) + side)
     good = low_frequencies(frames.good, side)
     rests = np.zeros(corners.shape, dtype=np.float32)
-    return _Trial(RankFrames(np.arange(len(chosen)), corners, rests, ranks.sum(counts), good), shape, reduction)
+    chosen_frames = RankFrames(np.arange(len(chosen)), corners, rests, ranks.sum(counts), good)
+    return _Trial(chosen_frames, shape, float(np.sqrt(reduction.prod())))
+
+
+def _trial_side(mean: NDArray[np.float64]) -> int:
+    """The smallest sensible side (px) that holds nearly all counts, so that a trial on large frames stays quick."""
+    side: int = min(_TRIAL_SIDE_PX, *mean.shape)
+    while side < min(mean.shape) and low_frequencies(mean, side).sum() < _TRIAL_COUNTS * mean.sum():
+        side = min(side + 64, *mean.shape)
+    return side
 
 
 def low_frequencies(frame: NDArray[Any], side: int) -> NDArray[Any]:
