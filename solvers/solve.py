@@ -108,7 +108,8 @@ def _way(mine: RankFrames, frame_count: int, geometry: Geometry, precision: str,
             f"all {frame_count} frames are empty in their good pixels: was the shutter open, and is the mask right (0 = good)?"
         )
     dtype = np.complex64 if precision == "single" else np.complex128
-    verbs = ReferenceVerbs(geometry, dtype, workers=max(1, len(os.sched_getaffinity(0)) // ranks.size))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    verbs = ReferenceVerbs(geometry, dtype, workers=max(1, cores // ranks.size))
     return Walk(mine, verbs, ranks, ranks.largest(len(mine)), total, total / frame_count)
 
 
