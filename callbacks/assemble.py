@@ -47,7 +47,12 @@ def assemble(run: CollectedRun, profile: Profile) -> JobParts | Refusal:
     try:
         return _parts(run, profile)
     except PtypluginError as error:
-        return Refusal(beamline=profile.beamline, source=_source(run, profile), reason=str(error))
+        return refusal(run, profile, str(error))
+
+
+def refusal(run: CollectedRun, profile: Profile, reason: str) -> Refusal:
+    """What is handed over in place of a job: the run, and why there is none."""
+    return Refusal(beamline=profile.beamline, source=_source(run, profile), reason=reason)
 
 
 def _parts(run: CollectedRun, profile: Profile) -> JobParts:

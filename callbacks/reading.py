@@ -56,7 +56,16 @@ def read_documents(name: Any, document: Any, wanted: Wanted) -> list[Document]:
         raise
     # The document is foreign and may hold any object: whatever goes wrong while it is read is wrong with it.
     except Exception as error:
-        raise MalformedDocument(f"this {name} cannot be read: {type(error).__name__}: {error!s:.200}") from error
+        raise MalformedDocument(f"this {name} cannot be read: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    kind = type(error).__name__
+    try:
+        return f"{kind}: {error!s:.200}"
+    # It may be a foreign one too.
+    except Exception:
+        return kind
 
 
 def _start(document: Mapping[str, Any], wanted: Wanted) -> list[Document]:

@@ -12,8 +12,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ptyplugin.callbacks.assemble import assemble
+from ptyplugin.callbacks.assemble import assemble, refusal
 from ptyplugin.callbacks.collector import Collector, RunEnded
+from ptyplugin.callbacks.run import CollectedRun
 from ptyplugin.model import Job, JobParts, Profile, Refusal, Site
 
 _log = logging.getLogger(__name__)
@@ -85,22 +86,28 @@ class Worker:
         _workers.discard(self)
 
     def _take(self, name: Any, document: Any) -> None:
-        for output in self._collector(name, document):
-            if not isinstance(output, RunEnded):
-                continue
-            run = output.run
-            who = f"run {run.uid} (scan {run.scan_id})"
-            if not run.is_ptychography:
-                _log.debug("%s is no ptychography for profile %s", who, self._profile.name)
-                continue
-            for reason, count in self._collector.ignored.items():
-                _log.warning("%s: %d documents were passed over: %s", who, count, reason)
-            self._collector.ignored.clear()
-            # A mistake of ours in one run must not end the thread that serves the next.
-            try:
-                self._jobs.append((who, assemble(run, self._profile)))
-            except Exception:
-                _log.exception("%s: no job could be made of it", who)
+        # A mistake of ours in one run must not end the thread that serves the next.
+        try:
+            for output in self._collector(name, document):
+                if isinstance(output, RunEnded):
+                    self._end_run(output.run)
+        except Exception:
+            _log.exception("a %.80r document could not be used and is passed over", name)
+
+    def _end_run(self, run: CollectedRun) -> None:
+        who = f"run {run.uid} (scan {run.scan_id})"
+        if not run.is_ptychography:
+            _log.debug("%s is no ptychography for profile %s", who, self._profile.name)
+            return
+        for reason, count in self._collector.ignored.items():
+            _log.warning("%s: %d documents were passed over: %s", who, count, reason)
+        self._collector.ignored.clear()
+        try:
+            self._jobs.append((who, assemble(run, self._profile)))
+        except Exception as error:
+            _log.exception("%s: no job could be made of it", who)
+            reason = f"a mistake of ptyplugin: no job could be made of this run ({type(error).__name__}). Report it with the session's log."
+            self._jobs.append((who, refusal(run, self._profile, reason)))
 
     def _until_next_try_s(self) -> float | None:
         return max(0.0, self._next_try_s - time.monotonic()) if self._jobs else None
@@ -121,7 +128,7 @@ class Worker:
         try:
             key = self._submit(self.site, job, arrays)
         except Exception as error:
-            _log.error("%s: job %s cannot be handed over and is kept: %s", who, job.key, error)
+            _log.error("%s: its job cannot be handed over and is kept: %s", who, error)
             return False
         if isinstance(job, Refusal):
             _log.warning("%s: job %s, not reconstructed: %s", who, key, job.reason)

@@ -38,7 +38,7 @@ class Orientation(StrEnum):
 class Preparation(BaseModel):
     """Crop, mask and orientation. Part of the job's key."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     crop_px: PositiveInt | None = Field(None, description="side of the square kept around the centre; the whole frame if absent")
     centre_px: tuple[float, float] | Literal["auto"] | None = Field(

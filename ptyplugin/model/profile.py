@@ -18,7 +18,7 @@ ENERGY_UNITS_EV = {"eV": 1.0, "ev": 1.0, "keV": 1e3, "kev": 1e3, "J": 1.0 / 1.60
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Quantity(_Table):

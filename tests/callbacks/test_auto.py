@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import subprocess
 import sys
 import threading
+from collections import UserDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import pytest
 from ptyplugin.callbacks import AutoReconstruct
 from ptyplugin.callbacks.auto import copied
 from ptyplugin.jobs import Inbox
-from ptyplugin.model import Job, ProfileError, Refusal, Site, SiteError
+from ptyplugin.model import Job, ProfileError, Refusal, Site, SiteError, canonical_json
 
 
 class Taker:
@@ -126,7 +128,18 @@ def test_nothing_that_comes_raises_or_ends_the_thread(bench: Any, site: Site, ca
         def items(self) -> Any:
             raise RuntimeError("no")
 
-    for document in (None, 3, [], {}, {"uid": object()}, bottomless, Bad()):
+    class Unspeakable(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    class Worse(UserDict[str, Any]):
+        def __getitem__(self, key: str) -> Any:
+            raise Unspeakable
+
+        def get(self, key: str, default: Any = None) -> Any:
+            raise Unspeakable
+
+    for document in (None, 3, [], {}, {"uid": object()}, bottomless, Bad(), Worse()):
         for name in ("start", "event", "stop", None, "nonsense"):
             auto(name, document)
     play(auto, bench.stream_assets())
@@ -154,8 +167,48 @@ def test_a_mistake_of_ours_in_one_run_does_not_end_the_thread(
     play(auto, bench.stream_assets())
     play(auto, bench.stream_assets(run="run2"))
     assert auto.flush(10.0)
-    assert [job.source.run_uid for job, _ in taker.taken] == ["run2"]
+    assert [(job.source.run_uid, isinstance(job, Refusal)) for job, _ in taker.taken] == [("run1", True), ("run2", False)]
+    assert "a mistake of ptyplugin: no job could be made of this run (ZeroDivisionError)" in taker.taken[0][0].reason
     assert "run run1 (scan 7): no job could be made of it" in caplog.text
+
+
+def test_a_mistake_of_ours_with_one_document_does_not_end_the_thread(
+    bench: Any, site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from ptyplugin.callbacks.collector import Run
+    from ptyplugin.callbacks.documents import StreamDatum
+
+    add = Run.add
+
+    def broken_for_run1(run: Any, document: Any) -> Any:
+        if run.uid == "run1" and isinstance(document, StreamDatum):
+            raise MemoryError
+        return add(run, document)
+
+    monkeypatch.setattr(Run, "add", broken_for_run1)
+    taker = Taker()
+    auto = AutoReconstruct(bench.profile(), site, taker)
+    play(auto, bench.stream_assets())
+    play(auto, bench.stream_assets(run="run2"))
+    assert auto.flush(10.0)
+    assert [(job.source.run_uid, isinstance(job, Refusal)) for job, _ in taker.taken] == [("run1", True), ("run2", False)]
+    assert "a 'stream_datum' document could not be used" in caplog.text
+
+
+def test_a_job_that_cannot_be_written_does_not_end_the_thread(
+    bench: Any, site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    numbers = [math.nan, math.nan, 1.0]
+
+    def key_of_three_tries(job: Job) -> str:
+        return canonical_json(numbers.pop(0)).hex()[:16].ljust(16, "0")
+
+    monkeypatch.setattr(Job, "key", property(key_of_three_tries))
+    auto = AutoReconstruct(bench.profile(), site, lambda site, job, arrays: job.key)
+    play(auto, bench.stream_assets())
+    assert auto.flush(20.0)
+    assert numbers == []
+    assert "run run1 (scan 7): its job cannot be handed over and is kept: Out of range float" in caplog.text
 
 
 def test_jobs_are_kept_until_the_inbox_takes_them(bench: Any, site: Site, caplog: pytest.LogCaptureFixture) -> None:

@@ -57,6 +57,12 @@ def test_an_unknown_name_is_answered_with_the_names_that_exist() -> None:
         ("pixel_m = 55e-6", "pixel_m = 55e-6\nmask = 3", r"detector\.mask: there is no such key; the keys here are key, mask_dataset"),
         ("pixel_m = 55e-6", "pixel_m = -1", r"detector\.pixel_m: Input should be greater than 0 \(it is -1\)"),
         ("value = 2,", "", r"geometry\.distance: give exactly one of value, start, configuration, reading"),
+        (
+            "pixel_m = 55e-6",
+            "pixel_m = 55e-6\nsaturated_counts = inf",
+            r"detector\.saturated_counts: Input should be a finite number \(it is inf",
+        ),
+        ("[geometry]", "[preparation]\ncentre_px = [64.0, nan]\n[geometry]", r"preparation\.centre_px.*: Input should be a finite number"),
         ('y = { key = "y", unit = "um" }', 'y = { kay = "y" }', r"positions\.y\.k"),
         ("[positions]", '[reconstruction]\nrecipe = "DM(200"\n[positions]', r"reconstruction\.recipe: 'DM\(200' is no recipe"),
         ("[geometry]", "[geometry\n", r"is no TOML"),
