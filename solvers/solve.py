@@ -11,7 +11,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyplugin.model import Frames, Geometry, Placement, Preparation, Progress, Recipe, Reconstruction, Scan, ScanError, SolverError
+from ptyplugin.model import (
+    DEFAULT_RECIPE,
+    Frames,
+    Geometry,
+    Placement,
+    Preparation,
+    Progress,
+    Recipe,
+    Reconstruction,
+    Scan,
+    ScanError,
+    SolverError,
+)
 from ptyplugin.solvers.algorithms import check_recipe
 from ptyplugin.solvers.batches import RankFrames, frames_of_rank
 from ptyplugin.solvers.prepare import prepare
@@ -24,7 +36,7 @@ from ptyplugin.solvers.verbs.reference import ReferenceVerbs
 _LOG = logging.getLogger(__name__)
 
 #: What is run when nobody says otherwise: find the image, refine it, then average the noise out of it by small steps.
-DEFAULT = Recipe.parse("DM(60) + ePIE(20) + ePIE(10, object_step=0.1, probe_step=0.05)")
+DEFAULT = Recipe.parse(DEFAULT_RECIPE)
 
 #: A result with a larger error explains the frames no better than darkness does.
 _WORST_ERROR = 1.0

@@ -57,11 +57,12 @@ from ptyplugin.model.job import (
 from ptyplugin.model.preparation import Orientation, Preparation
 from ptyplugin.model.profile import ENERGY_UNITS_EV, LENGTH_UNITS_M, Axis, Profile, Quantity
 from ptyplugin.model.progress import ErrorName, Progress, Reconstruction
-from ptyplugin.model.recipe import Option, Recipe, Stage
+from ptyplugin.model.recipe import DEFAULT_RECIPE, Option, Recipe, Stage
 from ptyplugin.model.scan import Placement, Scan
 from ptyplugin.model.site import Site, load_site
 
 __all__ = [
+    "DEFAULT_RECIPE",
     "ENERGY_UNITS_EV",
     "LENGTH_UNITS_M",
     "Axis",

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from ptyplugin.model.preparation import Orientation
-from ptyplugin.model.recipe import Recipe
+from ptyplugin.model.recipe import DEFAULT_RECIPE, Recipe
 
 #: Every unit that a profile or a data key may name, as a factor to the stored unit (m or eV).
 LENGTH_UNITS_M = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "μm": 1e-6, "micron": 1e-6, "microns": 1e-6, "nm": 1e-9, "pm": 1e-12}
@@ -87,7 +87,7 @@ class PreparationTable(_Table):
 class ReconstructionTable(_Table):
     """What is run when nobody says otherwise."""
 
-    recipe: str = "DM(100) + ePIE(50)"
+    recipe: str = DEFAULT_RECIPE
     probe_modes: PositiveInt = 1
     seed: int = Field(0, ge=0)
 

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 
 from ptyplugin.model.errors import RecipeError
 
+#: What is run when nobody says otherwise: far from the solution the difference map, then ePIE with shrinking steps.
+DEFAULT_RECIPE = "DM(60) + ePIE(20) + ePIE(10, object_step=0.1, probe_step=0.05)"
+
 Option = bool | int | float | str
 
 _LONGEST_TEXT = 2000
