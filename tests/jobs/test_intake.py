@@ -164,7 +164,7 @@ def test_too_large_is_refused(site, ledger, take_in_all, beside_job, monkeypatch
     assert "more than the 1000 that are taken" in str(ledger.show(job.key).sentence)
 
 
-@pytest.mark.parametrize("name", ["note.txt", "x" * 255, "b\udcff"])
+@pytest.mark.parametrize("name", ["note.txt", "x" * 255, "b\udcff"], ids=["plain", "long", "not-utf8"])
 def test_foreign_files_are_set_aside(site, ledger, take_in_all, job, name) -> None:
     submit(site, job)
     (site.inbox / "new" / name).write_text("hello")
