@@ -115,13 +115,17 @@ class Publisher:
         except Exception as error:
             # A catalog can fail in ways that nobody has seen yet; the result is safe in its file, so try again.
             _log.debug("publishing %s failed", entry.key, exc_info=True)
-            sentence = f"publishing ended with {type(error).__name__}: {' '.join(str(error).split())}."
+            sentence = f"publishing ended with {type(error).__name__}: {' '.join(str(error).split()).rstrip('.')}."
         else:
             self._ledger.published(entry)
             _log.info("job %s is in the catalog", entry.key)
             self._complaints.over()
             return True
-        self._complaints.say(f"{sentence} The result waits in {entry.result} and is published later.")
+        if entry.result.exists():
+            self._complaints.say(f"{sentence} The result waits in {entry.result} and is published later.")
+        else:
+            sentence = f"the result file {entry.result} is gone: put it back, or submit the job again with a higher attempt number."
+            self._complaints.say(sentence)
         if sentence != entry.sentence:
             self._ledger.not_published_yet(entry, sentence)
         return False

@@ -200,6 +200,21 @@ def test_one_result_that_cannot_be_published_does_not_hold_up_the_others(site, m
         assert [view.show(job.key).state for job in (odd, good)] == ["solved", "published"]
 
 
+def test_a_result_that_somebody_removed_is_not_said_to_wait(site, make_job, caplog) -> None:
+    job = make_job()
+
+    def publish(result: Path, key: str) -> None:
+        result.unlink()
+        raise CatalogError("the result file cannot be opened.")
+
+    submit(site, job)
+    with Daemon(site, Inline(STUB), publish) as inline:
+        inline.run_once()
+    with open_read_only(site.ledger) as view:
+        assert f"{job.key}.h5 is gone: put it back, or submit the job again" in str(view.show(job.key).sentence)
+    assert "waits" not in caplog.text
+
+
 def test_without_a_catalog_results_stay_files(site, make_job, until, caplog) -> None:
     submit(site, make_job())
     with running(site, Inline(STUB)), open_read_only(site.ledger) as view:
