@@ -6,7 +6,7 @@ others are in or will come to; then all of them stop with the sentence of the on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -79,6 +79,31 @@ class OneRank:
 
     def fail(self, sentence: str) -> None:
         """Nobody to tell."""
+
+
+class AfterVerbs:
+    """Ranks for a sweep: before they talk, ``finish`` does what the verbs have put off, so that what they sum is there."""
+
+    def __init__(self, ranks: Ranks, finish: Callable[[], None]) -> None:
+        self._ranks, self._finish = ranks, finish
+        self.rank, self.size = ranks.rank, ranks.size
+
+    def sum(self, term: _Term) -> _Term:
+        self._finish()
+        return self._ranks.sum(term)
+
+    def sum_canvas(self, num: NDArray[Any], den: NDArray[Any], window: Window) -> tuple[NDArray[Any], NDArray[Any]]:
+        self._finish()
+        return self._ranks.sum_canvas(num, den, window)
+
+    def largest(self, value: int) -> int:
+        return self._ranks.largest(value)
+
+    def vote(self, cancel: bool) -> bool:
+        return self._ranks.vote(cancel)
+
+    def fail(self, sentence: str) -> None:
+        self._ranks.fail(sentence)
 
 
 class MpiRanks:

@@ -13,8 +13,8 @@ import numpy as np
 
 from ptyplugin.model import Cancelled, Progress, Recipe, SolverError, Stage
 from ptyplugin.solvers.algorithms import algorithm_of
-from ptyplugin.solvers.batches import Batches, RankFrames, block_size, in_blocks, one_by_one
-from ptyplugin.solvers.ranks import Ranks
+from ptyplugin.solvers.batches import Batches, RankFrames, in_blocks, one_by_one
+from ptyplugin.solvers.ranks import AfterVerbs, Ranks
 from ptyplugin.solvers.state import State, fill_waves
 from ptyplugin.solvers.verbs import Verbs
 
@@ -65,7 +65,7 @@ def _walk(recipe: Recipe, state: State, way: Walk) -> None:
             fill_waves(state, blocks, way.verbs)
         for iteration in range(1, stage.iterations + 1):
             batches = blocks if algorithm.walks == "blocks" else _single_frames(way, number, iteration)
-            total = algorithm.sweep(state, batches, way.verbs, way.ranks, options, iteration)
+            total = algorithm.sweep(state, batches, way.verbs, AfterVerbs(way.ranks, way.verbs.finish), options, iteration)
             way.verbs.fix_power(state.probe, state.object, way.power)
             errors = {algorithm.measures: total.read() / way.counts}
             if iteration == stage.iterations or (done + iteration) % _ERROR_EVERY == 0:
@@ -76,9 +76,10 @@ def _walk(recipe: Recipe, state: State, way: Walk) -> None:
 
 
 def blocks_of(state: State, way: Walk) -> Batches:
-    """This rank's frames in batches that fit the cache."""
+    """This rank's frames in batches of the size that the verbs like."""
     waves = len(state.probe) * len(state.object) * way.frames.corners.shape[1]
-    return in_blocks(way.frames, block_size(way.frames.good.shape, waves, state.probe.itemsize), way.most_frames)
+    rows, columns = way.frames.good.shape
+    return in_blocks(way.frames, way.verbs.batch_frames((rows, columns), waves), way.most_frames)
 
 
 def model_error(state: State, blocks: Batches, way: Walk) -> float:

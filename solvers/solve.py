@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,8 @@ from ptyplugin.solvers.ranks import OneRank, Ranks, failing_together
 from ptyplugin.solvers.run import Walk, walk
 from ptyplugin.solvers.start import median_step, probe_from_data
 from ptyplugin.solvers.state import State, given_probe, orthogonal_modes, start_object, window_of
-from ptyplugin.solvers.verbs.reference import ReferenceVerbs
+from ptyplugin.solvers.verbs import Verbs
+from ptyplugin.solvers.verbs.choice import Precision, VerbsName, verbs_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,7 +57,8 @@ def solve(
     on_progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     job_key: str = "",
-    precision: Literal["single", "double"] = "single",
+    precision: Precision = "single",
+    verbs: VerbsName = "cpu",
 ) -> Reconstruction | None:
     """Reconstruct object and probe. With several ranks, all of them call it together; rank 0 gets the result, the others None.
 
@@ -73,7 +75,8 @@ def solve(
         on_progress: called on rank 0 after each iteration.
         cancelled: asked on every rank after each iteration; True on any rank stops all.
         job_key: passed on in Progress.
-        precision: complex64, or complex128 (then of the result too).
+        precision: complex64, or complex128 (then of the result too, and by the reference verbs).
+        verbs: "cpu", or "reference": NumPy, several times slower, the judge.
 
     Raises:
         RecipeError: an unknown algorithm or option.
@@ -91,13 +94,20 @@ def solve(
         _check_memory(len(scan), placement, geometry, probe_modes, precision, ranks)
         numbers = frames_of_rank(scan.positions_m.mean(axis=1), ranks.rank, ranks.size)
         mine = prepare(frames, numbers, placement, geometry, preparation or Preparation(), ranks)
-        way = _way(mine, len(scan), geometry, precision, ranks)
+        way = _way(mine, len(scan), verbs_of(verbs, geometry, precision, _threads(ranks)), ranks)
         way.seed, way.job_key, way.on_progress, way.cancelled = seed, job_key, on_progress, cancelled
         if start_probe is None:
             start_probe = probe_from_data(mine, placement.corners.mean(axis=1), geometry, seed, ranks)
         state = start_state(start_probe, probe_modes, placement, mine, way)
         walk(recipe, state, way)
-        said = {"recipe": str(recipe), "probe_modes": probe_modes, "seed": seed, "precision": precision, "ranks": ranks.size}
+        said = {
+            "recipe": str(recipe),
+            "probe_modes": probe_modes,
+            "seed": seed,
+            "precision": precision,
+            "verbs": verbs,
+            "ranks": ranks.size,
+        }
         return _reconstruction(state, scan, placement, geometry, way, said) if ranks.rank == 0 else None
 
 
@@ -110,7 +120,13 @@ def start_state(start_probe: NDArray[Any], probe_modes: int, placement: Placemen
     return State(start_object(placement.object_shape, dtype), probe, waves, window_of(mine.corners, shape))
 
 
-def _way(mine: RankFrames, frame_count: int, geometry: Geometry, precision: str, ranks: Ranks) -> Walk:
+def _threads(ranks: Ranks) -> int:
+    """This rank's share of the processor's cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // ranks.size)
+
+
+def _way(mine: RankFrames, frame_count: int, verbs: Verbs, ranks: Ranks) -> Walk:
     counts = np.zeros(1)
     for frame in mine.counts:
         counts += frame.sum(where=mine.good, dtype=np.float64)
@@ -119,9 +135,6 @@ def _way(mine: RankFrames, frame_count: int, geometry: Geometry, precision: str,
         raise SolverError(
             f"all {frame_count} frames are empty in their good pixels: was the shutter open, and is the mask right (0 = good)?"
         )
-    dtype = np.complex64 if precision == "single" else np.complex128
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    verbs = ReferenceVerbs(geometry, dtype, workers=max(1, cores // ranks.size))
     return Walk(mine, verbs, ranks, ranks.largest(len(mine)), total, total / frame_count)
 
 

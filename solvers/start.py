@@ -15,7 +15,8 @@ from ptyplugin.solvers.batches import RankFrames
 from ptyplugin.solvers.ranks import OneRank, Ranks
 from ptyplugin.solvers.run import Walk, walk
 from ptyplugin.solvers.state import State, start_object, window_of
-from ptyplugin.solvers.verbs.reference import ReferenceVerbs, fresnel_kernel
+from ptyplugin.solvers.verbs.choice import verbs_of
+from ptyplugin.solvers.verbs.reference import fresnel_kernel
 
 _LOG = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ def _best_spot(spots: NDArray[np.float64], mean: NDArray[np.float64], trial: _Tr
 def _trial_error(spot_px: float, mean: NDArray[np.float64], trial: _Trial, geometry: Geometry, seed: int) -> float:
     side = trial.frames.good.shape[0]
     small = Geometry(geometry.energy_ev, geometry.distance_m, geometry.pixel_m, (side, side))
-    verbs, frames = ReferenceVerbs(small), trial.frames
+    verbs, frames = verbs_of("cpu", small), trial.frames
     probe = far_field_probe(low_frequencies(mean, side), spot_px / trial.reduction).astype(np.complex64)[None]
     counts = float((frames.counts * frames.good).sum(dtype=np.float64))
     way = Walk(frames, verbs, OneRank(), len(frames), counts, counts / len(frames), seed)

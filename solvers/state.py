@@ -46,9 +46,10 @@ def window_of(corners: NDArray[np.int32], shape: tuple[int, int]) -> Window:
 def fill_waves(state: State, batches: Batches, do: Verbs) -> None:
     """Exit waves of all frames from object and probe."""
     waves = len(state.probe) * len(state.object) * batches.frames.corners.shape[1]
-    state.waves = np.empty((batches.frame_count, waves, *state.probe.shape[-2:]), dtype=state.probe.dtype)
+    state.waves = np.zeros((batches.frame_count, waves, *state.probe.shape[-2:]), dtype=state.probe.dtype)
     for b in batches:
-        state.waves[b.index] = do.exit_waves(state.object, state.probe, b)
+        psi = state.waves[b.index]
+        do.advance(psi, psi, state.object, state.probe, b, 0, 0, 1)
 
 
 def given_probe(probe: NDArray[Any], shape: tuple[int, int], modes: int) -> NDArray[np.complex128]:

@@ -24,10 +24,15 @@ class DeviceScalar:
     So a sweep never waits for a device. The runner looks at it between sweeps with ``read()``.
     """
 
-    __slots__ = ("array",)
+    __slots__ = ("_array",)
 
     def __init__(self, array: NDArray[np.float64]) -> None:
-        self.array = array
+        self._array = array
+
+    @property
+    def array(self) -> NDArray[np.float64]:
+        """The number as an array of no dimension, for sums over ranks in place."""
+        return self._array
 
     def __add__(self, other: DeviceScalar) -> DeviceScalar:
         return DeviceScalar(np.asarray(self.array + other.array))
@@ -53,9 +58,20 @@ class DeviceScalar:
 
 
 class Verbs(Protocol):
-    """What every implementation can do. ``dtype`` is complex64 or complex128."""
+    """What every implementation can do. ``dtype`` is complex64 or complex128.
+
+    An implementation may put off what it is asked for. Verbs see to it themselves; whoever else reads an array calls ``finish`` first.
+    """
 
     dtype: np.dtype[Any]
+
+    def finish(self) -> None:
+        """Do what has been put off."""
+        ...
+
+    def batch_frames(self, shape: tuple[int, int], waves: int) -> int:
+        """How many frames of ``shape`` with so many waves each a batch should hold."""
+        ...
 
     def zero(self) -> DeviceScalar:
         """0, to add scalars to."""

@@ -7,6 +7,7 @@ Verbs on the frames of a batch are noted and done together, as late as possible:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, SupportsIndex
 
@@ -73,6 +74,10 @@ class CpuVerbs:
         program, self._program = self._program, None
         if program is not None:
             program.run()
+
+    def batch_frames(self, shape: tuple[int, int], waves: int) -> int:
+        """All: one frame after the other is in the cache anyway."""
+        return sys.maxsize
 
     def zero(self) -> DeviceScalar:
         return CpuScalar(np.zeros(()), (), self.finish)
@@ -165,8 +170,8 @@ class CpuVerbs:
 
     def fix_power(self, P: Complex, O: Complex, power: float) -> None:
         self.finish()
-        flat = floats(P).astype(np.float64).ravel()
-        scale = np.sqrt(power / max(float(flat @ flat), _TINY))
+        # No dot product: BLAS would wake its own threads, which then stand in the way of ours.
+        scale = np.sqrt(power / max(float(np.square(floats(P), dtype=np.float64).sum()), _TINY))
         floats(P)[...] *= np.float32(scale)
         floats(O)[...] *= np.float32(1 / scale)
 

@@ -10,7 +10,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from ptyplugin.model import Geometry
-from ptyplugin.solvers.batches import Batch
+from ptyplugin.solvers.batches import Batch, block_size
 from ptyplugin.solvers.verbs import Complex, DeviceScalar, Real
 
 
@@ -32,6 +32,12 @@ class ReferenceVerbs:
         pixels = 1 if geometry.near_field else geometry.shape[0] * geometry.shape[1]
         self._root = self._real.type(np.sqrt(pixels))
 
+    def finish(self) -> None:
+        """Nothing is ever put off."""
+
+    def batch_frames(self, shape: tuple[int, int], waves: int) -> int:
+        return block_size(shape, waves, self.dtype.itemsize)
+
     def zero(self) -> DeviceScalar:
         return DeviceScalar(np.zeros(()))
 
@@ -45,12 +51,13 @@ class ReferenceVerbs:
 
     def exit_waves(self, O: Complex, P: Complex, b: Batch) -> Complex:
         patches = self.cut(O, b)
+        moved = self._moved(P, b)
         if patches.shape[1] > 1:
             patches *= self._real.type(patches.shape[1] ** -0.5)
         if len(P) == 1 and patches.shape[1] * patches.shape[2] == 1:
-            patches *= P[0]
+            patches *= moved[:, 0, :, None]
             return patches[:, 0]
-        waves = P[None, :, None, None] * patches[:, None]
+        waves = moved[:, :, :, None] * patches[:, None]
         return waves.reshape(len(b), len(P) * patches.shape[1] * patches.shape[2], *b.good.shape)
 
     def reflect(self, psi: Complex, O: Complex, P: Complex, b: Batch, overlap: float, wave: float) -> Complex:
@@ -115,19 +122,17 @@ class ReferenceVerbs:
         return np.zeros_like(X), np.zeros(X.shape[-2:], dtype=self._real)
 
     def object_sums(self, num: Complex, den: Real, psi: Complex, P: Complex, b: Batch) -> None:
-        self._object_sums(num, psi, P, b)
-        self.coverage_sums(den, P, b)
+        moved = self._moved(P, b)
+        self._object_sums(num, psi, moved, b)
+        self._light_sums(den, moved, b)
 
     def probe_sums(self, num: Complex, den: Real, psi: Complex, O: Complex, b: Batch) -> None:
         patches = self.cut(O, b)
-        num += self._onto_probe(psi, patches, len(num))
+        num += self._onto_probe(psi, patches, len(num), b)
         den += _abs2(patches).sum(axis=(0, 1, 2)) * self._real.type(1 / patches.shape[1])
 
     def coverage_sums(self, den: Real, P: Complex, b: Batch) -> None:
-        y, x = b.good.shape
-        intensity = _abs2(P).sum(axis=0) * self._real.type(1 / b.corners.shape[1])
-        for row, column in b.corners.reshape(-1, 2).tolist():
-            den[row : row + y, column : column + x] += intensity
+        self._light_sums(den, P[None, :, None], b)
 
     def weigh(self, num: Complex, den: Real, X: Complex, weight: Real | SupportsIndex) -> None:
         den[...] = weight
@@ -141,16 +146,16 @@ class ReferenceVerbs:
         X /= np.maximum(den + floor, self._tiny)
 
     def object_step(self, O: Complex, P: Complex, w: Complex, b: Batch, step: float, damping: float) -> None:
-        intensity = _abs2(P).sum(axis=0)
-        weight = self._real.type(step) / self._damped(intensity, damping)
-        self._object_sums(O, w, P * weight, b)
+        moved = self._moved(P, b)
+        weight = self._real.type(step) / self._damped(_abs2(moved).sum(axis=1), damping)
+        self._object_sums(O, w, moved * weight[:, None], b)
 
     def probe_step(self, P: Complex, patches: Complex, w: Complex, b: Batch, step: float, damping: float) -> None:
         if not len(patches):
             return
         intensity = _abs2(patches).sum(axis=(1, 2)) * self._real.type(1 / patches.shape[1])
         weight = self._real.type(step / len(patches)) / self._damped(intensity, damping)
-        P += self._onto_probe(w, patches * weight[:, None, None], len(P))
+        P += self._onto_probe(w, patches * weight[:, None, None], len(P), b)
 
     def clip_modulus(self, X: Complex, largest: float) -> None:
         intensity = _abs2(X)
@@ -187,21 +192,48 @@ class ReferenceVerbs:
         """(frame, probe mode, substep, object mode, y, x)"""
         return psi.reshape(len(psi), probe_modes, b_substeps, psi.shape[1] // (probe_modes * b_substeps), *psi.shape[-2:])
 
-    def _object_sums(self, num: Complex, psi: Complex, P: Complex, b: Batch) -> None:
+    def _moved(self, P: Complex, b: Batch) -> Complex:
+        """(frame, probe mode, sub-step, y, x): P moved by the rests; its axes of frames and sub-steps are 1 long where there are none."""
+        if not b.rests.any():
+            return P[None, :, None]
+        spectrum = scipy.fft.fft2(P)[None, :, None] * self._ramps(b)
+        return scipy.fft.ifft2(spectrum, overwrite_x=True, workers=self._threads(spectrum))
+
+    def _ramps(self, b: Batch) -> Complex:
+        """(frame, 1, sub-step, y, x): what multiplies the Fourier transform of something that is moved by the rests."""
+        y, x = (
+            np.exp(-2j * np.pi * rest[..., None] * scipy.fft.fftfreq(size))
+            for rest, size in zip(np.moveaxis(b.rests.astype(np.float64), -1, 0), b.good.shape, strict=True)
+        )
+        return np.asarray((y[..., :, None] * x[..., None, :])[:, None], dtype=self.dtype)
+
+    def _light_sums(self, den: Real, moved: Complex, b: Batch) -> None:
+        (y, x), substeps = b.good.shape, b.corners.shape[1]
+        intensity = _abs2(moved).sum(axis=1) * self._real.type(1 / substeps)
+        light = np.broadcast_to(intensity, (len(b), substeps, y, x))
+        for frame, corners in enumerate(b.corners.tolist()):
+            for substep, (row, column) in enumerate(corners):
+                den[row : row + y, column : column + x] += light[frame, substep]
+
+    def _object_sums(self, num: Complex, psi: Complex, moved: Complex, b: Batch) -> None:
         y, x = b.good.shape
         substeps = b.corners.shape[1]
-        back = P.conj()[None, :, None, None] * self._split(psi, len(P), substeps)
-        onto = back[:, 0] if len(P) == 1 else back.sum(axis=1)
+        back = moved.conj()[:, :, :, None] * self._split(psi, moved.shape[1], substeps)
+        onto = back[:, 0] if moved.shape[1] == 1 else back.sum(axis=1)
         if substeps > 1:
             onto *= self._real.type(substeps**-0.5)
         for frame, corners in enumerate(b.corners.tolist()):
             for substep, (row, column) in enumerate(corners):
                 num[:, row : row + y, column : column + x] += onto[frame, substep]
 
-    def _onto_probe(self, psi: Complex, patches: Complex, probe_modes: int) -> Complex:
+    def _onto_probe(self, psi: Complex, patches: Complex, probe_modes: int, b: Batch) -> Complex:
         substeps = patches.shape[1]
         back = patches.conj()[:, None] * self._split(psi, probe_modes, substeps)
-        onto: Complex = back.sum(axis=(0, 2, 3))
+        if b.rests.any():
+            spectra = scipy.fft.fft2(back.sum(axis=3), workers=self._threads(psi)) * self._ramps(b).conj()
+            onto: Complex = scipy.fft.ifft2(spectra.sum(axis=(0, 2)))
+        else:
+            onto = back.sum(axis=(0, 2, 3))
         onto *= self._real.type(substeps**-0.5)
         return onto
 

@@ -204,11 +204,11 @@ def test_more_memory_than_there_is_is_refused(experiment: Any) -> None:
 
 
 def test_divergence_is_an_error_and_no_image(experiment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ptyplugin.solvers.verbs.reference import ReferenceVerbs
+    from ptyplugin.solvers.verbs.cpu import CpuVerbs
 
-    def spoil(self: ReferenceVerbs, X: NDArray[Any], largest: float) -> None:
+    def spoil(self: CpuVerbs, X: NDArray[Any], largest: float) -> None:
         X[0, 10, 10] = np.nan
 
-    monkeypatch.setattr(ReferenceVerbs, "clip_modulus", spoil)
+    monkeypatch.setattr(CpuVerbs, "clip_modulus", spoil)
     with pytest.raises(SolverError, match="diverged"):
         run(experiment, "DM(5)", start_probe=experiment.probe)
