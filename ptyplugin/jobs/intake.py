@@ -84,9 +84,14 @@ class Intake:
             raise
 
     def _set_aside(self, item: Path, sentence: str) -> str | None:
-        key = key_of(item)
+        key, sentence = key_of(item), _printable(sentence)
         if key:
             self._ledger.put_unreadable(key, sentence)
         place = self._inbox.set_aside(item, sentence)
-        _log.error("%s It is kept in %s.", sentence, place)
+        _log.error("%s It is kept in %s.", sentence, _printable(str(place)))
         return key
+
+
+def _printable(text: str) -> str:
+    """A file's name need not be text: bytes that are none are shown as such, so that log and ledger can hold the sentence."""
+    return text.encode(errors="backslashreplace").decode()

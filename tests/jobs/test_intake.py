@@ -165,7 +165,7 @@ def test_too_large_is_refused(site, ledger, take_in_all, beside_job, monkeypatch
 
 
 @pytest.mark.parametrize("name", ["note.txt", "x" * 255, "b\udcff"], ids=["plain", "long", "not-utf8"])
-def test_foreign_files_are_set_aside(site, ledger, take_in_all, job, name) -> None:
+def test_foreign_files_are_set_aside(site, ledger, take_in_all, job, name, caplog) -> None:
     submit(site, job)
     (site.inbox / "new" / name).write_text("hello")
     (site.inbox / "new" / "link").symlink_to(site.inbox / "new" / name)
@@ -173,6 +173,7 @@ def test_foreign_files_are_set_aside(site, ledger, take_in_all, job, name) -> No
     assert len(list((site.inbox / "bad").glob("*.txt"))) >= 2
     assert Inbox(site.inbox).waiting() == []
     assert len(ledger.list()) == 1
+    assert caplog.text.encode(), "what is logged is text, whatever the name"
 
 
 def test_a_spoilt_item_that_cannot_be_moved_leaves_nothing_at_each_try(site, ledger, take_in_all, job, monkeypatch) -> None:
