@@ -24,8 +24,8 @@ class CatalogFrames:
     """A ``model.Frames`` over an array (..., y, x) of a run: frames are numbered from 0 over all leading axes together.
 
     Raises:
-        CatalogError: the catalog is away, or has no such run.
-        FramesError: the run has no such array, or it is none of frames.
+        CatalogError: the catalog is away, or has no such run, or no such array of it (yet).
+        FramesError: the array is none of frames.
     """
 
     mask: NDArray[np.uint8] | None = None
@@ -37,7 +37,7 @@ class CatalogFrames:
             try:
                 array = run[source.stream, source.key]
             except KeyError as error:
-                raise FramesError(f"the catalog has no {self._name}: has the run been written to the end?") from error
+                raise CatalogError(f"the catalog has no {self._name}: has the run been written to the end?") from error
         if family(array) != StructureFamily.array or len(array.shape) < 3:
             raise FramesError(f"{self._name} is no array of frames in the catalog: was its file's format known when the run was written?")
         self._array = array

@@ -20,6 +20,7 @@ class Launcher(Protocol):
         Raises:
             Cancelled: ``cancelled`` said so.
             RanksCrashed: a process of it died; worth another try.
+            CatalogError: its frames come through the catalog, which does not have them now; worth another try.
             PtypluginError: why it cannot be solved.
         """
         ...

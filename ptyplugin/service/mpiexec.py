@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ptyplugin.model import Cancelled, Progress, RanksCrashed, SolverError
+from ptyplugin.model import Cancelled, CatalogError, Progress, RanksCrashed, SolverError
 from ptyplugin.service import tied
 from ptyplugin.service.processes import Process, forget, kill, remember
 from ptyplugin.service.solving import SOLVE_JOB, Task
@@ -123,15 +123,15 @@ class _Group:
         """The result file.
 
         Raises:
-            Cancelled, RanksCrashed, SolverError: there is none.
+            Cancelled, RanksCrashed, CatalogError, SolverError: there is none.
         """
         outcomes = [rank.outcome for rank in self._ranks if rank.outcome]
         kinds = [outcome["kind"] for outcome in outcomes]
         if kinds == ["done"] * self._size:
             return self._task.result
         if "failed" in kinds:
-            failures = [outcome for outcome in outcomes if outcome["kind"] == "failed"]
-            raise SolverError(min(failures, key=lambda failure: bool(failure["echo"]))["sentence"])
+            first = min((outcome for outcome in outcomes if outcome["kind"] == "failed"), key=lambda failure: bool(failure["echo"]))
+            raise CatalogError(first["sentence"]) if first["catalog"] else SolverError(first["sentence"])
         if self._cancelled or "cancelled" in kinds:
             raise Cancelled("the job was cancelled.")
         raise self._why_not()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ptyplugin.jobs import Entry, Ledger
-from ptyplugin.model import Cancelled, JobError, Progress, PtypluginError, RanksCrashed, Site
+from ptyplugin.model import Cancelled, CatalogError, JobError, Progress, PtypluginError, RanksCrashed, Site
 from ptyplugin.service.launchers import Launcher
 from ptyplugin.service.solving import Task, in_one_sentence
 
@@ -18,6 +18,8 @@ _log = logging.getLogger(__name__)
 LEASE_S = 60.0
 #: Seconds before a job whose ranks crashed is started again; doubled with each try.
 RETRY_S = 1.0
+#: The same for a job whose frames come through the catalog and are not there: who writes the raw run may be behind, or the server away.
+CATALOG_RETRY_S = 15.0
 
 
 @dataclass(slots=True)
@@ -98,12 +100,14 @@ class Slot:
         except Cancelled:
             self._put_down(running)
         except RanksCrashed as error:
-            self._try_again(entry, str(error))
+            self._try_again(entry, str(error), RETRY_S)
+        except CatalogError as error:
+            self._try_again(entry, str(error), CATALOG_RETRY_S)
         except PtypluginError as error:
             _log.error("job %s failed: %s", entry.key, error)
             self._ledger.failed(entry, str(error))
         except OSError as error:
-            self._try_again(entry, f"the job's folder {task.folder} cannot be used ({error.strerror}).")
+            self._try_again(entry, f"the job's folder {task.folder} cannot be used ({error.strerror}).", RETRY_S)
         else:
             self._ledger.solved(entry, result)
             _log.info("job %s is solved: %s", entry.key, result)
@@ -115,10 +119,10 @@ class Slot:
         else:
             self._ledger.requeue(running.entry, "the daemon was stopped while it ran.", count_try=False)
 
-    def _try_again(self, entry: Entry, sentence: str) -> None:
+    def _try_again(self, entry: Entry, sentence: str, wait_s: float) -> None:
         _log.warning("job %s: %s", entry.key, sentence)
         # Whoever stops the daemon may stop its ranks too: that is no fault of the job.
-        self._ledger.requeue(entry, sentence, wait_s=RETRY_S * 2 ** (entry.tries - 1), count_try=not self._stopping())
+        self._ledger.requeue(entry, sentence, wait_s=wait_s * 2 ** (entry.tries - 1), count_try=not self._stopping())
 
     def _hear(self, running: _Running, progress: Progress) -> None:
         running.fraction_done = progress.iteration / max(progress.iterations, 1)

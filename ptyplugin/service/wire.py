@@ -1,6 +1,6 @@
 """What a daemon and its ranks say to each other: JSON lines over one socket per rank, beside MPI and not through it.
 
-rank -> daemon: hello (rank, size, pid), progress, and one of done (result), failed (sentence, echo), cancelled
+rank -> daemon: hello (rank, size, pid), progress, and one of done (result), failed (sentence, echo, catalog), cancelled
 daemon -> rank: job (folder, site, solve), cancel, leave. A closed socket means that the other one is gone.
 """
 

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from ptyplugin.model import Cancelled, PtypluginError, Site, SolverError
+from ptyplugin.model import Cancelled, CatalogError, PtypluginError, Site, SolverError
 from ptyplugin.service.solving import Task, in_one_sentence, solve_function, solve_to_file
 from ptyplugin.service.tied import tie_to_parent
 from ptyplugin.service.wire import Message, Wire, progress_fields
@@ -89,7 +89,7 @@ def _answer(parent: Parent, comm: Any, order: Message) -> None:
         parent.send("cancelled")
     except PtypluginError as error:
         # An echo is the other ranks' failure, heard of here.
-        parent.send("failed", sentence=str(error), echo=isinstance(error, RankFailed))
+        parent.send("failed", sentence=str(error), echo=isinstance(error, RankFailed), catalog=isinstance(error, CatalogError))
     else:
         parent.send("done", result=None if result is None else str(result))
 

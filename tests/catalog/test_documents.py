@@ -200,7 +200,7 @@ def test_frames_that_are_not_there_are_said(client: Any, site: Site, stream_run:
 
     with pytest.raises(FramesError, match=r"has 6 frames; frames 2\.\.6 were asked for"):
         frames("detector").read(np.array([2, 6]))
-    with pytest.raises(FramesError, match="the catalog has no primary/camera of run stream-"):
+    with pytest.raises(CatalogError, match="the catalog has no primary/camera of run stream-"):
         frames("camera")
     with pytest.raises(FramesError, match=r"primary/internal of run .* is no array of frames"):
         frames("internal")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ptyplugin.model import Cancelled, FramesError, Job, Progress, Reconstruction, Site
+from ptyplugin.model import Cancelled, CatalogError, FramesError, Job, Progress, Reconstruction, Site
 from ptyplugin.solvers.ranks import failing_together
 
 ITERATIONS = 6
@@ -24,6 +24,7 @@ def solve(
     """Count the starts, iterate, and do at the third iteration what the notes ask of this rank.
 
     raise=R: rank R raises; rude=R: the same without telling the others; bug=R: an exception that is none of ours
+    away=R: rank R finds no catalog
     kill=R: rank R is killed, the first time; killed_always=R: each time
     slow=S: an iteration lasts S seconds; hang=1: it never ends, whatever it is told
     """
@@ -48,6 +49,8 @@ def solve(
 def _misbehave(asked: dict[str, str], here: str, folder: Path) -> None:
     if asked.get("raise") == here or asked.get("rude") == here:
         raise FramesError("frame 3 of a.h5 cannot be read: the file is cut off.")
+    if asked.get("away") == here:
+        raise CatalogError("the catalog does not answer.")
     if asked.get("bug") == here:
         raise ZeroDivisionError("division by zero")
     mark = folder / "was_killed"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ptyplugin.jobs import Ledger, open_read_only, submit
-from ptyplugin.model import CatalogError, JobError, LedgerError, Progress, RanksCrashed, Refusal, RunSource, Site
+from ptyplugin.model import CatalogError, JobError, LedgerError, Progress, PtypluginError, RanksCrashed, Refusal, RunSource, Site
 from ptyplugin.service import Daemon, Inline, Launcher, daemon, publisher, slot
 from ptyplugin.service.solving import Task
 
@@ -33,15 +33,15 @@ def running(site: Site, launcher: Launcher, publish: Callable[[Path, str], objec
 
 
 class Crashing:
-    """A launcher whose ranks crash ``times`` times, then solve."""
+    """A launcher that gives ``error`` ``times`` times, then solves."""
 
-    def __init__(self, times: int) -> None:
-        self._left = times
+    def __init__(self, times: int, error: PtypluginError) -> None:
+        self._left, self._error = times, error
 
     def run(self, task: Task, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Path:
         if self._left:
             self._left -= 1
-            raise RanksCrashed("rank 1 of 2 was killed or crashed.")
+            raise self._error
         return Inline(STUB).run(task, on_progress, cancelled)
 
 
@@ -103,12 +103,16 @@ def test_a_job_folder_that_somebody_removed_is_a_failure(site, make_job) -> None
         assert "job.json cannot be read (No such file or directory)" in str(view.show(job.key).sentence)
 
 
+@pytest.mark.parametrize("error", [RanksCrashed("rank 1 of 2 was killed."), CatalogError("the catalog has no such run.")])
 @pytest.mark.parametrize(("crashes", "state", "tries"), [(2, "solved", 3), (3, "failed", 3)])
-def test_crashes_are_tried_again_up_to_three_times(site, make_job, until, monkeypatch, crashes, state, tries) -> None:
+def test_crashes_and_an_absent_raw_run_are_tried_again_up_to_three_times(
+    site, make_job, until, monkeypatch, crashes, state, tries, error
+) -> None:
     monkeypatch.setattr(slot, "RETRY_S", 0.01)
+    monkeypatch.setattr(slot, "CATALOG_RETRY_S", 0.01)
     job = make_job()
     submit(site, job)
-    with running(site, Crashing(crashes)), open_read_only(site.ledger) as view:
+    with running(site, Crashing(crashes, error)), open_read_only(site.ledger) as view:
         until(lambda: view.list(state=state))
         assert view.show(job.key).tries == tries
         assert len([step for step in view.history(job.key) if step.state == "running"]) == tries

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ptyplugin.io import read_result
-from ptyplugin.model import Cancelled, Job, Progress, RanksCrashed, Site, SolverError
+from ptyplugin.model import Cancelled, CatalogError, Job, Progress, RanksCrashed, Site, SolverError
 from ptyplugin.service import Mpiexec, Patience
 from ptyplugin.service.solving import Task
 from ptyplugin.service.wire import Wire
@@ -78,6 +78,12 @@ def test_an_exception_on_one_rank_fails_the_job_with_its_sentence(task_of, make_
     assert time.monotonic() - began < 30
     assert not task.result.exists()
     assert ("Traceback" in task.log.read_text()) == (asked == "bug")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_catalog_that_is_away_is_told_from_other_failures(task_of, make_job, rank) -> None:
+    with pytest.raises(CatalogError, match="does not answer"):
+        Mpiexec(2, solve=STUB).run(task_of(make_job(away=rank)), lambda _: None, lambda: False)
 
 
 def test_a_killed_rank_is_a_crash(task_of, make_job) -> None:
