@@ -16,17 +16,15 @@ from ptyplugin.cli.serve import serve
 
 EXIT_CODES = "[bold]Exit codes[/bold]: 0 fine; 1 it failed, one sentence on stderr says why; 2 wrong usage; 130 stopped by Ctrl-C."
 
-_HELP = """The ptychographic image in the catalog while the scan is still running.
+_HELP = """The ptychographic image in the catalog, a moment after the scan.
 
 A first try, and one with a file of your own:
 
-\b
     ptyplugin demo
     ptyplugin reconstruct scan.cxi --probe-modes 2 --png scan.png
 
 With a catalog and a daemon, where PTYPLUGIN_SITE names the site's TOML file:
 
-\b
     ptyplugin serve                  solve what is handed over, publish it
     ptyplugin jobs list              what became of it
     ptyplugin results --scan-id 17   what is in the catalog

@@ -19,11 +19,11 @@ def demo(
 ) -> None:
     """From a scan to an image in the catalog, on a beamline that is not there.
 
-    Starts a real Tiled server, runs a Bluesky plan on simulated stages and a detector that writes real HDF5 files, reconstructs on MPI
-    ranks, publishes, and reads everything back from the catalog. The picture shows the image beside the truth. Nothing runs on
-    afterwards.
+    Starts a real Tiled server, runs a Bluesky plan on simulated stages and a
+    detector that writes real HDF5 files, reconstructs on MPI ranks, publishes,
+    and reads everything back from the catalog. The picture shows the image
+    beside the truth. Nothing runs on afterwards.
 
-    \b
     Examples:
         ptyplugin demo
         ptyplugin demo --out d --frames 400 --modes 2

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ptyplugin.cli.screen import answer, stderr, stdout
+from ptyplugin.cli.screen import answer, show_table, stderr
 from ptyplugin.cli.sentences import one_sentence
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from ptyplugin.jobs import Entry, LedgerView, Transition
 
 app = typer.Typer(help="What became of the jobs that were handed over.", no_args_is_help=True, rich_markup_mode="rich")
@@ -19,6 +21,7 @@ app = typer.Typer(help="What became of the jobs that were handed over.", no_args
 _SITE = Annotated[Path | None, typer.Option(help="TOML file of this installation.", show_default="what PTYPLUGIN_SITE names")]
 _JSON = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 _STATE = Literal["queued", "running", "solved", "published", "failed", "cancelled"]
+_HEADS = ("arrived", "job", "scan", "run", "state", "frames", "recipe")
 _COLOURS = {"queued": "yellow", "running": "cyan", "solved": "blue", "published": "green", "failed": "red", "cancelled": "dim"}
 
 
@@ -31,17 +34,18 @@ def list_jobs(
 ) -> None:
     """List jobs in the order of their arrival.
 
-    \b
     Examples:
         ptyplugin jobs list --state failed
         ptyplugin jobs list --scan-id 1742 --json
+
+    Below a failed job stands why; a long recipe is whole in --json.
     """
     with _ledger(site) as ledger:
         found = ledger.list(state=state, scan_id=scan_id, limit=limit)
     if as_json:
         answer([_record(entry) for entry in found])
     elif found:
-        _table(list(found))
+        show_table(_HEADS, [_row(entry) for entry in found])
     else:
         stderr().print("no jobs found.")
 
@@ -49,9 +53,10 @@ def list_jobs(
 def show_job(key: Annotated[str, typer.Argument(help="The job's key, 16 hex digits.")], site: _SITE = None, as_json: _JSON = False) -> None:
     """Show one job and what happened to it.
 
-    \b
     Example:
         ptyplugin jobs show 0123456789abcdef
+
+    The keys stand in ptyplugin jobs list.
     """
     with _ledger(site) as ledger:
         entry, history = ledger.show(key), ledger.history(key)
@@ -103,19 +108,20 @@ def _line(one: Transition) -> str:
     return f"{_time(one.at_s)[:19].replace('T', ' ')}  {one.state:<10} {one.sentence or ''}".rstrip()
 
 
-def _table(entries: list[Entry]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
+def _row(entry: Entry) -> tuple[list[str | Text], str | None]:
+    from rich.text import Text
 
-    table = Table("arrived", "job", "scan", "run", "state", "frames", "recipe or reason", box=None, header_style="bold")
-    for entry in entries:
-        scan = "-" if entry.scan_id is None else str(entry.scan_id)
-        done = f" {entry.fraction_done:.0%}" if entry.state == "running" else ""
-        state = f"[{_COLOURS[entry.state]}]{entry.state}{done}[/]"
-        said = entry.sentence if entry.state == "failed" else entry.recipe
-        run, frames = (entry.run_uid or "-")[:8], "-" if entry.frames is None else str(entry.frames)
-        table.add_row(_time(entry.arrived_s)[:16].replace("T", " "), entry.key, scan, run, state, frames, escape(said or ""))
-    stdout().print(table)
+    done = f" {entry.fraction_done:.0%}" if entry.state == "running" else ""
+    cells: list[str | Text] = [
+        _time(entry.arrived_s)[:16].replace("T", " "),
+        entry.key,
+        "-" if entry.scan_id is None else str(entry.scan_id),
+        (entry.run_uid or "-")[:8],
+        Text(entry.state + done, _COLOURS[entry.state]),
+        "-" if entry.frames is None else str(entry.frames),
+        entry.recipe or "",
+    ]
+    return cells, entry.sentence if entry.state == "failed" else None
 
 
 app.command("list")(one_sentence(list_jobs))

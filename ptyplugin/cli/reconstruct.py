@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 def reconstruct(
     source: Annotated[str, typer.Argument(help="A CXI file; or the uid (or its first letters) or the scan id of a run in the catalog.")],
     recipe: Annotated[
-        str | None, typer.Option(help='What to run, e.g. "DM(200) + ePIE(100)".', show_default="the profile's, else the solver's")
+        str | None,
+        typer.Option(
+            help='What to run, of DM and ePIE, e.g. "DM(200) + ePIE(100)".', show_default="the profile's, or what suits most scans"
+        ),
     ] = None,
     probe_modes: Annotated[
         int | None, typer.Option(min=1, help="Probe modes that add incoherently.", show_default="the profile's, or 1")
@@ -47,15 +50,16 @@ def reconstruct(
 ) -> None:
     """Reconstruct one scan, here and now.
 
-    \b
     Examples:
         ptyplugin reconstruct scan.cxi --png scan.png
-        ptyplugin reconstruct scan.cxi --recipe "DM(100) + ePIE(50)" --probe-modes 2 -o scan.h5
+        ptyplugin reconstruct scan.cxi --recipe "DM(100) + ePIE(50)" -o scan.h5
+        ptyplugin reconstruct scan.cxi --probe-modes 2 --ranks 2
         ptyplugin reconstruct scan.cxi --crop-px 256 --probe yesterday.h5
         ptyplugin reconstruct 1742 --profile hxn.toml --ranks 4 --json
 
-    The result file holds object, probe, positions, errors and how they came to be. The same source, recipe and options give
-    the same job key; an existing --output is replaced.
+    The result file holds object, probe, positions, errors and how they came to
+    be. The same source, recipe and options give the same job key; an existing
+    --output is replaced.
     """
     from ptyplugin.api import check_device, make_job, open_scan
     from ptyplugin.io import write_result

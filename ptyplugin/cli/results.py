@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ptyplugin.cli.screen import answer, busy, show_warnings, stderr, stdout
+from ptyplugin.cli.screen import answer, busy, show_table, show_warnings, stderr
 
 _FIELDS = ("scan_uid", "scan_id", "beamline", "purpose", "state", "recipe", "quality", "notes")
+_HEADS = ("published", "scan", "run", "beamline", "error", "job", "recipe")
 
 
 def results(
@@ -25,7 +26,6 @@ def results(
 ) -> None:
     """List reconstructions in the catalog, the newest first.
 
-    \b
     Examples:
         ptyplugin results --since 2026-01-31
         ptyplugin results --scan-id 1742 --json
@@ -40,7 +40,7 @@ def results(
     if as_json:
         answer(found)
     elif found:
-        _table(found)
+        show_table(_HEADS, [(_row(one), None) for one in found])
     else:
         stderr().print("no results found.")
 
@@ -58,14 +58,14 @@ def _plain(value: Any) -> Any:
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def _table(found: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-
-    table = Table("published", "scan", "run", "beamline", "recipe", "error", "job", box=None, header_style="bold")
-    for one in found:
-        error = (one["quality"] or {}).get("error")
-        said = one["state"] if error is None else f"{error:.4g}"
-        run = (one["scan_uid"] or "-")[:8]
-        scan = "-" if one["scan_id"] is None else str(one["scan_id"])
-        table.add_row(one["time"][:16].replace("T", " "), scan, run, one["beamline"], one["recipe"], said, one["key"])
-    stdout().print(table)
+def _row(one: dict[str, Any]) -> list[str]:
+    error = (one["quality"] or {}).get("error")
+    return [
+        one["time"][:16].replace("T", " "),
+        "-" if one["scan_id"] is None else str(one["scan_id"]),
+        (one["scan_uid"] or "-")[:8],
+        one["beamline"],
+        one["state"] if error is None else f"{error:.4g}",
+        one["key"],
+        one["recipe"],
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from ptyplugin.model import Progress
 
@@ -53,6 +54,25 @@ def show_warnings() -> None:
 def answer(value: Any) -> None:
     """An answer for machines: JSON on stdout."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def show_table(heads: Sequence[str], rows: Sequence[tuple[Sequence[str | Text], str | None]]) -> None:
+    """A table on stdout, one line for each row; only the last column is cut where the terminal ends.
+
+    rows: the cells, and what is said about the row in full on lines of its own below it
+    """
+    from rich.padding import Padding
+    from rich.text import Text
+
+    lines: list[tuple[list[Text], str | None]] = [([Text(head, "bold") for head in heads], None)]
+    lines += [([cell.copy() if isinstance(cell, Text) else Text(cell) for cell in cells], said) for cells, said in rows]
+    widths = [max(cell.cell_len for cell in column) for column in zip(*(cells for cells, _ in lines), strict=True)]
+    for cells, said in lines:
+        for cell, width in zip(cells[:-1], widths[:-1], strict=True):
+            cell.pad_right(width - cell.cell_len)
+        stdout().print(Text("  ").join(cells), no_wrap=True, overflow="ellipsis")
+        if said:
+            stdout().print(Padding.indent(Text(said), 4))
 
 
 @contextmanager

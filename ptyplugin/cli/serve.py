@@ -19,9 +19,9 @@ def serve(
 ) -> None:
     """Solve what is handed over and publish it, until SIGTERM or Ctrl-C.
 
-    Jobs that are accepted are never lost: stop and start it at any time. The catalog's key comes from TILED_API_KEY.
+    Jobs that are accepted are never lost: stop and start it at any time. The
+    catalog's key comes from TILED_API_KEY.
 
-    \b
     Example:
         ptyplugin serve --config /etc/ptyplugin/site.toml
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -11,11 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 import ptyplugin
 from ptyplugin.api import make_job, open_scan
 from ptyplugin.cli.app import app
+from ptyplugin.cli.screen import show_table
 from ptyplugin.jobs import Intake, Ledger, submit
 from ptyplugin.jobs.inbox import Inbox
 from ptyplugin.model import Refusal, RunSource, Site, load_site
@@ -64,10 +67,10 @@ def site_of(folder: Path, data: Path = Path("/nowhere")) -> tuple[Site, Path]:
     return load_site(file), file
 
 
-def refused(site: Site) -> str:
+def refused(site: Site, reason: str = "the scan has 0 frames [with] a position.") -> str:
     """A job that failed before it began, in the ledger."""
     source = RunSource(run_uid="a1b2c3d4-0000", key="detector", scan_id=17)
-    key = submit(site, Refusal(beamline="sim", source=source, reason="the scan has 0 frames [with] a position."))
+    key = submit(site, Refusal(beamline="sim", source=source, reason=reason))
     with Ledger(site.ledger) as ledger:
         intake = Intake(Inbox(site.inbox), ledger, site.jobs)
         for item in Inbox(site.inbox).waiting():
@@ -88,6 +91,35 @@ def test_jobs(tmp_path: Path) -> None:
     assert "the scan has 0 frames [with] a position." in shown.stdout
     record = json.loads(run("jobs", "show", key, "--site", file, "--json").stdout)
     assert record["history"][-1]["state"] == "failed"
+
+
+def test_a_table_in_a_narrow_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row is one line; why a job failed stands below it, in full and as wide as the terminal."""
+    site, file = site_of(tmp_path)
+    key = refused(site, "the frames and the positions of this scan do not belong together: " + "look at the plan again. " * 3)
+    screen = io.StringIO()
+    monkeypatch.setattr("ptyplugin.cli.screen.stdout", lambda: Console(file=screen, width=80, force_terminal=True, color_system=None))
+    assert run("jobs", "list", "--site", file).exit_code == 0
+    head, row, *reason = screen.getvalue().splitlines()
+    assert head.split() == ["arrived", "job", "scan", "run", "state", "frames", "recipe"]
+    assert row.split()[2:] == [key, "17", "a1b2c3d4", "failed", "-"]
+    assert len(reason) == 2
+    assert all(line.startswith("    ") and len(line) <= 80 for line in reason)
+
+
+def test_a_long_last_column_is_cut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(["17", "DM(60) + ePIE(20) + ePIE(10, object_step=0.1)"], None), (["1742", "DM(5)"], None)]
+    monkeypatch.setattr("ptyplugin.cli.screen.stdout", lambda: Console(width=20))
+    show_table(("scan", "recipe"), rows)
+    assert capsys.readouterr().out == "scan  recipe\n17    DM(60) + ePIE…\n1742  DM(5)\n"
+
+
+def test_examples_stand_out_in_the_help() -> None:
+    for words in [("demo",), ("reconstruct",), ("results",), ("serve",), ("jobs", "list"), ("jobs", "show")]:
+        lines = run(*words, "--help").stdout.splitlines()
+        examples = [line for line in lines if line.strip().startswith("ptyplugin ")]
+        assert examples, words
+        assert all(line.startswith("     ptyplugin ") for line in examples), words
 
 
 def test_jobs_that_are_not_there(tmp_path: Path) -> None:
