@@ -1,4 +1,4 @@
-"""ptyplugin: the ptychographic image in the catalog while the scan is still running.
+"""ptyplugin: the ptychographic image in the catalog, a moment after the scan.
 
 ``ptyplugin.open_scan``, ``ptyplugin.reconstruct`` and ``ptyplugin.results`` are those of ``ptyplugin.api``, imported when first used.
 """
