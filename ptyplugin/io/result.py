@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import tempfile
@@ -32,20 +33,23 @@ def write_result(path: Path, reconstruction: Reconstruction) -> None:
     Raises:
         FileFormatError: the folder cannot be written to, or the disk is full; nothing is left behind.
     """
+    # In memory first: on a full disk HDF5 has no one sentence, and prints tracebacks when it is closed.
+    content = io.BytesIO()
+    with h5py.File(content, "w", libver=_LIBVER) as file:
+        _write(file, reconstruction)
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
         temporary = Path(name)
-        with h5py.File(temporary, "w", libver=_LIBVER) as file:
-            _write(file, reconstruction)
+        with os.fdopen(handle, "wb") as target:
+            target.write(content.getbuffer())
         _as_others_may_read(temporary)
         _to_disk(temporary)
         temporary.replace(path)
         _to_disk(path.parent)
     except OSError as error:
-        why = error.strerror or cause(error)
+        why = error.strerror or error
         raise FileFormatError(f"the result cannot be written to {path} ({why}): check the folder's permissions and the disk.") from error
     finally:
         if temporary is not None:

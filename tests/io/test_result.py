@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import stat
 from pathlib import Path
 
@@ -108,6 +109,20 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
         write_result(tmp_path / "a.h5", some_result(near=True))
     assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
     assert not read_result(tmp_path / "a.h5").geometry.near_field
+
+
+@pytest.mark.parametrize("room", [0, 3_000, 30_000, 150_000])
+def test_a_full_disk_is_one_sentence(tmp_path: Path, room: int, capfd: pytest.CaptureFixture[str]) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        with pytest.raises(FileFormatError, match=r"cannot be written to .*a\.h5 \(File too large\): check") as caught:
+            write_result(tmp_path / "a.h5", some_result())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_folder_that_is_a_file(tmp_path: Path) -> None:
