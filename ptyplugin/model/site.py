@@ -45,6 +45,17 @@ class Site(BaseModel):
     def _absolute_roots(cls, paths: list[Path]) -> list[Path]:
         return [path.expanduser().absolute() for path in paths]
 
+    @field_validator("raw_path", "processed_path")
+    @classmethod
+    def _path_in_the_catalog(cls, path: str) -> str:
+        try:
+            filled = path.format(beamline="beamline")
+        except (LookupError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path!r} is no path in the catalog: only {{beamline}} is filled in") from error
+        if not filled.strip("/"):
+            raise ValueError("the path is empty: results and raw runs need a folder of their own")
+        return path
+
     @property
     def inbox(self) -> Path:
         """Folder in which jobs are handed over."""

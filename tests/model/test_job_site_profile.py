@@ -121,6 +121,15 @@ def test_ranges_give_the_indices_back_in_their_order(indices: list[int]) -> None
     assert [i for start, stop in ranges_of(indices) for i in range(start, stop)] == indices
 
 
+@pytest.mark.parametrize("path", ["{beam}/raw", "{beamline", "{0}", "{beamline.name}", "", "/"])
+def test_a_path_in_the_catalog_must_be_one(tmp_path: Path, path: str) -> None:
+    site = tmp_path / "site.toml"
+    for name in ("raw_path", "processed_path"):
+        site.write_text(f'{name} = "{path}"\n')
+        with pytest.raises(SiteError, match=rf"site\.toml: {name}: .*path"):
+            load_site(site)
+
+
 def test_only_files_under_data_roots_are_read(tmp_path: Path) -> None:
     root, outside = tmp_path / "data", tmp_path / "secret"
     root.mkdir(), outside.mkdir()
