@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ptyplugin.model import Cancelled, Progress, Recipe, SolverError, Stage
-from ptyplugin.solvers.algorithms import algorithm_of
-from ptyplugin.solvers.batches import Batches, RankFrames, in_blocks, one_by_one
+from ptyplugin.solvers.algorithms import Algorithm, algorithm_of
+from ptyplugin.solvers.batches import Batches, RankFrames, in_blocks, in_random_batches
 from ptyplugin.solvers.ranks import AfterVerbs, Ranks
 from ptyplugin.solvers.state import State, fill_waves
 from ptyplugin.solvers.verbs import Verbs
@@ -29,6 +30,7 @@ class Walk:
     """What a walk through a recipe needs, and its progress so far.
 
     counts: sum of all counts in good pixels, over all ranks; power: mean of it per frame, the power that the probe is held at
+    stages: what to do; begun: how many of them have begun. Those that have not may be replaced at any time.
     """
 
     frames: RankFrames
@@ -41,38 +43,58 @@ class Walk:
     job_key: str = ""
     on_progress: Callable[[Progress], None] | None = None
     cancelled: Callable[[], bool] | None = None
+    stages: tuple[Stage, ...] = ()
+    begun: int = 0
     progress: list[Progress] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
 
 def walk(recipe: Recipe, state: State, way: Walk) -> None:
-    """Do all stages of a recipe on ``state``, in place. All ranks call it together.
+    """Do all stages of a recipe on ``state``, in place. All ranks call it together. Raises what ``steps`` does."""
+    way.stages = recipe.stages
+    for _ in steps(state, way):
+        pass
+
+
+def steps(state: State, way: Walk) -> Iterator[Progress]:
+    """Do the stages that have not begun, on ``state``, in place, one iteration after the other. All ranks take each step together.
 
     Raises:
         Cancelled: ``way.cancelled`` said so on any rank.
         SolverError: numbers that are not finite any more, or another rank's failure.
     """
-    with np.errstate(all="ignore"):  # what is not finite is found by _report, in every implementation alike
-        _walk(recipe, state, way)
-
-
-def _walk(recipe: Recipe, state: State, way: Walk) -> None:
-    done = 0
-    for number, stage in enumerate(recipe.stages):
-        algorithm, options = algorithm_of(stage)
-        blocks = blocks_of(state, way)
-        if algorithm.keeps_waves:
-            fill_waves(state, blocks, way.verbs)
-        for iteration in range(1, stage.iterations + 1):
-            batches = blocks if algorithm.walks == "blocks" else _single_frames(way, number, iteration)
-            total = algorithm.sweep(state, batches, way.verbs, AfterVerbs(way.ranks, way.verbs.finish), options, iteration)
-            way.verbs.fix_power(state.probe, state.object, way.power)
-            errors = {algorithm.measures: total.read() / way.counts}
-            if iteration == stage.iterations or (done + iteration) % _ERROR_EVERY == 0:
-                errors["error"] = model_error(state, blocks, way)
-            _report(stage, done + iteration, recipe.iterations, errors, way)
-        done += stage.iterations
+    for number in itertools.count(way.begun):
+        if number == len(way.stages):
+            return
+        way.begun = number + 1
+        blocks = _begin(state, way, algorithm_of(way.stages[number])[0])
+        for iteration in range(1, way.stages[number].iterations + 1):
+            yield _iterate(state, way, number, iteration, blocks)
         state.waves = state.waves[:0]
+
+
+def _begin(state: State, way: Walk, algorithm: Algorithm) -> Batches:
+    """Make the state ready for a stage; gives the blocks of frames."""
+    state.memory.clear()
+    blocks = blocks_of(state, way)
+    if algorithm.keeps_waves:
+        fill_waves(state, blocks, way.verbs)
+    return blocks
+
+
+def _iterate(state: State, way: Walk, number: int, iteration: int, blocks: Batches) -> Progress:
+    """One iteration of stage ``number``."""
+    stage = way.stages[number]
+    algorithm, options = algorithm_of(stage)
+    done = iteration + sum(earlier.iterations for earlier in way.stages[:number])
+    batches = blocks if algorithm.walks == "blocks" else _random_batches(way, number, iteration, options)
+    with np.errstate(all="ignore"):  # what is not finite is found by _report, in every implementation alike
+        total = algorithm.sweep(state, batches, way.verbs, AfterVerbs(way.ranks, way.verbs.finish), options, iteration)
+        way.verbs.fix_power(state.probe, state.object, way.power)
+        errors = {algorithm.measures: total.read() / way.counts}
+        if iteration == stage.iterations or done % _ERROR_EVERY == 0:
+            errors["error"] = model_error(state, blocks, way)
+    return _report(stage, done, errors, way)
 
 
 def blocks_of(state: State, way: Walk) -> Batches:
@@ -86,16 +108,17 @@ def model_error(state: State, blocks: Batches, way: Walk) -> float:
     """``error``: sum (sqrt(I) - |F(P O_j)|)^2 / sum I over good pixels and all frames of all ranks, object and probe frozen."""
     total = way.verbs.zero()
     for b in blocks:
-        total += way.verbs.modulus_residual(way.verbs.to_detector(way.verbs.exit_waves(state.object, state.probe, b)), b)
+        total += way.verbs.modulus_residual(way.verbs.to_detector(way.verbs.exit_waves(state.object, state.probe, b), b), b)
     return float(way.ranks.sum(total).read()) / way.counts
 
 
-def _single_frames(way: Walk, stage: int, iteration: int) -> Batches:
-    return one_by_one(way.frames, way.most_frames, (way.seed, stage, iteration, way.ranks.rank))
+def _random_batches(way: Walk, stage: int, iteration: int, options: Any) -> Batches:
+    return in_random_batches(way.frames, options.batch, way.most_frames, (way.seed, stage, iteration, way.ranks.rank))
 
 
-def _report(stage: Stage, iteration: int, iterations: int, errors: dict[Any, float], way: Walk) -> None:
+def _report(stage: Stage, iteration: int, errors: dict[Any, float], way: Walk) -> Progress:
     """Check the numbers, tell the world, vote."""
+    iterations = sum(each.iterations for each in way.stages)
     for name, value in errors.items():
         if not math.isfinite(value):
             raise SolverError(
@@ -109,3 +132,4 @@ def _report(stage: Stage, iteration: int, iterations: int, errors: dict[Any, flo
         way.on_progress(event)
     if way.ranks.vote(way.cancelled is not None and way.cancelled()):
         raise Cancelled(f"the reconstruction was stopped in iteration {iteration} of {iterations}.")
+    return event

@@ -23,6 +23,7 @@ from ptyplugin.model import (
     Scan,
     ScanError,
     SolverError,
+    Subpixel,
 )
 from ptyplugin.solvers.algorithms import check_recipe
 from ptyplugin.solvers.batches import RankFrames, frames_of_rank
@@ -51,6 +52,7 @@ def solve(
     preparation: Preparation | None = None,
     recipe: Recipe = DEFAULT,
     probe_modes: int = 1,
+    subpixel: Subpixel = "none",
     seed: int = 0,
     start_probe: NDArray[Any] | None = None,
     ranks: Ranks | None = None,
@@ -69,6 +71,7 @@ def solve(
         preparation: crop, mask, orientation.
         recipe: what to run.
         probe_modes: probe modes that add incoherently.
+        subpixel: "probe" moves the probe by what rounding a position to pixels leaves over; "none" leaves it out.
         seed: fixes the order of frames where it is random: the same seed on as many ranks gives the same bits.
         start_probe: (y, x) or (mode, y, x) in the object's orientation and pixel; from the frames if None.
         ranks: OneRank() if None.
@@ -90,7 +93,7 @@ def solve(
     with failing_together(ranks):
         check_recipe(recipe)
         _check(frames, scan, probe_modes)
-        placement = scan.place(geometry)
+        placement = _placed(scan, geometry, subpixel)
         _check_memory(len(scan), placement, geometry, probe_modes, precision, ranks)
         numbers = frames_of_rank(scan.positions_m.mean(axis=1), ranks.rank, ranks.size)
         mine = prepare(frames, numbers, placement, geometry, preparation or Preparation(), ranks)
@@ -103,6 +106,7 @@ def solve(
         said = {
             "recipe": str(recipe),
             "probe_modes": probe_modes,
+            "subpixel": subpixel,
             "seed": seed,
             "precision": precision,
             "verbs": verbs,
@@ -136,6 +140,11 @@ def _way(mine: RankFrames, frame_count: int, verbs: Verbs, ranks: Ranks) -> Walk
             f"all {frame_count} frames are empty in their good pixels: was the shutter open, and is the mask right (0 = good)?"
         )
     return Walk(mine, verbs, ranks, ranks.largest(len(mine)), total, total / frame_count)
+
+
+def _placed(scan: Scan, geometry: Geometry, subpixel: Subpixel) -> Placement:
+    placement = scan.place(geometry)
+    return placement if subpixel == "probe" else placement._replace(rests=np.zeros_like(placement.rests))
 
 
 def _check(frames: Frames, scan: Scan, probe_modes: int) -> None:
@@ -178,7 +187,7 @@ def _reconstruction(state: State, scan: Scan, placement: Placement, geometry: Ge
         probe=probe,
         geometry=geometry,
         positions_m=scan.positions_m.mean(axis=1),
-        positions_px=placement.corners.mean(axis=1, dtype=np.float64),
+        positions_px=(placement.corners + placement.rests.astype(np.float64)).mean(axis=1),
         mask=(~good).astype(np.uint8),
         progress=way.progress,
         quality=_quality(probe, placement, error),

@@ -58,7 +58,7 @@ from ptyplugin.model.preparation import Orientation, Preparation
 from ptyplugin.model.profile import ENERGY_UNITS_EV, LENGTH_UNITS_M, Axis, Profile, Quantity
 from ptyplugin.model.progress import ErrorName, Progress, Reconstruction
 from ptyplugin.model.recipe import DEFAULT_RECIPE, Option, Recipe, Stage
-from ptyplugin.model.scan import Placement, Scan
+from ptyplugin.model.scan import Placement, Scan, Subpixel
 from ptyplugin.model.site import Site, load_site
 
 __all__ = [
@@ -110,6 +110,7 @@ __all__ = [
     "SiteError",
     "SolverError",
     "Stage",
+    "Subpixel",
     "TiledSource",
     "canonical_json",
     "geometry_numbers",

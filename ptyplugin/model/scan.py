@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from ptyplugin.model.geometry import Geometry
 
 #: An object larger than this on one side is a unit mistake rather than a sample (pixels).
 LARGEST_OBJECT_PX = 50_000
+
+#: How positions between pixels are met. none: patches at the nearest pixel; probe: there, and the probe moved by the rest.
+Subpixel = Literal["none", "probe"]
 
 
 class Placement(NamedTuple):

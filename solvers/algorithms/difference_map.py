@@ -41,9 +41,9 @@ def sweep(state: State, batches: Batches, do: Verbs, ranks: Ranks, options: Diff
     O, P, psi = state.object, state.probe, state.waves
     residual = do.zero()
     for b in batches:
-        A = do.to_detector(do.reflect(psi[b.index], O, P, b, 2, -1))
+        A = do.to_detector(do.reflect(psi[b.index], O, P, b, 2, -1), b)
         residual += do.onto_modulus(A, b, options.slack)
-        do.advance(psi[b.index], do.to_sample(A), O, P, b, 1, options.beta, -options.beta)  # (1)
+        do.advance(psi[b.index], do.to_sample(A, b), O, P, b, 1, options.beta, -options.beta)  # (1)
     for _ in range(options.overlap_rounds):
         num, den = do.sums(O)
         for b in batches:

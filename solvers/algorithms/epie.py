@@ -43,9 +43,9 @@ def sweep(state: State, batches: Batches, do: Verbs, ranks: Ranks, options: Epie
     residual = do.zero()
     for b in batches:
         patches = do.cut(O, b)
-        A = do.to_detector(do.exit_waves(O, P, b))
+        A = do.to_detector(do.exit_waves(O, P, b), b)
         residual += do.onto_modulus(A, b, 0)
-        d = do.reflect(do.to_sample(A), O, P, b, -1, 1)  # (1)
+        d = do.reflect(do.to_sample(A, b), O, P, b, -1, 1)  # (1)
         do.object_step(O, P, d, b, options.object_step, options.object_damping)  # (2)
         if iteration >= options.probe_from:
             do.probe_step(P, patches, d, b, options.probe_step, options.probe_damping)  # (3)

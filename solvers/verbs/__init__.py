@@ -89,11 +89,11 @@ class Verbs(Protocol):
         """w_j = overlap P O_j + wave psi_j"""
         ...
 
-    def to_detector(self, w: Complex) -> Complex:
-        """A = F w: far field, FFT without scale; near field, Fresnel. May reuse the memory of w."""
+    def to_detector(self, w: Complex, b: Batch) -> Complex:
+        """A = F w: far field, FFT without scale; near field, Fresnel, and moved back by the rest. May reuse the memory of w."""
         ...
 
-    def to_sample(self, A: Complex) -> Complex:
+    def to_sample(self, A: Complex, b: Batch) -> Complex:
         """w = F^-1 A. May reuse the memory of A."""
         ...
 

@@ -99,10 +99,10 @@ class CpuVerbs:
         self._do(b, kernels.reflect, w, psi, O, P, b.corners, np.float32(overlap), np.float32(wave))
         return w
 
-    def to_detector(self, w: Wave) -> Wave:
+    def to_detector(self, w: Wave, b: Batch) -> Wave:
         return self._transformed(w, self._there)
 
-    def to_sample(self, A: Wave) -> Wave:
+    def to_sample(self, A: Wave, b: Batch) -> Wave:
         return self._transformed(A, self._back)
 
     def onto_modulus(self, A: Wave, b: Batch, slack: float) -> DeviceScalar:

@@ -72,22 +72,22 @@ class ReferenceVerbs:
             w += self._real.type(wave) * psi
         return w
 
-    def to_detector(self, w: Complex) -> Complex:
+    def to_detector(self, w: Complex, b: Batch) -> Complex:
         if not len(w):
             return w
         A = scipy.fft.fft2(w, overwrite_x=True, workers=self._threads(w))
         if self._kernel is None:
             return A
-        A *= self._kernel
+        self._multiply(A, self._kernel, b, back=True)
         return scipy.fft.ifft2(A, overwrite_x=True, workers=self._threads(w))
 
-    def to_sample(self, A: Complex) -> Complex:
+    def to_sample(self, A: Complex, b: Batch) -> Complex:
         if not len(A):
             return A
         if self._kernel is None:
             return scipy.fft.ifft2(A, overwrite_x=True, workers=self._threads(A))
         w = scipy.fft.fft2(A, overwrite_x=True, workers=self._threads(A))
-        w *= self._kernel.conj()
+        self._multiply(w, self._kernel.conj(), b, back=False)
         return scipy.fft.ifft2(w, overwrite_x=True, workers=self._threads(A))
 
     def onto_modulus(self, A: Complex, b: Batch, slack: float) -> DeviceScalar:
@@ -206,6 +206,14 @@ class ReferenceVerbs:
             for rest, size in zip(np.moveaxis(b.rests.astype(np.float64), -1, 0), b.good.shape, strict=True)
         )
         return np.asarray((y[..., :, None] * x[..., None, :])[:, None], dtype=self.dtype)
+
+    def _multiply(self, spectra: Complex, kernel: Complex, b: Batch, back: bool) -> None:
+        """spectra <- kernel spectra, and moved by the rests, or back."""
+        spectra *= kernel
+        if b.rests.any():
+            ramps = self._ramps(b)
+            by_substep = spectra.reshape(len(b), -1, b.corners.shape[1], *b.good.shape)
+            by_substep *= ramps.conj() if back else ramps
 
     def _light_sums(self, den: Real, moved: Complex, b: Batch) -> None:
         (y, x), substeps = b.good.shape, b.corners.shape[1]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ptyplugin.model import MemoryFrames, Preparation
+from ptyplugin.solvers.batches import Batch
 from ptyplugin.solvers.prepare import prepare
 from ptyplugin.solvers.ranks import OneRank
 from ptyplugin.solvers.start import far_field_probe, low_frequencies, median_step, probe_from_data
@@ -54,7 +55,8 @@ def test_a_probe_has_the_spot_that_was_asked_for_and_the_mean_frame_as_far_field
 def test_near_field_probe_gives_the_mean_frame_back(simulate: Callable[..., Any]) -> None:
     experiment = simulate(near_field=True, photons=1e6)
     verbs = ReferenceVerbs(experiment.geometry, np.complex128)
-    there = verbs.to_detector(from_data(experiment)[None, None])[0, 0]
+    b = Batch(slice(0, 1), np.zeros((1, 1, 2), np.int32), np.zeros((1, 1, 2), np.float32), np.empty((1, 0, 0)), np.empty((0, 0), bool))
+    there = verbs.to_detector(from_data(experiment)[None, None], b)[0, 0]
     mean = experiment.frames.counts.mean(axis=0)
     np.testing.assert_allclose(np.abs(there[mean > 0]) ** 2, mean[mean > 0])
 

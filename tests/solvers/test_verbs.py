@@ -71,15 +71,15 @@ def test_exit_waves_reflect_and_advance_follow_their_equations(case: Case) -> No
 @pytest.mark.parametrize("geometry", [FAR, NEAR])
 def test_detector_transform_is_undone_and_has_its_adjoint(geometry: Geometry) -> None:
     case = Case(geometry)
-    there = case.do.to_detector(case.psi.copy())
-    np.testing.assert_allclose(case.do.to_sample(there.copy()), case.psi, atol=1e-12)
+    there = case.do.to_detector(case.psi.copy(), case.b)
+    np.testing.assert_allclose(case.do.to_sample(there.copy(), case.b), case.psi, atol=1e-12)
     scale = 1 if geometry.near_field else SHAPE[0] * SHAPE[1]
     other = case.psi[::-1]
-    np.testing.assert_allclose(np.vdot(other, there), scale * np.vdot(case.do.to_sample(other.copy()), case.psi))
+    np.testing.assert_allclose(np.vdot(other, there), scale * np.vdot(case.do.to_sample(other.copy(), case.b), case.psi))
 
 
 def test_far_field_is_numpys_unscaled_fft(case: Case) -> None:
-    np.testing.assert_allclose(case.do.to_detector(case.psi.copy()), np.fft.fft2(case.psi), atol=1e-10)
+    np.testing.assert_allclose(case.do.to_detector(case.psi.copy(), case.b), np.fft.fft2(case.psi), atol=1e-10)
 
 
 def test_sums_are_the_adjoints_of_exit_waves(case: Case) -> None:
@@ -123,7 +123,7 @@ def test_quotient_of_the_sums_recovers_the_object_where_there_is_light() -> None
 @pytest.mark.parametrize("slack", [0.0, 0.25])
 def test_onto_modulus_projects_good_pixels_and_leaves_bad_ones(geometry: Geometry, slack: float) -> None:
     case = Case(geometry)
-    A = case.do.to_detector(case.psi.copy())
+    A = case.do.to_detector(case.psi.copy(), case.b)
     before, c = A.copy(), 1 if geometry.near_field else SHAPE[0] * SHAPE[1]
     modulus = np.sqrt((np.abs(before) ** 2).sum(axis=1) / c)
     residual = case.do.onto_modulus(A, case.b, slack)
@@ -165,9 +165,9 @@ def test_pie_steps_follow_their_equations(damping: float) -> None:
 def test_an_empty_batch_changes_nothing(case: Case) -> None:
     b = Batch(slice(3, 3), case.b.corners[:0], case.b.rests[:0], case.b.counts[:0], case.b.good)
     O, P = case.O.copy(), case.P.copy()
-    A = case.do.to_detector(case.do.exit_waves(O, P, b))
+    A = case.do.to_detector(case.do.exit_waves(O, P, b), b)
     assert case.do.onto_modulus(A, b, 0).read() == 0
-    w = case.do.reflect(case.do.to_sample(A), O, P, b, -1, 1)
+    w = case.do.reflect(case.do.to_sample(A, b), O, P, b, -1, 1)
     case.do.object_step(O, P, w, b, 1, 1)
     case.do.probe_step(P, case.do.cut(O, b), w, b, 1, 1)
     num, den = case.do.sums(O)
@@ -202,8 +202,8 @@ def test_weighed_means_of_copies_are_the_copy_where_nobody_has_been(case: Case) 
 
 def test_single_precision_agrees_with_double() -> None:
     case, single = Case(), ReferenceVerbs(FAR, np.complex64)
-    A = case.do.to_detector(case.psi.copy())
-    A32 = single.to_detector(case.psi.astype(np.complex64))
+    A = case.do.to_detector(case.psi.copy(), case.b)
+    A32 = single.to_detector(case.psi.astype(np.complex64), case.b)
     assert A32.dtype == np.complex64
     case.do.onto_modulus(A, case.b, 0)
     single.onto_modulus(A32, case.b, 0)
