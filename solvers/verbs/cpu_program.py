@@ -67,6 +67,21 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
+class Modes:
+    """Argument of a step: the scratch of ``slot`` as (probe mode, sub-step, y, 2 x)."""
+
+    slot: Slot
+    modes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Light:
+    """Argument of a step: a thread's scratch for an intensity (sub-step, y, x), float32."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """Argument of a step: a thread's scratch of one row, float32."""
 
@@ -158,14 +173,14 @@ class Program:
         self._steps: list[tuple[Kernel, tuple[Any, ...]]] = []
         self._waves: list[weakref.ref[Waves]] = []
         self._touched: list[tuple[int, int, Any]] = []
+        self._afterwards: list[Callable[[], None]] = []
         self._has_run = False
+        self.moved: dict[Any, tuple[Array, Modes]] = {}
 
     def fits(self, b: Batch) -> bool:
         """Whether steps on ``b`` are steps on the frames of this program."""
         mine = self.batch
-        same = b is mine or (
-            b.index == mine.index and _place(b.corners) == _place(mine.corners) and _place(b.counts) == _place(mine.counts)
-        )
+        same = b is mine or (_place(b.corners) == _place(mine.corners) and _place(b.counts) == _place(mine.counts))
         return same and not self._has_run
 
     def admits(self, frames: Sequence[Array], reads: Sequence[Array], adds: Sequence[Array]) -> bool:
@@ -186,6 +201,10 @@ class Program:
     def step(self, kernel: Kernel, *arguments: Any) -> None:
         """Note kernel(j, *arguments)."""
         self._steps.append((kernel, arguments))
+
+    def afterwards(self, work: Callable[[], None]) -> None:
+        """Note what is to be done once, after all frames."""
+        self._afterwards.append(work)
 
     def new_waves(self, waves: int) -> Waves:
         """Waves in a slot of their own."""
@@ -239,6 +258,8 @@ class Program:
         for number in range(1, len(shares)):
             for total, copy in zip(sums, bound[number][1], strict=True):
                 total.array[(..., *total.window(shares[number]))] += copy
+        for work in self._afterwards:
+            work()
 
     def _bind(self, number: int, share: slice, sums: list[Sum]) -> tuple[list[tuple[Kernel, tuple[Any, ...]]], list[Array]]:
         """The steps with the arguments of one thread, and its copies of the sums."""
@@ -254,6 +275,11 @@ class Program:
             match argument:
                 case Slot():
                     return floats(thread.scratch(("waves", argument.number), argument.shape))
+                case Modes():
+                    scratch = floats(thread.scratch(("waves", argument.slot.number), argument.slot.shape))
+                    return scratch.reshape(argument.modes, -1, *scratch.shape[-2:])
+                case Light():
+                    return thread.scratch(("light", 0), argument.shape, np.float32)
                 case Row():
                     return thread.scratch(("row", 0), (argument.columns,), np.float32)
                 case FftOf():
