@@ -152,8 +152,7 @@ class _Group:
         self._listener.close()
         for rank in self._ranks:
             rank.wire.close()
-        if self._folder is not None:
-            shutil.rmtree(self._folder)
+        self._remove_address()
 
     def _command(self, mpiexec: Path, address: str) -> list[str]:
         # -launcher fork -rmk user: on this machine, even inside somebody's Slurm allocation.
@@ -195,8 +194,15 @@ class _Group:
         if len(known) == self._size and self._mpiexec is not None:
             starter = Process.running(self._mpiexec.pid)
             remember(self._task.folder, [*known, starter] if starter else known)
+            # All are connected: a daemon that is killed from now on leaves no temporary folder behind.
+            self._remove_address()
             site = self._task.site.model_dump(mode="json")
             self._tell("job", folder=str(self._task.folder), site=site, solve=self._solve, ranks=self._size)
+
+    def _remove_address(self) -> None:
+        # Somebody who tidies up temporary files may have been here before; that is no failure of the job.
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _tell(self, kind: str, **fields: object) -> None:
         for rank in self._ranks:

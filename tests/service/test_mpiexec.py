@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -62,6 +63,13 @@ def test_two_ranks_solve_together(task_of, make_job) -> None:
     assert read_result(result).quality["ranks"] == 2
     assert [progress.iteration for progress in heard] == [1, 2, 3, 4, 5, 6]
     assert heard[1].errors == {"error": 0.5}
+
+
+def test_a_job_that_runs_has_no_temporary_files(task_of, make_job, tmp_path_factory, monkeypatch) -> None:
+    folder, left = tmp_path_factory.mktemp("t"), list[list[Path]]()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    Mpiexec(2, solve=STUB).run(task_of(make_job()), lambda _: left.append(list(folder.glob("ptyplugin-*"))), lambda: False)
+    assert left == [[]] * 6
 
 
 @pytest.mark.parametrize(
