@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,14 +14,14 @@ from numpy.typing import NDArray
 class Batch:
     """Some frames of one rank. May be empty, so that every rank walks the same number of batches.
 
-    index: where their waves lie in ``State.waves``
+    index: where their waves lie in ``State.waves``; the numbers of the frames in a random batch
     corners: (frame, substep, yx) int32, first pixel of each patch in the object
     rests: (frame, substep, yx) float32, px, what rounding to corners left over
     counts: (frame, y, x) as prepared, zero frequency at [0, 0] in the far field
     good: (y, x) bool, the pixels that are to be believed, laid out as the counts
     """
 
-    index: slice
+    index: slice | NDArray[np.int64]
     corners: NDArray[np.int32]
     rests: NDArray[np.float32]
     counts: NDArray[np.uint16] | NDArray[np.float32]
@@ -45,7 +46,13 @@ class RankFrames:
 
     def batch(self, start: int, stop: int) -> Batch:
         """The frames start .. stop of this rank; fewer or none where the rank has no more."""
-        index = slice(min(start, len(self)), min(stop, len(self)))
+        return self._batch(slice(min(start, len(self)), min(stop, len(self))))
+
+    def chosen(self, numbers: NDArray[np.int64]) -> Batch:
+        """These frames of this rank; copies, if they are not one only."""
+        return self._batch(slice(int(numbers[0]), int(numbers[0]) + 1) if len(numbers) == 1 else numbers)
+
+    def _batch(self, index: slice | NDArray[np.int64]) -> Batch:
         return Batch(index, self.corners[index], self.rests[index], self.counts[index], self.good)
 
 
@@ -53,7 +60,7 @@ class RankFrames:
 class Batches:
     """What a sweep walks over, as often as it likes: ``number`` batches of ``size`` frames, in ``order``.
 
-    ``number`` is the same on every rank. With ``order`` (a permutation of the rank's frames) batches hold one frame each.
+    ``number`` is the same on every rank. ``order``: a permutation of the rank's frames; else they come as they lie.
     """
 
     frames: RankFrames
@@ -62,14 +69,21 @@ class Batches:
     order: NDArray[np.int64] | None = None
 
     def __iter__(self) -> Iterator[Batch]:
-        for position in range(self.number):
-            if self.order is None:
-                yield self.frames.batch(position * self.size, (position + 1) * self.size)
-            elif position < len(self.order):
-                frame = int(self.order[position])
-                yield self.frames.batch(frame, frame + 1)
+        return self._walk(0, self.number)
+
+    def parts(self, count: int) -> Iterator[Iterator[Batch]]:
+        """The same batches in ``count`` parts of equal length, one of them at least; as many parts on every rank."""
+        count = min(count, max(self.number, 1))
+        edges = [self.number * part // count for part in range(count + 1)]
+        return (self._walk(start, stop) for start, stop in itertools.pairwise(edges))
+
+    def _walk(self, start: int, stop: int) -> Iterator[Batch]:
+        for position in range(start, stop):
+            low, high = position * self.size, (position + 1) * self.size
+            if self.order is None or low >= len(self.order):
+                yield self.frames.batch(low, high)
             else:
-                yield self.frames.batch(len(self.frames), len(self.frames))
+                yield self.frames.chosen(np.sort(self.order[low:high]))
 
     @property
     def frame_count(self) -> int:
@@ -82,10 +96,10 @@ def in_blocks(frames: RankFrames, size: int, most_frames: int) -> Batches:
     return Batches(frames, size, -(-most_frames // size))
 
 
-def one_by_one(frames: RankFrames, most_frames: int, seed: tuple[int, ...]) -> Batches:
-    """One frame after the other in a random order that ``seed`` fixes."""
+def in_random_batches(frames: RankFrames, size: int, most_frames: int, seed: tuple[int, ...]) -> Batches:
+    """All frames once, in batches drawn at random; ``seed`` fixes how."""
     order = np.random.default_rng(seed).permutation(len(frames)).astype(np.int64)
-    return Batches(frames, 1, most_frames, order)
+    return Batches(frames, size, -(-most_frames // size), order)
 
 
 def block_size(side_px: tuple[int, int], waves: int, itemsize: int) -> int:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from ptyplugin.model import Cancelled, Progress, Recipe, SolverError, Stage
-from ptyplugin.solvers.algorithms import Algorithm, algorithm_of
+from ptyplugin.solvers.algorithms import algorithm_of
 from ptyplugin.solvers.batches import Batches, RankFrames, in_blocks, in_random_batches
+from ptyplugin.solvers.plugins import Algorithm
 from ptyplugin.solvers.ranks import AfterVerbs, Ranks
 from ptyplugin.solvers.state import State, fill_waves
 from ptyplugin.solvers.verbs import Verbs

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,20 @@ class State:
     probe: (probe mode, y, x) complex, the same on all ranks between sweeps
     waves: (frame, wave, y, x) complex, this rank's exit waves; empty for algorithms that keep none
     window: rows and columns of the object that this rank's frames touch
+    memory: what an algorithm remembers from sweep to sweep of a stage, by name; empty when the next one begins
     """
 
     object: NDArray[Any]
     probe: NDArray[Any]
     waves: NDArray[Any]
     window: Window
+    memory: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def remembered(self, name: str, start: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """What is remembered under ``name``; ``start()`` the first time."""
+        if name not in self.memory:
+            self.memory[name] = start()
+        return self.memory[name]
 
 
 def start_object(shape: tuple[int, int], dtype: Any) -> NDArray[Any]:

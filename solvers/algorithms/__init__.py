@@ -1,36 +1,20 @@
-"""The algorithms: one file, one ``sweep`` each."""
+"""The algorithms: one file, one ``sweep`` for each family."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from ptyplugin.model import ErrorName, Recipe, RecipeError, Stage
-from ptyplugin.solvers.algorithms import difference_map, epie
+from ptyplugin.model import Recipe, RecipeError, Stage
+from ptyplugin.solvers.algorithms import difference_map, pie
 from ptyplugin.solvers.options import read_options
-from ptyplugin.solvers.verbs import DeviceScalar
+from ptyplugin.solvers.plugins import Algorithm, check_only_one, installed, load
 
-
-@dataclass(frozen=True, slots=True)
-class Algorithm:
-    """An algorithm as the runner knows it.
-
-    sweep(state, batches, verbs, ranks, options, iteration) does one iteration and gives the sum, over all ranks, behind ``measures``
-    walks: fixed blocks of frames, or single frames in random order
-    keeps_waves: whether State.waves is filled before its first sweep
-    """
-
-    sweep: Callable[..., DeviceScalar]
-    options: type[Any]
-    walks: Literal["blocks", "single frames"]
-    keeps_waves: bool
-    measures: ErrorName
-
-
+#: Those that come with this package. More are found through entry points (ptyplugin.solvers.plugins).
 _ALGORITHMS = {
     "DM": Algorithm(difference_map.sweep, difference_map.DifferenceMapOptions, "blocks", True, "constraint_residual"),
-    "ePIE": Algorithm(epie.sweep, epie.EpieOptions, "single frames", False, "running_error"),
+    "ePIE": Algorithm(pie.sweep, pie.EpieOptions, "random batches", False, "running_error"),
+    "rPIE": Algorithm(pie.sweep, pie.RpieOptions, "random batches", False, "running_error"),
+    "mPIE": Algorithm(pie.sweep, pie.MpieOptions, "random batches", False, "running_error"),
 }
 
 
@@ -38,12 +22,15 @@ def algorithm_of(stage: Stage) -> tuple[Algorithm, Any]:
     """The algorithm that a stage names, and its options.
 
     Raises:
-        RecipeError: unknown algorithm or option, or a value out of range; the message names those that exist.
+        RecipeError: unknown algorithm or option, or a value out of range; the message names those that exist. Or an installed package
+            that provides the algorithm is broken, or is not the only one.
     """
-    algorithm = _ALGORITHMS.get(stage.algorithm)
-    if algorithm is None:
-        raise RecipeError(f"there is no algorithm {stage.algorithm!r}: the recipe can use {', '.join(_ALGORITHMS)}.")
-    return algorithm, read_options(algorithm.options, stage.algorithm, stage.options)
+    name = stage.algorithm
+    if name not in _ALGORITHMS and name not in installed():
+        raise RecipeError(f"there is no algorithm {name!r}: the recipe can use {', '.join([*_ALGORITHMS, *sorted(installed())])}.")
+    check_only_one(name, name in _ALGORITHMS)
+    algorithm = _ALGORITHMS[name] if name in _ALGORITHMS else load(name)
+    return algorithm, read_options(algorithm.options, name, stage.options)
 
 
 def check_recipe(recipe: Recipe) -> None:

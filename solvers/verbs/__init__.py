@@ -134,11 +134,19 @@ class Verbs(Protocol):
         ...
 
     def object_step(self, O: Complex, P: Complex, w: Complex, b: Batch, step: float, damping: float) -> None:
-        """O_j += step sum_m P_m* w_jm / ((1 - damping) sum_m |P_m|^2 + damping max sum_m |P_m|^2), in place"""
+        """O_j += step sum_m P_m* w_jm / ((1 - damping) S + damping max S), in place;  S[corner_j] = sum_jm |P_m|^2 over the batch"""
         ...
 
     def probe_step(self, P: Complex, patches: Complex, w: Complex, b: Batch, step: float, damping: float) -> None:
         """P_m += step O_j* w_jm / ((1 - damping) |O_j|^2 + damping max |O_j|^2), in place, mean over the frames of the batch"""
+        ...
+
+    def copy(self, X: Complex) -> Complex:
+        """X, as it is now"""
+        ...
+
+    def momentum(self, X: Complex, before: Complex, velocity: Complex, friction: float) -> None:
+        """velocity <- friction velocity + (X - before);  X <- X + friction velocity;  before <- X, in place"""
         ...
 
     def clip_modulus(self, X: Complex, largest: float) -> None:

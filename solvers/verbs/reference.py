@@ -146,9 +146,12 @@ class ReferenceVerbs:
         X /= np.maximum(den + floor, self._tiny)
 
     def object_step(self, O: Complex, P: Complex, w: Complex, b: Batch, step: float, damping: float) -> None:
-        moved = self._moved(P, b)
-        weight = self._real.type(step) / self._damped(_abs2(moved).sum(axis=1), damping)
-        self._object_sums(O, w, moved * weight[:, None], b)
+        light, moved = np.zeros(O.shape[-2:], dtype=self._real), self._moved(P, b)
+        self._light_sums(light, moved, b)
+        weight = self._real.type(step) / np.maximum(self._damped(light, damping), self._tiny)
+        change = self.sums(O)[0]
+        self._object_sums(change, w, moved, b)
+        O += weight * change
 
     def probe_step(self, P: Complex, patches: Complex, w: Complex, b: Batch, step: float, damping: float) -> None:
         if not len(patches):
@@ -156,6 +159,15 @@ class ReferenceVerbs:
         intensity = _abs2(patches).sum(axis=(1, 2)) * self._real.type(1 / patches.shape[1])
         weight = self._real.type(step / len(patches)) / self._damped(intensity, damping)
         P += self._onto_probe(w, patches * weight[:, None, None], len(P), b)
+
+    def copy(self, X: Complex) -> Complex:
+        return X.copy()
+
+    def momentum(self, X: Complex, before: Complex, velocity: Complex, friction: float) -> None:
+        velocity *= self._real.type(friction)
+        velocity += X - before
+        X += self._real.type(friction) * velocity
+        before[...] = X
 
     def clip_modulus(self, X: Complex, largest: float) -> None:
         intensity = _abs2(X)

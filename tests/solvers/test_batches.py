@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ptyplugin.solvers.batches import RankFrames, block_size, frames_of_rank, in_blocks, one_by_one
+from ptyplugin.solvers.batches import RankFrames, block_size, frames_of_rank, in_blocks, in_random_batches
 
 
 def frames(count: int) -> RankFrames:
@@ -21,11 +21,11 @@ def test_every_frame_is_in_one_block_and_blocks_are_equal_in_number() -> None:
 
 
 def test_single_frames_come_once_each_in_an_order_that_the_seed_fixes() -> None:
-    walk = [b.index.start for b in one_by_one(frames(9), 11, (1, 2)) if len(b)]
+    walk = [b.index.start for b in in_random_batches(frames(9), 1, 11, (1, 2)) if len(b)]
     assert sorted(walk) == list(range(9))
-    assert walk == [b.index.start for b in one_by_one(frames(9), 11, (1, 2)) if len(b)]
-    assert walk != [b.index.start for b in one_by_one(frames(9), 11, (1, 3)) if len(b)]
-    assert len(list(one_by_one(frames(9), 11, (1, 2)))) == 11
+    assert walk == [b.index.start for b in in_random_batches(frames(9), 1, 11, (1, 2)) if len(b)]
+    assert walk != [b.index.start for b in in_random_batches(frames(9), 1, 11, (1, 3)) if len(b)]
+    assert len(list(in_random_batches(frames(9), 1, 11, (1, 2)))) == 11
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7])

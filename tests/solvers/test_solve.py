@@ -121,7 +121,7 @@ def test_probe_power_is_in_counts(experiment: Any) -> None:
 
 def test_nothing_runs_away_where_no_light_falls(simulate: Callable[..., Any]) -> None:
     experiment = simulate(photons=2e3)
-    for recipe in ("DM(100)", "ePIE(60, object_step=1, probe_step=0.9, object_damping=0.1)"):
+    for recipe in ("DM(100)", "rPIE(60, object_step=1, probe_step=0.9)", "mPIE(60)"):
         result = run(experiment, recipe, probe_modes=2)
         assert np.abs(result.object).max() <= 2.5
         assert result.quality["error"] < 0.2
