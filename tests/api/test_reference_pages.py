@@ -1,0 +1,61 @@
+"""What the pages under docs show is what the code reads."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import h5py
+import pytest
+
+from ptyplugin.api import reconstruct
+from ptyplugin.io import write_result
+from ptyplugin.model import DEFAULT_RECIPE, Recipe, load_site
+from ptyplugin.profiles import load_profile
+from ptyplugin.solvers import check_recipe
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def toml_of(page: str, folder: Path) -> Path:
+    """The one TOML of a page, with what it shows as a comment taken in."""
+    (block,) = re.findall(r"```toml\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+    file = folder / "page.toml"
+    file.write_text(re.sub(r"^# (?=\w+ = )", "", block, flags=re.MULTILINE), encoding="utf-8")
+    return file
+
+
+def test_profile(tmp_path: Path) -> None:
+    profile = load_profile(toml_of("how-to/write-a-profile.md", tmp_path))
+    check_recipe(Recipe.parse(profile.reconstruction.recipe))
+    assert profile.geometry.focus_distance is not None
+
+
+def test_site(tmp_path: Path) -> None:
+    assert load_site(toml_of("reference/site.md", tmp_path)).path_map == {"/nsls2/data/hxn": "/data/raw/hxn"}
+
+
+def test_recipes() -> None:
+    page = (DOCS / "reference/recipe.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^    ((?:DM|ePIE)\(.*)$", page, re.MULTILINE)
+    assert DEFAULT_RECIPE in shown
+    for text in shown:
+        check_recipe(Recipe.parse(text))
+
+
+def test_result_file(small_cxi: Path, tmp_path: Path) -> None:
+    write_result(tmp_path / "a.h5", reconstruct(small_cxi, "ePIE(1)"))
+    page = (DOCS / "reference/result-file.md").read_text(encoding="utf-8")
+    rows = [re.findall(r"`(\w+)/?`", line) for line in page.splitlines() if line.startswith("|")]
+    named = {name for row in rows for name in row} - {"object", "results_dir"}
+    with h5py.File(tmp_path / "a.h5") as file:
+        missing = named - set(file) - set(file.attrs) - {"focus_distance_m"}
+        assert {"quality_json", "job_json", "key"} <= set(file.attrs)
+    assert not missing, "the page names what the file does not have"
+
+
+@pytest.mark.parametrize("page", ["README.md", *(str(path.relative_to(DOCS.parent)) for path in sorted(DOCS.rglob("*.md")))])
+def test_links(page: str) -> None:
+    file = DOCS.parent / page
+    targets = re.findall(r"\]\(([^)#]+)\)", file.read_text(encoding="utf-8"))
+    assert [one for one in targets if "://" not in one and not (file.parent / one).exists()] == []
