@@ -56,6 +56,13 @@ class Reconstruction:
     quality: dict[str, float]
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        # Not the arrays: a session shows what an expression gives.
+        pixel_y, _ = self.geometry.object_pixel_m
+        error = "".join(f", error {value:.4g}" for name, value in self.quality.items() if name == "error")
+        shapes = f"object {self.object.shape}, probe {self.probe.shape}, object pixel {pixel_y * 1e9:.4g} nm"
+        return f"<Reconstruction of {len(self.positions_m)} frames: {shapes}{error}>"
+
     @property
     def object_phase(self) -> NDArray[np.float32]:
         """Phase (y, x) of the first object mode, radians."""
