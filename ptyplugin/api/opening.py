@@ -19,6 +19,7 @@ from ptyplugin.api.runs import job_of_run
 from ptyplugin.io import JobFrames, StartProbe, content_id, open_cxi, open_frames
 from ptyplugin.jobs import JOB_FILE
 from ptyplugin.model import (
+    FileFormatError,
     FileSource,
     FrameBlock,
     Frames,
@@ -112,6 +113,8 @@ def open_scan(
         if profile is not None:
             logger.warning("%s says everything itself: the profile is not used", path_or_uid)
         return _open_file(Path(path_or_uid).expanduser(), site)
+    if profile is None and Path(path_or_uid).is_dir():
+        raise FileFormatError(f"{path_or_uid} is a folder: give a CXI file in it.")
     if profile is None:
         known = ", ".join(profile_names())
         raise ProfileError(f"{path_or_uid!r} is no file; to read it as a run, name the beamline's profile ({known}, or a TOML file).")

@@ -138,6 +138,17 @@ def test_no_such_file() -> None:
     fails(run("reconstruct", "gone.cxi"), "gone.cxi does not exist")
 
 
+def test_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    fails(run("reconstruct", tmp_path / "scans"), "scans is not a file")
+
+
+def test_a_folder_without_a_slash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "scans").mkdir()
+    monkeypatch.chdir(tmp_path)
+    fails(run("reconstruct", "scans"), "scans is a folder: give a CXI file in it")
+
+
 @pytest.mark.parametrize(("recipe", "said"), [("XY(3)", "XY"), ("DM(3, speed=9)", "speed"), ("DM 3", "'DM 3' is no recipe")])
 def test_unknown_recipe(small_cxi: Path, recipe: str, said: str) -> None:
     fails(run("reconstruct", small_cxi, "--recipe", recipe), said)
