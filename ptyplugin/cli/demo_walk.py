@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,6 @@ class _Board:
     """The bars of one demo."""
 
     bars: Progress
-    tasks: dict[str, TaskID] = field(default_factory=dict)
 
     @contextmanager
     def working(self, what: str, done: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
@@ -154,12 +153,12 @@ def _daemon(site: Site, board: _Board) -> Iterator[list[BaseException]]:
     """The service, in a thread of this process; its ranks are processes of their own."""
     from ptyplugin.service import Daemon
 
-    task = board.bars.add_task("waiting for a job", total=None, visible=False)
+    tasks: list[TaskID] = []  # one, from the first iteration on: the bars stand in the order of the way
 
     def tell(event: Iteration) -> None:
-        board.bars.update(
-            task, description=f"reconstruction: {event.stage}", total=event.iterations, completed=event.iteration, visible=True
-        )
+        if not tasks:
+            tasks.append(board.bars.add_task("reconstruction", total=event.iterations))
+        board.bars.update(tasks[0], description=f"reconstruction: {event.stage}", completed=event.iteration)
 
     errors: list[BaseException] = []
 
@@ -177,7 +176,8 @@ def _daemon(site: Site, board: _Board) -> Iterator[list[BaseException]]:
         finally:
             daemon.stop()
             thread.join()
-    board.bars.update(task, description="reconstruction")
+    for task in tasks:
+        board.bars.update(task, description="reconstruction")
 
 
 def _scan(beamline: Beamline, client: Any, site: Site, board: _Board, frames: int, modes: int) -> tuple[str, float]:

@@ -1,0 +1,41 @@
+"""The bars of the demo."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress as Bars
+
+import ptyplugin.service
+from ptyplugin.cli import demo_walk
+from ptyplugin.model import Progress, Site
+
+
+class FakeDaemon:
+    """Tells two iterations when it is stopped."""
+
+    def __init__(self, site: Site, on_progress: Callable[[Progress], None]) -> None:
+        self.tell = on_progress
+
+    def __enter__(self) -> FakeDaemon:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def run(self) -> None: ...
+
+    def stop(self) -> None:
+        for iteration in (1, 2):
+            self.tell(Progress("job", "DM", iteration, 2, 0.1, {}))
+
+
+def test_bars_stand_in_the_order_of_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ptyplugin.service, "Daemon", FakeDaemon)
+    bars = Bars(console=Console(file=io.StringIO()))
+    board = demo_walk._Board(bars)
+    with demo_walk._daemon(Site(), board), board.working("scan", "scan", total=3) as tell:
+        tell(3)
+    assert [(task.description, task.completed, task.total) for task in bars.tasks] == [("scan", 3, 3), ("reconstruction", 2, 2)]
