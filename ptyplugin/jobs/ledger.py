@@ -19,6 +19,8 @@ from ptyplugin.model import Job, JobError, LedgerError, Refusal, RunSource
 
 #: How often a job is started before it counts as failed.
 MAX_TRIES = 3
+#: Nothing in the ledger lies further ahead than this, seconds: what does was written before the clock was put back, and is due.
+_CLOCK_S = 3600.0
 
 
 class Ledger(LedgerView):
@@ -71,9 +73,9 @@ class Ledger(LedgerView):
         with self._transaction():
             now = now_s()
             found = self._entries(
-                "SELECT * FROM job WHERE (state = 'queued' AND not_before_s <= ?) OR (state = 'running' AND lease_until_s < ?) "
-                "ORDER BY priority DESC, number LIMIT 1",
-                (now, now),
+                "SELECT * FROM job WHERE (state = 'queued' AND (not_before_s <= ?1 OR not_before_s > ?2)) "
+                "OR (state = 'running' AND (lease_until_s < ?1 OR lease_until_s > ?2)) ORDER BY priority DESC, number LIMIT 1",
+                (now, now + _CLOCK_S),
             )
             if not found:
                 return None

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,6 +63,22 @@ def test_a_job_is_tried_three_times_and_not_before_its_time(ledger: Ledger, job:
     last = ledger.show(job.key)
     assert (last.state, last.tries) == ("failed", MAX_TRIES)
     assert last.sentence == "rank 1 was killed. It was started 3 times and is given up."
+
+
+def test_a_clock_that_is_put_back_holds_nothing_up(ledger: Ledger, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    waits, lost = job, job.model_copy(update={"seed": 1})
+    for one in (waits, lost):
+        ledger.put(one)
+    first = ledger.claim(60.0)
+    assert first is not None
+    ledger.requeue(first, "a rank was killed.", wait_s=60.0)
+    assert ledger.claim(60.0) is not None
+    assert ledger.claim(60.0) is None
+    monkeypatch.setattr("ptyplugin.jobs.ledger.now_s", lambda: now - 7200.0)
+    claimed = [entry.key for entry in (ledger.claim(60.0), ledger.claim(60.0)) if entry is not None]
+    assert sorted(claimed) == sorted([waits.key, lost.key])
+    assert ledger.claim(60.0) is None
 
 
 def test_a_stop_of_the_daemon_is_no_try(ledger: Ledger, job: Job) -> None:
