@@ -4,7 +4,22 @@ if __name__ != "ptyplugin.solvers":
     raise ImportError(f"import this folder as ptyplugin.solvers, not as {__name__}")
 
 from ptyplugin.solvers.algorithms import check_recipe
+from ptyplugin.solvers.plan import Plan
+from ptyplugin.solvers.plugins import Algorithm
 from ptyplugin.solvers.ranks import MpiRanks, OneRank, RankFailed, Ranks, failing_together
 from ptyplugin.solvers.solve import DEFAULT, solve
+from ptyplugin.solvers.solver import Solver
 
-__all__ = ["DEFAULT", "MpiRanks", "OneRank", "RankFailed", "Ranks", "check_recipe", "failing_together", "solve"]
+__all__ = [
+    "DEFAULT",
+    "Algorithm",
+    "MpiRanks",
+    "OneRank",
+    "Plan",
+    "RankFailed",
+    "Ranks",
+    "Solver",
+    "check_recipe",
+    "failing_together",
+    "solve",
+]

@@ -1,0 +1,253 @@
+"""Solver: a reconstruction, one iteration at a time."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyplugin.model import (
+    Frames,
+    Geometry,
+    Placement,
+    Preparation,
+    Progress,
+    Recipe,
+    RecipeError,
+    Reconstruction,
+    Scan,
+    ScanError,
+    SolverError,
+    Subpixel,
+)
+from ptyplugin.solvers.algorithms import check_recipe
+from ptyplugin.solvers.batches import RankFrames, frames_of_rank
+from ptyplugin.solvers.outcome import reconstruction_of
+from ptyplugin.solvers.plan import Plan, make_plan
+from ptyplugin.solvers.prepare import prepare
+from ptyplugin.solvers.ranks import OneRank, Ranks, failing_together
+from ptyplugin.solvers.run import Walk, blocks_of, model_error, steps
+from ptyplugin.solvers.start import probe_from_data
+from ptyplugin.solvers.state import State, given_probe, orthogonal_modes, start_object, window_of
+from ptyplugin.solvers.verbs import Verbs
+from ptyplugin.solvers.verbs.choice import Precision, VerbsName, verbs_of
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Begun:
+    """What there is once the frames have been read."""
+
+    state: State
+    way: Walk
+    steps: Iterator[Progress]
+    ended: bool = False
+
+
+class Solver:
+    """A reconstruction that goes on by one iteration each time it is asked for the next::
+
+        solver = Solver(frames, scan, geometry, recipe)
+        print(solver.plan())
+        for progress in solver:
+            show(solver.object, solver.probe)
+
+    To pause is to stop asking; the next ``for`` goes on. Stages that have not begun may be changed meanwhile (``recipe``). With several
+    ranks, all of them do all of this together. The arguments are those of ``solve``; frames are read by the first iteration.
+
+    Raises:
+        RecipeError: an unknown algorithm or option.
+        ScanError: positions and frames do not match.
+        SolverError: it does not fit into memory.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        scan: Scan,
+        geometry: Geometry,
+        recipe: Recipe,
+        *,
+        preparation: Preparation | None = None,
+        probe_modes: int = 1,
+        subpixel: Subpixel = "none",
+        seed: int = 0,
+        start_probe: NDArray[Any] | None = None,
+        ranks: Ranks | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        job_key: str = "",
+        precision: Precision = "single",
+        verbs: VerbsName = "cpu",
+    ) -> None:
+        self._frames, self._scan, self._geometry, self._recipe = frames, scan, geometry, recipe
+        self._preparation = preparation or Preparation()
+        self._ranks = ranks or OneRank()
+        self._start_probe, self._probe_modes, self._seed, self._job_key = start_probe, probe_modes, seed, job_key
+        self._on_progress, self._cancelled = on_progress, cancelled
+        self._said = {"subpixel": subpixel, "precision": precision, "verbs": verbs}
+        self._begun: _Begun | None = None
+        with failing_together(self._ranks):
+            _check_input(frames, scan, probe_modes)
+            self._placement = _placed(scan, geometry, subpixel)
+            self._verbs = verbs_of(verbs, geometry, precision, _threads(self._ranks))
+            self._check(recipe)
+
+    def plan(self) -> Plan:
+        """Need and choice, before anything is allocated; ``print(solver.plan())`` says it in words."""
+        return make_plan(self._recipe, len(self._scan), self._placement, self._geometry, self._probe_modes, self._verbs, self._ranks)
+
+    @property
+    def recipe(self) -> Recipe:
+        """What is done. Stages that have not begun may be replaced, left out or added.
+
+        Raises:
+            RecipeError: an unknown algorithm or option, or a change of a stage that has begun.
+            SolverError: it does not fit into memory.
+        """
+        return self._recipe
+
+    @recipe.setter
+    def recipe(self, recipe: Recipe) -> None:
+        begun = self._begun.way.begun if self._begun else 0
+        if recipe.stages[:begun] != self._recipe.stages[:begun]:
+            past = " + ".join(map(str, self._recipe.stages[:begun]))
+            raise RecipeError(f"the recipe {recipe} changes what has begun: let it start with {past}, and change what comes after that.")
+        self._check(recipe)
+        self._recipe = recipe
+        if self._begun:
+            self._begun.way.stages = recipe.stages
+            if self._begun.ended:
+                self._begun.steps, self._begun.ended = steps(self._begun.state, self._begun.way), False
+
+    def __iter__(self) -> Iterator[Progress]:
+        return self
+
+    def __next__(self) -> Progress:
+        """Do one iteration.
+
+        Raises:
+            FramesError, GeometryError: frames that cannot be read, or of another shape.
+            Cancelled: ``cancelled`` said so on any rank.
+            SolverError: it diverged, or another rank failed (with that rank's sentence).
+        """
+        with failing_together(self._ranks):
+            begun = self._begun = self._begun or self._begin()
+            event = next(begun.steps, None)
+        if event is None:
+            begun.ended = True
+            raise StopIteration
+        return event
+
+    @property
+    def object(self) -> NDArray[Any]:
+        """(object mode, y, x) complex, as it is now; a copy.
+
+        Raises:
+            SolverError: no iteration has been done.
+        """
+        copy: NDArray[Any] = self._there().state.object.copy()
+        return copy
+
+    @property
+    def probe(self) -> NDArray[Any]:
+        """(probe mode, y, x) complex, as it is now: orthogonal modes, the strongest first; a copy.
+
+        Raises:
+            SolverError: no iteration has been done.
+        """
+        return orthogonal_modes(self._there().state.probe)
+
+    def result(self) -> Reconstruction | None:
+        """What there is so far as a Reconstruction, on rank 0; None on the others. All ranks call it together.
+
+        Raises:
+            SolverError: no iteration has been done, or it diverged.
+        """
+        begun = self._there()
+        with failing_together(self._ranks):
+            way, state = begun.way, begun.state
+            last = way.progress[-1].errors
+            error = last["error"] if "error" in last else model_error(state, blocks_of(state, way), way)
+            said = {"recipe": self._done(), "probe_modes": self._probe_modes, "seed": self._seed, "ranks": self._ranks.size}
+            made = reconstruction_of(state, error, self._scan, self._placement, self._geometry, way, said | self._said)
+        return made if self._ranks.rank == 0 else None
+
+    def _done(self) -> str:
+        """The recipe as far as it has been done."""
+        begun, left = [], len(self._there().way.progress)
+        for stage in self._recipe.stages:
+            if left:
+                begun.append(replace(stage, iterations=min(left, stage.iterations)))
+                left -= begun[-1].iterations
+        return str(Recipe(tuple(begun)))
+
+    def _there(self) -> _Begun:
+        if self._begun is None or not self._begun.way.progress:
+            raise SolverError("there is no object, probe or result before the first iteration: ask for it inside the loop, or after it.")
+        return self._begun
+
+    def _check(self, recipe: Recipe) -> None:
+        check_recipe(recipe)
+        plan = make_plan(recipe, len(self._scan), self._placement, self._geometry, self._probe_modes, self._verbs, self._ranks)
+        _LOG.info("%s", plan)
+        plan.check()
+
+    def _begin(self) -> _Begun:
+        """Read and prepare the frames of this rank, find the start."""
+        scan, ranks, placement = self._scan, self._ranks, self._placement
+        numbers = frames_of_rank(scan.positions_m.mean(axis=1), ranks.rank, ranks.size)
+        mine = prepare(self._frames, numbers, placement, self._geometry, self._preparation, ranks)
+        way = _way(mine, len(scan), self._verbs, ranks)
+        way.seed, way.job_key, way.on_progress, way.cancelled = self._seed, self._job_key, self._on_progress, self._cancelled
+        way.stages = self._recipe.stages
+        start = self._start_probe
+        if start is None:
+            start = probe_from_data(mine, placement.corners.mean(axis=1), self._geometry, self._seed, ranks)
+        state = start_state(start, self._probe_modes, placement, mine, way)
+        return _Begun(state, way, steps(state, way))
+
+
+def start_state(start_probe: NDArray[Any], probe_modes: int, placement: Placement, mine: RankFrames, way: Walk) -> State:
+    """Object of ones, the start probe with its weak modes at the power of the mean frame, no waves yet."""
+    shape, dtype = mine.good.shape, way.verbs.dtype
+    probe = given_probe(start_probe, shape, probe_modes).astype(dtype)
+    way.verbs.fix_power(probe, np.ones(1, dtype=dtype), way.power)
+    waves = np.empty((0, 1, *shape), dtype=dtype)
+    return State(start_object(placement.object_shape, dtype), probe, waves, window_of(mine.corners, shape))
+
+
+def _threads(ranks: Ranks) -> int:
+    """This rank's share of the processor's cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // ranks.size)
+
+
+def _way(mine: RankFrames, frame_count: int, verbs: Verbs, ranks: Ranks) -> Walk:
+    counts = np.zeros(1)
+    for frame in mine.counts:
+        counts += frame.sum(where=mine.good, dtype=np.float64)
+    total = float(ranks.sum(counts)[0])
+    if not total > 0:
+        raise SolverError(
+            f"all {frame_count} frames are empty in their good pixels: was the shutter open, and is the mask right (0 = good)?"
+        )
+    return Walk(mine, verbs, ranks, ranks.largest(len(mine)), total, total / frame_count)
+
+
+def _placed(scan: Scan, geometry: Geometry, subpixel: Subpixel) -> Placement:
+    placement = scan.place(geometry)
+    return placement if subpixel == "probe" else placement._replace(rests=np.zeros_like(placement.rests))
+
+
+def _check_input(frames: Frames, scan: Scan, probe_modes: int) -> None:
+    if len(frames) != len(scan):
+        raise ScanError(f"{len(frames)} frames but {len(scan)} positions: give one position per frame.")
+    if probe_modes < 1:
+        raise SolverError(f"probe_modes = {probe_modes}: give 1 or more.")
