@@ -16,10 +16,27 @@ from numpy.typing import NDArray
 
 from ptyplugin.model import Geometry
 from ptyplugin.solvers.batches import Batch
-from ptyplugin.solvers.verbs import Complex, DeviceScalar, Real
+from ptyplugin.solvers.verbs import Complex, DeviceScalar, Real, cpu_moving, cpu_steps
 from ptyplugin.solvers.verbs import cpu_kernels as kernels
 from ptyplugin.solvers.verbs.cpu_fft import FftName, best_fft
-from ptyplugin.solvers.verbs.cpu_program import Array, Corners, Crew, FftOf, Kernel, Program, Row, Sum, Waves, backward, floats, forward
+from ptyplugin.solvers.verbs.cpu_frames import FrameVerbs
+from ptyplugin.solvers.verbs.cpu_moving import Moving
+from ptyplugin.solvers.verbs.cpu_program import (
+    Array,
+    Corners,
+    Crew,
+    FftOf,
+    Kernel,
+    Light,
+    Modes,
+    Program,
+    Row,
+    Sum,
+    Waves,
+    backward,
+    floats,
+    forward,
+)
 from ptyplugin.solvers.verbs.reference import fresnel_kernel
 
 #: An array, or Waves.
@@ -50,7 +67,7 @@ class CpuScalar(DeviceScalar):
         return CpuScalar(np.asarray(self._total + other.array), self._terms, self._finish)
 
 
-class CpuVerbs:
+class CpuVerbs(FrameVerbs):
     """See ptyplugin.solvers.verbs.Verbs for the equations.
 
     Args:
@@ -65,6 +82,8 @@ class CpuVerbs:
         self.fft: FftName = fft or best_fft()
         self._crew = Crew(threads, self.fft, geometry.shape)
         self._own = self._crew.threads[0]
+        self._moving = Moving(self._own.fft)
+        self._near_field = geometry.near_field
         self._program: Program | None = None
         self._there, self._back = _transforms(geometry, self._own.fft.backward_scale)
         self._root = np.float32(1 if geometry.near_field else (geometry.shape[0] * geometry.shape[1]) ** -0.5)
@@ -91,19 +110,19 @@ class CpuVerbs:
 
     def exit_waves(self, O: Complex, P: Complex, b: Batch) -> Wave:
         w = self._new_waves(b, len(P) * b.corners.shape[1] * len(O), reads=(O, P))
-        self._do(b, kernels.exit_waves, w, O, P, b.corners)
+        self._do(b, kernels.exit_waves, w, O, self._moved(P, b), b.corners)
         return w
 
     def reflect(self, psi: Wave, O: Complex, P: Complex, b: Batch, overlap: float, wave: float) -> Wave:
         w = self._new_waves(b, psi.shape[1], frames=(psi,), reads=(O, P))
-        self._do(b, kernels.reflect, w, psi, O, P, b.corners, np.float32(overlap), np.float32(wave))
+        self._do(b, kernels.reflect, w, psi, O, self._moved(P, b), b.corners, np.float32(overlap), np.float32(wave))
         return w
 
     def to_detector(self, w: Wave, b: Batch) -> Wave:
-        return self._transformed(w, self._there)
+        return self._transformed(w, self._with_rests(self._there, b, -1))
 
     def to_sample(self, A: Wave, b: Batch) -> Wave:
-        return self._transformed(A, self._back)
+        return self._transformed(A, self._with_rests(self._back, b, 1))
 
     def onto_modulus(self, A: Wave, b: Batch, slack: float) -> DeviceScalar:
         residuals = np.zeros(len(b))
@@ -120,7 +139,8 @@ class CpuVerbs:
 
     def advance(self, psi: Complex, w: Wave, O: Complex, P: Complex, b: Batch, wave: float, data: float, overlap: float) -> None:
         self._admit(b, frames=(psi, w), reads=(O, P))
-        self._do(b, kernels.advance, psi, w, O, P, b.corners, np.float32(wave), np.float32(data), np.float32(overlap))
+        numbers = (np.float32(wave), np.float32(data), np.float32(overlap))
+        self._do(b, kernels.advance, psi, w, O, self._moved(P, b), b.corners, *numbers)
 
     def sums(self, X: Complex) -> tuple[Complex, Real]:
         return np.zeros_like(X), np.zeros(X.shape[-2:], dtype=np.float32)
@@ -128,17 +148,29 @@ class CpuVerbs:
     def object_sums(self, num: Complex, den: Real, psi: Wave, P: Complex, b: Batch) -> None:
         self._admit(b, frames=(psi,), reads=(P,), adds=(num, den))
         total, light = Sum(num, b.corners, b.good.shape), Sum(den, b.corners, b.good.shape)
-        self._do(b, kernels.coverage_sums, light, Corners(light), _intensity(P))
-        self._do(b, kernels.object_sums, total, Corners(total), psi, P)
+        moved = self._moved(P, b)
+        power: Any = Light((b.rests.shape[1], *P.shape[1:])) if isinstance(moved, Modes) else _intensity(moved)
+        if isinstance(moved, Modes):
+            self._do(b, kernels.intensity, power, moved)
+        self._do(b, kernels.coverage_sums, light, Corners(light), power)
+        self._do(b, kernels.object_sums, total, Corners(total), psi, moved)
 
     def probe_sums(self, num: Complex, den: Real, psi: Wave, O: Complex, b: Batch) -> None:
         self._admit(b, frames=(psi,), reads=(O,), adds=(num, den))
-        self._do(b, kernels.probe_sums, Sum(num), Sum(den), psi, O, b.corners)
+        if not b.rests.any():
+            self._do(b, kernels.probe_sums, Sum(num[:, None]), Sum(den), psi, O, b.corners)
+            return
+        spectrum, onto = np.zeros_like(num), self._new_waves(b, len(num) * b.rests.shape[1])
+        self._do(b, cpu_moving.clear, onto)
+        self._do(b, kernels.probe_sums, self._as_modes(onto, len(num)), Sum(den), psi, O, b.corners)
+        self._do(b, forward, onto, FftOf())
+        self._do(b, cpu_moving.add_moved_back, Sum(spectrum), onto, b.rests)
+        self._afterwards(lambda: self._moving.add_inverse(num, spectrum))
 
     def coverage_sums(self, den: Real, P: Complex, b: Batch) -> None:
         self._admit(b, reads=(P,), adds=(den,))
         light = Sum(den, b.corners, b.good.shape)
-        self._do(b, kernels.coverage_sums, light, Corners(light), _intensity(P))
+        self._do(b, kernels.coverage_sums, light, Corners(light), _intensity(P[:, None]))
 
     def weigh(self, num: Complex, den: Real, X: Complex, weight: Real | SupportsIndex) -> None:
         self.finish()
@@ -151,18 +183,42 @@ class CpuVerbs:
         kernels.quotient(floats(X), floats(num), den, np.float32(inertia) * den.max())
 
     def object_step(self, O: Complex, P: Complex, w: Wave, b: Batch, step: float, damping: float) -> None:
+        if not len(b):
+            return
+        if b.corners.shape[:2] != (1, 1):
+            num, den = self.sums(O)
+            self.object_sums(num, den, w, P, b)
+            self.finish()
+            kernels.step_weight(den[None], np.float32(step), np.float32(damping))
+            cpu_steps.add_weighted(floats(O), floats(num), den)
+            return
         self.finish()
-        weight = _intensity(P)
+        moved = self._moved(P, b)
+        weight = _intensity(moved)
         kernels.step_weight(weight, np.float32(step), np.float32(damping))
-        for j in range(len(b)):
-            kernels.object_step(j, floats(O), floats(P), floats(_array(w)), b.corners, weight)
+        kernels.object_step(0, floats(O), floats(moved), floats(_array(w)), b.corners, weight)
 
     def probe_step(self, P: Complex, patches: Complex, w: Wave, b: Batch, step: float, damping: float) -> None:
         self.finish()
+        has_rests = bool(b.rests.any())
         for j, patch in enumerate(patches):
-            weight = _intensity(patch.reshape(-1, *patch.shape[-2:]))
+            weight = _intensity(patch.reshape(-1, 1, *patch.shape[-2:]))
             kernels.step_weight(weight, np.float32(step * len(patch) / len(patches)), np.float32(damping))
-            kernels.probe_step(j, floats(P), floats(patches), floats(_array(w)), weight)
+            if not has_rests:
+                kernels.probe_step(j, floats(P[:, None]), floats(patches), floats(_array(w)), weight[0])
+                continue
+            onto = self._own.fft.empty((len(P), len(patch), *P.shape[1:]))
+            onto[...] = 0
+            kernels.probe_step(j, floats(onto), floats(patches), floats(_array(w)), weight[0])
+            self._moving.step_back(P, onto, b.rests[j])
+
+    def copy(self, X: Complex) -> Complex:
+        self.finish()
+        return X.copy()
+
+    def momentum(self, X: Complex, before: Complex, velocity: Complex, friction: float) -> None:
+        self.finish()
+        cpu_steps.momentum(floats(X), floats(before), floats(velocity), np.float32(friction))
 
     def clip_modulus(self, X: Complex, largest: float) -> None:
         self.finish()
@@ -174,6 +230,39 @@ class CpuVerbs:
         scale = np.sqrt(power / max(float(np.square(floats(P), dtype=np.float64).sum()), _TINY))
         floats(P)[...] *= np.float32(scale)
         floats(O)[...] *= np.float32(1 / scale)
+
+    def _moved(self, P: Complex, b: Batch) -> Any:
+        """P as kernels take it, (probe mode, sub-step or 1, y, 2 x): moved by the rests of the frame at work."""
+        if not b.rests.any():
+            return P[:, None]
+        program = self._program
+        if len(b) < 2 or program is None:
+            return self._moving.moved(P, b.rests[0])
+        if id(P) not in program.moved:
+            slot = program.slot_of(program.new_waves(len(P) * b.rests.shape[1]))
+            program.step(cpu_moving.moved_spectra, slot, floats(self._moving.spectrum(P)), b.rests)
+            program.step(backward, slot, FftOf())
+            program.moved[id(P)] = P, Modes(slot, len(P))
+        return program.moved[id(P)][1]
+
+    def _as_modes(self, w: Wave, modes: int) -> Any:
+        """Waves (1, probe mode * sub-step, y, x) as (probe mode, sub-step, y, 2 x)."""
+        if isinstance(w, Waves) and self._program is not None:
+            return Modes(self._program.slot_of(w), modes)
+        return floats(w).reshape(modes, -1, *floats(w).shape[-2:])
+
+    def _with_rests(self, steps: Steps, b: Batch, sign: int) -> Steps:
+        """The near field's transform, moved by the rests or back."""
+        if not self._near_field or not b.rests.any():
+            return steps
+        return (*steps[:-1], (cpu_moving.move_waves, np.float32(sign) * b.rests), steps[-1])
+
+    def _afterwards(self, work: Callable[[], None]) -> None:
+        """Do it when the steps noted so far are done."""
+        if self._program is None:
+            work()
+        else:
+            self._program.afterwards(work)
 
     def _new_waves(self, b: Batch, waves: int, frames: tuple[Wave, ...] = (), reads: tuple[Array, ...] = ()) -> Wave:
         if len(b) < 2:
@@ -273,7 +362,8 @@ def _array(w: Wave) -> Array:
 
 
 def _intensity(X: Complex) -> Array:
-    """sum_m |X_m|^2"""
-    power = np.empty(X.shape[-2:], dtype=np.float32)
-    kernels.intensity(power, floats(X))
+    """(sub-step or 1, y, x): sum_m |X_m|^2 of (mode, sub-step or 1, y, x or 2 x)"""
+    X = floats(X)
+    power = np.empty((X.shape[1], X.shape[2], X.shape[3] // 2), dtype=np.float32)
+    kernels.intensity(0, power, X)
     return power

@@ -3,7 +3,8 @@
 A kernel ``kernel(j, ...)`` works on frame j of a batch. Complex arrays come as float32 with real and imaginary part side by side, so
 their last axis is 2 x long: compilers vectorise that, and not complex64. The loop over modes lies outside of the loop over pixels. Waves
 are (frame, wave, y, 2 x), and wave = (probe mode * substeps + sub-step) * object modes + object mode; scratch that holds the waves of one
-frame, (1, wave, y, 2 x), stands for any frame. ``at`` and ``corners`` are (frame, substep, yx).
+frame, (1, wave, y, 2 x), stands for any frame. ``at`` and ``corners`` are (frame, substep, yx). ``P`` is (probe mode, sub-step or 1,
+y, 2 x): where frames have rests, it is the probe moved by those of frame j (see cpu_moving).
 
 ``fastmath`` leaves out the two flags that assume that nothing is NaN or infinite: a run that diverges has to be seen.
 """
@@ -36,13 +37,15 @@ def cut(j: int, patches: Floats, O: Floats, corners: Corners) -> None:
         y, x = corners[j, s, 0], 2 * corners[j, s, 1]
         for k in range(O.shape[0]):
             for r in range(rows):
-                patches[j, s, k, r] = O[k, y + r, x : x + columns]
+                patch, o = patches[j, s, k, r], O[k, y + r, x : x + columns]
+                for c in range(columns):
+                    patch[c] = o[c]
 
 
 @_compiled
 def exit_waves(j: int, w: Floats, O: Floats, P: Floats, corners: Corners) -> None:
     """w_j = P O_j"""
-    substeps, modes, rows, columns = corners.shape[1], O.shape[0], P.shape[1], P.shape[2] // 2
+    substeps, modes, rows, columns = corners.shape[1], O.shape[0], P.shape[2], P.shape[3] // 2
     scale, i = np.float32(1 / math.sqrt(substeps)), min(j, w.shape[0] - 1)
     for m in range(P.shape[0]):
         for s in range(substeps):
@@ -50,7 +53,7 @@ def exit_waves(j: int, w: Floats, O: Floats, P: Floats, corners: Corners) -> Non
             for k in range(modes):
                 n = (m * substeps + s) * modes + k
                 for r in range(rows):
-                    p, o, new = P[m, r], O[k, y + r, x : x + 2 * columns], w[i, n, r]
+                    p, o, new = P[m, min(s, P.shape[1] - 1), r], O[k, y + r, x : x + 2 * columns], w[i, n, r]
                     for c in range(columns):
                         a, b, u, v = scale * p[2 * c], scale * p[2 * c + 1], o[2 * c], o[2 * c + 1]
                         new[2 * c] = a * u - b * v
@@ -60,7 +63,7 @@ def exit_waves(j: int, w: Floats, O: Floats, P: Floats, corners: Corners) -> Non
 @_compiled
 def reflect(j: int, w: Floats, psi: Floats, O: Floats, P: Floats, corners: Corners, overlap: Any, wave: Any) -> None:
     """w_j = overlap P O_j + wave psi_j"""
-    substeps, modes, rows, columns = corners.shape[1], O.shape[0], P.shape[1], P.shape[2] // 2
+    substeps, modes, rows, columns = corners.shape[1], O.shape[0], P.shape[2], P.shape[3] // 2
     scale, i, h = overlap * np.float32(1 / math.sqrt(substeps)), min(j, w.shape[0] - 1), min(j, psi.shape[0] - 1)
     for m in range(P.shape[0]):
         for s in range(substeps):
@@ -68,7 +71,7 @@ def reflect(j: int, w: Floats, psi: Floats, O: Floats, P: Floats, corners: Corne
             for k in range(modes):
                 n = (m * substeps + s) * modes + k
                 for r in range(rows):
-                    p, o, old, new = P[m, r], O[k, y + r, x : x + 2 * columns], psi[h, n, r], w[i, n, r]
+                    p, o, old, new = P[m, min(s, P.shape[1] - 1), r], O[k, y + r, x : x + 2 * columns], psi[h, n, r], w[i, n, r]
                     for c in range(columns):
                         a, b, u, v = scale * p[2 * c], scale * p[2 * c + 1], o[2 * c], o[2 * c + 1]
                         new[2 * c] = a * u - b * v + wave * old[2 * c]
@@ -78,7 +81,7 @@ def reflect(j: int, w: Floats, psi: Floats, O: Floats, P: Floats, corners: Corne
 @_compiled
 def advance(j: int, psi: Floats, w: Floats, O: Floats, P: Floats, corners: Corners, wave: Any, data: Any, overlap: Any) -> None:
     """psi_j <- wave psi_j + data w_j + overlap P O_j"""
-    substeps, modes, rows, columns = corners.shape[1], O.shape[0], P.shape[1], P.shape[2] // 2
+    substeps, modes, rows, columns = corners.shape[1], O.shape[0], P.shape[2], P.shape[3] // 2
     scale, i, h = overlap * np.float32(1 / math.sqrt(substeps)), min(j, w.shape[0] - 1), min(j, psi.shape[0] - 1)
     for m in range(P.shape[0]):
         for s in range(substeps):
@@ -86,7 +89,7 @@ def advance(j: int, psi: Floats, w: Floats, O: Floats, P: Floats, corners: Corne
             for k in range(modes):
                 n = (m * substeps + s) * modes + k
                 for r in range(rows):
-                    p, o, old, new = P[m, r], O[k, y + r, x : x + 2 * columns], psi[h, n, r], w[i, n, r]
+                    p, o, old, new = P[m, min(s, P.shape[1] - 1), r], O[k, y + r, x : x + 2 * columns], psi[h, n, r], w[i, n, r]
                     for c in range(columns):
                         a, b, u, v = scale * p[2 * c], scale * p[2 * c + 1], o[2 * c], o[2 * c + 1]
                         old[2 * c] = wave * old[2 * c] + data * new[2 * c] + (a * u - b * v)
@@ -173,11 +176,11 @@ def _modulus(row: Floats, A: Floats, i: int, r: int, root: Any) -> None:
 
 @_compiled
 def coverage_sums(j: int, den: Floats, at: Corners, power: Floats) -> None:
-    """den[at_j] += power / substeps; power (y, x)"""
-    share, columns = np.float32(1 / at.shape[1]), power.shape[1]
+    """den[at_j] += power / substeps; power (sub-step or 1, y, x)"""
+    share, columns = np.float32(1 / at.shape[1]), power.shape[2]
     for s in range(at.shape[1]):
-        for r in range(power.shape[0]):
-            light, total = power[r], den[at[j, s, 0] + r, at[j, s, 1] : at[j, s, 1] + columns]
+        for r in range(power.shape[1]):
+            light, total = power[min(s, power.shape[0] - 1), r], den[at[j, s, 0] + r, at[j, s, 1] : at[j, s, 1] + columns]
             for c in range(columns):
                 total[c] += share * light[c]
 
@@ -185,7 +188,7 @@ def coverage_sums(j: int, den: Floats, at: Corners, power: Floats) -> None:
 @_compiled
 def object_sums(j: int, num: Floats, at: Corners, psi: Floats, P: Floats) -> None:
     """num[at_j] += sum_m P_m* psi_jm"""
-    substeps, modes, rows, columns = at.shape[1], num.shape[0], P.shape[1], P.shape[2] // 2
+    substeps, modes, rows, columns = at.shape[1], num.shape[0], P.shape[2], P.shape[3] // 2
     scale, h = np.float32(1 / math.sqrt(substeps)), min(j, psi.shape[0] - 1)
     for s in range(substeps):
         y, x = at[j, s, 0], 2 * at[j, s, 1]
@@ -193,7 +196,7 @@ def object_sums(j: int, num: Floats, at: Corners, psi: Floats, P: Floats) -> Non
             for r in range(rows):
                 total = num[k, y + r, x : x + 2 * columns]
                 for m in range(P.shape[0]):
-                    p, wave = P[m, r], psi[h, (m * substeps + s) * modes + k, r]
+                    p, wave = P[m, min(s, P.shape[1] - 1), r], psi[h, (m * substeps + s) * modes + k, r]
                     for c in range(columns):
                         a, b, u, v = scale * p[2 * c], scale * p[2 * c + 1], wave[2 * c], wave[2 * c + 1]
                         total[2 * c] += a * u + b * v
@@ -203,7 +206,7 @@ def object_sums(j: int, num: Floats, at: Corners, psi: Floats, P: Floats) -> Non
 @_compiled
 def probe_sums(j: int, num: Floats, den: Floats, psi: Floats, O: Floats, corners: Corners) -> None:
     """num_m += O_j* psi_jm; den += |O_j|^2"""
-    substeps, modes, rows, columns = corners.shape[1], O.shape[0], num.shape[1], num.shape[2] // 2
+    substeps, modes, rows, columns = corners.shape[1], O.shape[0], num.shape[2], num.shape[3] // 2
     scale, share, h = np.float32(1 / math.sqrt(substeps)), np.float32(1 / substeps), min(j, psi.shape[0] - 1)
     for s in range(substeps):
         y, x = corners[j, s, 0], 2 * corners[j, s, 1]
@@ -213,7 +216,7 @@ def probe_sums(j: int, num: Floats, den: Floats, psi: Floats, O: Floats, corners
                 for c in range(columns):
                     light[c] += share * (o[2 * c] * o[2 * c] + o[2 * c + 1] * o[2 * c + 1])
                 for m in range(num.shape[0]):
-                    total, wave = num[m, r], psi[h, (m * substeps + s) * modes + k, r]
+                    total, wave = num[m, min(s, num.shape[1] - 1), r], psi[h, (m * substeps + s) * modes + k, r]
                     for c in range(columns):
                         a, b, u, v = scale * o[2 * c], scale * o[2 * c + 1], wave[2 * c], wave[2 * c + 1]
                         total[2 * c] += a * u + b * v
@@ -221,44 +224,50 @@ def probe_sums(j: int, num: Floats, den: Floats, psi: Floats, O: Floats, corners
 
 
 @_compiled
-def intensity(power: Floats, X: Floats) -> None:
-    """power = sum_m |X_m|^2; X (mode, y, 2 x)"""
-    for r in range(power.shape[0]):
-        total = power[r]
-        for m in range(X.shape[0]):
-            x = X[m, r]
-            if m == 0:
-                for c in range(power.shape[1]):
-                    total[c] = x[2 * c] * x[2 * c] + x[2 * c + 1] * x[2 * c + 1]
-            else:
-                for c in range(power.shape[1]):
-                    total[c] += x[2 * c] * x[2 * c] + x[2 * c + 1] * x[2 * c + 1]
+def intensity(j: int, power: Floats, X: Floats) -> None:
+    """power_s = sum_m |X_ms|^2; power (sub-step or 1, y, x), X (mode, sub-step or 1, y, 2 x); any j"""
+    for s in range(power.shape[0]):
+        for r in range(power.shape[1]):
+            total = power[s, r]
+            for m in range(X.shape[0]):
+                x = X[m, s, r]
+                if m == 0:
+                    for c in range(power.shape[2]):
+                        total[c] = x[2 * c] * x[2 * c] + x[2 * c + 1] * x[2 * c + 1]
+                else:
+                    for c in range(power.shape[2]):
+                        total[c] += x[2 * c] * x[2 * c] + x[2 * c + 1] * x[2 * c + 1]
 
 
 @_compiled
 def step_weight(power: Floats, step: Any, damping: Any) -> None:
-    """power <- step / ((1 - damping) power + damping max power)"""
-    largest = _TINY
-    for r in range(power.shape[0]):
-        for c in range(power.shape[1]):
-            largest = power[r, c] if power[r, c] > largest else largest
-    for r in range(power.shape[0]):
-        for c in range(power.shape[1]):
-            power[r, c] = step / ((_ONE - damping) * power[r, c] + damping * largest)
+    """power_s <- step / ((1 - damping) power_s + damping max power_s); power (sub-step or 1, y, x)"""
+    for s in range(power.shape[0]):
+        most, largest = np.full(power.shape[2], _TINY), _TINY  # the largest of each column: a row of comparisons is one instruction
+        for r in range(power.shape[1]):
+            light = power[s, r]
+            for c in range(power.shape[2]):
+                most[c] = light[c] if light[c] > most[c] else most[c]
+        for c in range(power.shape[2]):
+            largest = most[c] if most[c] > largest else largest
+        for r in range(power.shape[1]):
+            light = power[s, r]
+            for c in range(power.shape[2]):
+                light[c] = step / ((_ONE - damping) * light[c] + damping * largest)
 
 
 @_compiled
 def object_step(j: int, O: Floats, P: Floats, w: Floats, corners: Corners, weight: Floats) -> None:
-    """O_j += weight sum_m P_m* w_jm; weight (y, x)"""
-    substeps, modes, rows, columns = corners.shape[1], O.shape[0], P.shape[1], P.shape[2] // 2
+    """O_j += weight sum_m P_m* w_jm; weight (sub-step or 1, y, x)"""
+    substeps, modes, rows, columns = corners.shape[1], O.shape[0], P.shape[2], P.shape[3] // 2
     scale = np.float32(1 / math.sqrt(substeps))
     for s in range(substeps):
         y, x = corners[j, s, 0], 2 * corners[j, s, 1]
         for k in range(modes):
             for r in range(rows):
-                o, f = O[k, y + r, x : x + 2 * columns], weight[r]
+                o, f = O[k, y + r, x : x + 2 * columns], weight[min(s, weight.shape[0] - 1), r]
                 for m in range(P.shape[0]):
-                    p, wave = P[m, r], w[j, (m * substeps + s) * modes + k, r]
+                    p, wave = P[m, min(s, P.shape[1] - 1), r], w[j, (m * substeps + s) * modes + k, r]
                     for c in range(columns):
                         a, b, u, v = p[2 * c], p[2 * c + 1], wave[2 * c], wave[2 * c + 1]
                         o[2 * c] += scale * f[c] * (a * u + b * v)
@@ -268,13 +277,13 @@ def object_step(j: int, O: Floats, P: Floats, w: Floats, corners: Corners, weigh
 @_compiled
 def probe_step(j: int, P: Floats, patches: Floats, w: Floats, weight: Floats) -> None:
     """P_m += weight O_j* w_jm; patches (frame, substep, object mode, y, 2 x), weight (y, x)"""
-    substeps, modes, rows, columns = patches.shape[1], patches.shape[2], P.shape[1], P.shape[2] // 2
+    substeps, modes, rows, columns = patches.shape[1], patches.shape[2], P.shape[2], P.shape[3] // 2
     scale = np.float32(1 / math.sqrt(substeps))
     for s in range(substeps):
         for k in range(modes):
             for m in range(P.shape[0]):
                 for r in range(rows):
-                    p, f, o, wave = P[m, r], weight[r], patches[j, s, k, r], w[j, (m * substeps + s) * modes + k, r]
+                    p, f, o, wave = P[m, min(s, P.shape[1] - 1), r], weight[r], patches[j, s, k, r], w[j, (m * substeps + s) * modes + k, r]
                     for c in range(columns):
                         a, b, u, v = o[2 * c], o[2 * c + 1], wave[2 * c], wave[2 * c + 1]
                         p[2 * c] += scale * f[c] * (a * u + b * v)
