@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ptyplugin.callbacks import Collector, FrameAt, Growth, RunEnded, RunStarted
-from ptyplugin.model import BesideSource, Hdf5Source, Job, JobParts, Orientation, Refusal, TiledSource
+from ptyplugin.model import DEFAULT_RECIPE, BesideSource, Hdf5Source, Job, JobParts, Orientation, Refusal, TiledSource
 
 
 def job_of(bench: Any, documents: Any, profile: Any = None) -> Job:
@@ -48,7 +48,7 @@ def test_stream_assets(bench: Any) -> None:
     assert (job.geometry.energy_ev, job.geometry.distance_m, job.geometry.pixel_m) == (8000.0, 2.0, 75e-6)
     assert job.geometry.shape == (16, 24)
     assert job.notes == []
-    assert (job.beamline, job.recipe, job.purpose) == ("bl", "DM(100) + ePIE(50)", "final")
+    assert (job.beamline, job.recipe, job.purpose) == ("bl", DEFAULT_RECIPE, "final")
     scan = job.scan(None)
     events = [document["data"] for name, document in bench.stream_assets() if name == "event" and primary(document)]
     np.testing.assert_allclose(scan.positions_m[:, 0, 0], [-1e-6 * data["y"] for data in events])
