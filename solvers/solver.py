@@ -41,7 +41,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Begun:
+class Begun:
     """What there is once the frames have been read."""
 
     state: State
@@ -92,7 +92,7 @@ class Solver:
         self._start_probe, self._probe_modes, self._seed, self._job_key = start_probe, probe_modes, seed, job_key
         self._on_progress, self._cancelled = on_progress, cancelled
         self._said = {"subpixel": subpixel, "precision": precision, "verbs": verbs}
-        self._begun: _Begun | None = None
+        self._begun: Begun | None = None
         with failing_together(self._ranks):
             _check_input(frames, scan, probe_modes)
             self._placement = _placed(scan, geometry, subpixel)
@@ -105,7 +105,7 @@ class Solver:
 
     @property
     def recipe(self) -> Recipe:
-        """What is done. Stages that have not begun may be replaced, left out or added.
+        """What is done. Stages that have not begun may be replaced, left out or added; by a Recipe or its text.
 
         Raises:
             RecipeError: an unknown algorithm or option, or a change of a stage that has begun.
@@ -114,7 +114,8 @@ class Solver:
         return self._recipe
 
     @recipe.setter
-    def recipe(self, recipe: Recipe) -> None:
+    def recipe(self, recipe: Recipe | str) -> None:
+        recipe = Recipe.parse(recipe) if isinstance(recipe, str) else recipe
         begun = self._begun.way.begun if self._begun else 0
         if recipe.stages[:begun] != self._recipe.stages[:begun]:
             past = " + ".join(map(str, self._recipe.stages[:begun]))
@@ -188,7 +189,7 @@ class Solver:
                 left -= begun[-1].iterations
         return str(Recipe(tuple(begun)))
 
-    def _there(self) -> _Begun:
+    def _there(self) -> Begun:
         if self._begun is None or not self._begun.way.progress:
             raise SolverError("there is no object, probe or result before the first iteration: ask for it inside the loop, or after it.")
         return self._begun
@@ -199,7 +200,7 @@ class Solver:
         _LOG.info("%s", plan)
         plan.check()
 
-    def _begin(self) -> _Begun:
+    def _begin(self) -> Begun:
         """Read and prepare the frames of this rank, find the start."""
         scan, ranks, placement = self._scan, self._ranks, self._placement
         numbers = frames_of_rank(scan.positions_m.mean(axis=1), ranks.rank, ranks.size)
@@ -211,7 +212,7 @@ class Solver:
         if start is None:
             start = probe_from_data(mine, placement.corners.mean(axis=1), self._geometry, self._seed, ranks)
         state = start_state(start, self._probe_modes, placement, mine, way)
-        return _Begun(state, way, steps(state, way))
+        return Begun(state, way, steps(state, way))
 
 
 def start_state(start_probe: NDArray[Any], probe_modes: int, placement: Placement, mine: RankFrames, way: Walk) -> State:

@@ -14,9 +14,10 @@ from __future__ import annotations
 from ptyplugin.api.finding import results
 from ptyplugin.api.making import make_job
 from ptyplugin.api.opening import OpenScan, folder_of, open_scan, write_parts
-from ptyplugin.api.solving import OnProgress, check_device, reconstruct, solve_job
+from ptyplugin.api.solving import JobSolver, OnProgress, check_device, reconstruct, solve_job, solver
 
 __all__ = [
+    "JobSolver",
     "OnProgress",
     "OpenScan",
     "check_device",
@@ -26,5 +27,6 @@ __all__ = [
     "reconstruct",
     "results",
     "solve_job",
+    "solver",
     "write_parts",
 ]

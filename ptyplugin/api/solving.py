@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from ptyplugin.api.making import make_job
 from ptyplugin.api.opening import OpenScan, folder_of, open_job_frames, open_scan
 from ptyplugin.io import StartProbe
-from ptyplugin.model import DeviceError, Job, Progress, Recipe, Reconstruction, RunSource, Site, Stage, read_beside
-from ptyplugin.solvers import OneRank, Ranks, failing_together, solve
+from ptyplugin.model import DeviceError, Job, JobParts, Progress, Recipe, Reconstruction, RunSource, Site, Stage, read_beside
+from ptyplugin.solvers import OneRank, Ranks, Solver, failing_together
+from ptyplugin.solvers.solver import Begun
 
 OnProgress = Callable[[Progress], None]
 
@@ -45,10 +46,46 @@ def reconstruct(
     """
     scan = scan if isinstance(scan, OpenScan) else open_scan(scan)
     parts = make_job(scan, recipe, probe_modes=probe_modes, probe=probe, crop_px=crop_px, seed=seed)
-    with folder_of(parts) as folder:
-        result = solve_job(parts.job, folder, scan.site, on_progress=on_progress, cancelled=cancelled)
+    going = _solver_of(parts, scan.site, on_progress, cancelled)
+    for _ in going:
+        pass
+    result = going.result()
     assert result is not None, "one rank has the result"
     return result
+
+
+def solver(
+    scan: OpenScan | str | Path,
+    recipe: str | Recipe | Stage | None = None,
+    *,
+    probe_modes: int | None = None,
+    probe: Path | str | NDArray[Any] | StartProbe | None = None,
+    crop_px: int | None = None,
+    seed: int | None = None,
+) -> JobSolver:
+    """Reconstruct a scan here, one iteration each time it is asked for the next::
+
+        going = solver("scan.cxi", "DM(200) + ePIE(100)")
+        print(going.plan())
+        for progress in going:
+            print(progress.iteration, progress.errors, going.object.shape)
+        image = going.result()
+
+    To pause is to leave the loop; another ``for`` goes on. ``going.recipe = "DM(200) + ePIE(30)"`` changes stages that have not begun.
+    The arguments are those of ``make_job``; ``reconstruct`` is this loop.
+
+    Raises:
+        PtypluginError: one of its kinds; its message says what was wrong and what to do.
+    """
+    scan = scan if isinstance(scan, OpenScan) else open_scan(scan)
+    return _solver_of(make_job(scan, recipe, probe_modes=probe_modes, probe=probe, crop_px=crop_px, seed=seed), scan.site)
+
+
+def _solver_of(
+    parts: JobParts, site: Site, on_progress: OnProgress | None = None, cancelled: Callable[[], bool] | None = None
+) -> JobSolver:
+    with folder_of(parts) as folder:
+        return JobSolver(parts.job, folder, site, on_progress=on_progress, cancelled=cancelled)
 
 
 def solve_job(
@@ -65,29 +102,64 @@ def solve_job(
         DeviceError: the job asks for a GPU.
         PtypluginError: any other kind; on every rank, if it happened on one.
     """
-    ranks = ranks or OneRank()
-    started = time.time()
-    with failing_together(ranks):
-        check_device(job.resources.device)
-        scan, recipe = job.scan(folder), Recipe.parse(job.recipe)
-        start_probe = None if job.start_probe is None else read_beside(folder, job.start_probe)
-        frames = open_job_frames(job, folder, site)
-    with frames:
-        result = solve(
-            frames,
-            scan,
-            job.geometry.build(),
-            preparation=job.preparation,
-            recipe=recipe,
-            probe_modes=job.probe_modes,
-            seed=job.seed,
-            start_probe=start_probe,
-            ranks=ranks,
-            on_progress=on_progress,
-            cancelled=cancelled,
-            job_key=job.key,
-        )
-    return None if result is None else replace(result, provenance={**result.provenance, **provenance(job, started)})
+    going = JobSolver(job, folder, site, ranks, on_progress, cancelled)
+    for _ in going:
+        pass
+    return going.result()
+
+
+class JobSolver(Solver):
+    """A Solver for a job. Its results say how they came to be; its frames are closed when they have been read.
+
+    job, folder: the job, and where its arrays lie while this is made
+
+    Raises:
+        DeviceError: the job asks for a GPU.
+        PtypluginError: any other kind; on every rank, if it happened on one.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        folder: Path | None,
+        site: Site,
+        ranks: Ranks | None = None,
+        on_progress: OnProgress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> None:
+        self._job, self._started = job, time.time()
+        ranks = ranks or OneRank()
+        with failing_together(ranks):
+            check_device(job.resources.device)
+            scan, recipe = job.scan(folder), Recipe.parse(job.recipe)
+            start_probe = None if job.start_probe is None else read_beside(folder, job.start_probe)
+            self._open_frames = open_job_frames(job, folder, site)
+        try:
+            super().__init__(
+                self._open_frames,
+                scan,
+                job.geometry.build(),
+                recipe,
+                preparation=job.preparation,
+                probe_modes=job.probe_modes,
+                seed=job.seed,
+                start_probe=start_probe,
+                ranks=ranks,
+                on_progress=on_progress,
+                cancelled=cancelled,
+                job_key=job.key,
+            )
+        except BaseException:
+            self._open_frames.close()
+            raise
+
+    def _begin(self) -> Begun:
+        with self._open_frames:
+            return super()._begin()
+
+    def result(self) -> Reconstruction | None:
+        made = super().result()
+        return None if made is None else replace(made, provenance={**made.provenance, **provenance(self._job, self._started)})
 
 
 def check_device(device: str) -> None:
@@ -102,7 +174,6 @@ def provenance(job: Job, started_s: float) -> dict[str, Any]:
     return {
         "job": job.model_dump(mode="json"),
         "key": job.key,
-        "recipe": job.recipe,
         "beamline": job.beamline,
         "scan_uid": of_run.run_uid if of_run else None,
         "scan_id": of_run.scan_id if of_run else None,

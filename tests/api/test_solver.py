@@ -1,0 +1,90 @@
+"""The step API: a reconstruction, one iteration at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ptyplugin
+from ptyplugin.api import open_scan, reconstruct, solver
+from ptyplugin.model import RecipeError, SolverError
+
+
+def test_steps_are_the_same_as_reconstruct(small_cxi: Path) -> None:
+    going = ptyplugin.solver(small_cxi, "DM(2) + ePIE(3)", seed=2)
+    objects = [going.object for _ in going]
+    whole = reconstruct(small_cxi, "DM(2) + ePIE(3)", seed=2)
+    result = going.result()
+    assert result is not None
+    np.testing.assert_array_equal(result.object, whole.object)
+    np.testing.assert_array_equal(objects[-1], whole.object)
+    assert len(objects) == 5
+    assert np.abs(objects[0] - objects[1]).max() > 0
+    assert result.provenance["key"] == whole.provenance["key"]
+    assert result.provenance["recipe"] == whole.provenance["recipe"] == "DM(2) + ePIE(3)"
+
+
+def test_pause_look_and_go_on(small_cxi: Path) -> None:
+    going = solver(open_scan(small_cxi), "ePIE(4)")
+    for progress in going:
+        if progress.iteration == 2:
+            break
+    paused = going.object
+    assert going.probe.shape == (1, 48, 48)
+    early = going.result()
+    assert early is not None
+    assert early.provenance["recipe"] == "ePIE(2)"
+    assert 0 < early.quality["error"] < 1
+    np.testing.assert_array_equal(going.object, paused)
+    assert [progress.iteration for progress in going] == [3, 4]
+    last = going.result()
+    assert last is not None
+    np.testing.assert_array_equal(early.object, paused)
+    np.testing.assert_array_equal(last.object, reconstruct(small_cxi, "ePIE(4)").object)
+
+
+def test_stages_that_have_not_begun_can_be_changed(small_cxi: Path) -> None:
+    going = solver(small_cxi, "DM(2) + ePIE(50)")
+    next(going)
+    going.recipe = "DM(2) + ePIE(2, object_step=0.1)"
+    assert [(one.stage, one.iteration, one.iterations) for one in going] == [("DM", 2, 4), ("ePIE", 3, 4), ("ePIE", 4, 4)]
+    with pytest.raises(RecipeError, match=r"changes what has begun: let it start with DM\(2\) \+ ePIE\(2, object_step=0.1\)"):
+        going.recipe = "DM(2) + ePIE(3)"
+    with pytest.raises(RecipeError, match="no algorithm 'Magic'"):
+        going.recipe = "DM(2) + ePIE(2, object_step=0.1) + Magic(1)"
+    going.recipe = "DM(2) + ePIE(2, object_step=0.1) + rPIE(1)"
+    assert [one.stage for one in going] == ["rPIE"]
+    result = going.result()
+    assert result is not None
+    assert result.provenance["recipe"] == "DM(2) + ePIE(2, object_step=0.1) + rPIE(1)"
+    np.testing.assert_array_equal(result.object, reconstruct(small_cxi, str(going.recipe)).object)
+
+
+def test_plan_comes_before_anything_else(small_cxi: Path) -> None:
+    going = solver(small_cxi, "ePIE(2)", probe_modes=3)
+    without = going.plan()
+    assert (without.frames, without.frame_shape, without.waves, without.ranks) == (36, (48, 48), 3, 1)
+    assert not without.keeps_waves
+    assert without.counts_bytes == 36 * 48 * 48 * 2
+    going.recipe = "DM(2)"
+    assert going.plan().waves_bytes == 36 * 48 * 48 * 3 * 8
+    assert going.plan().needed_bytes == without.needed_bytes + going.plan().waves_bytes
+    said = str(going.plan())
+    assert "36 frames of 48 x 48 px on 1 rank(s)" in said
+    assert "3 wave(s) per frame, stored" in said
+    assert "memory: " in said
+    for ask in (lambda: going.object, lambda: going.probe, going.result):
+        with pytest.raises(SolverError, match="before the first iteration"):
+            ask()
+
+
+def test_what_cannot_be_done_is_said_at_once(small_cxi: Path) -> None:
+    with pytest.raises(SolverError, match="GB of memory, this machine has"):
+        solver(small_cxi, "DM(1)", probe_modes=10_000_000)
+    going = solver(small_cxi, "ePIE(1)", probe_modes=1)
+    assert going.plan().needed_bytes < 1e8
+    with pytest.raises(RecipeError, match="ePIE has no option 'speed'"):
+        going.recipe = "ePIE(1, speed=1)"
+    assert str(going.recipe) == "ePIE(1)"
