@@ -90,9 +90,8 @@ class CpuVerbs(FrameVerbs):
         self._good: tuple[Array, Array] = (np.empty(0), np.empty(0))
 
     def finish(self) -> None:
-        program, self._program = self._program, None
-        if program is not None:
-            program.run()
+        self._run()
+        self._moving.flush()
 
     def batch_frames(self, shape: tuple[int, int], waves: int) -> int:
         """All: one frame after the other is in the cache anyway."""
@@ -102,7 +101,7 @@ class CpuVerbs(FrameVerbs):
         return CpuScalar(np.zeros(()), (), self.finish)
 
     def cut(self, O: Complex, b: Batch) -> Complex:
-        self.finish()
+        self._run()
         patches = np.empty((len(b), b.corners.shape[1], len(O), *b.good.shape), dtype=self.dtype)
         for j in range(len(b)):
             kernels.cut(j, floats(patches), floats(O), b.corners)
@@ -192,25 +191,29 @@ class CpuVerbs(FrameVerbs):
             kernels.step_weight(den[None], np.float32(step), np.float32(damping))
             cpu_steps.add_weighted(floats(O), floats(num), den)
             return
-        self.finish()
+        self._run()
         moved = self._moved(P, b)
         weight = _intensity(moved)
         kernels.step_weight(weight, np.float32(step), np.float32(damping))
         kernels.object_step(0, floats(O), floats(moved), floats(_array(w)), b.corners, weight)
 
     def probe_step(self, P: Complex, patches: Complex, w: Wave, b: Batch, step: float, damping: float) -> None:
-        self.finish()
         has_rests = bool(b.rests.any())
+        if has_rests:
+            self._run()
+        else:
+            self.finish()
         for j, patch in enumerate(patches):
+            length = step * len(patch) / len(patches) * (self._moving.scale if has_rests else 1)
             weight = _intensity(patch.reshape(-1, 1, *patch.shape[-2:]))
-            kernels.step_weight(weight, np.float32(step * len(patch) / len(patches)), np.float32(damping))
-            if not has_rests:
+            kernels.step_weight(weight, np.float32(length), np.float32(damping))
+            if has_rests:
+                onto = self._own.fft.empty((1, len(P) * len(patch), *P.shape[1:]))
+                onto[...] = 0
+                kernels.probe_step(j, self._as_modes(onto, len(P)), floats(patches), floats(_array(w)), weight[0])
+                self._moving.step_back(P, onto, b.rests[j])
+            else:
                 kernels.probe_step(j, floats(P[:, None]), floats(patches), floats(_array(w)), weight[0])
-                continue
-            onto = self._own.fft.empty((len(P), len(patch), *P.shape[1:]))
-            onto[...] = 0
-            kernels.probe_step(j, floats(onto), floats(patches), floats(_array(w)), weight[0])
-            self._moving.step_back(P, onto, b.rests[j])
 
     def copy(self, X: Complex) -> Complex:
         self.finish()
@@ -231,9 +234,16 @@ class CpuVerbs(FrameVerbs):
         floats(P)[...] *= np.float32(scale)
         floats(O)[...] *= np.float32(1 / scale)
 
+    def _run(self) -> None:
+        """Do what has been put off, except for steps of a probe that its moved forms do not need."""
+        program, self._program = self._program, None
+        if program is not None:
+            program.run()
+
     def _moved(self, P: Complex, b: Batch) -> Any:
         """P as kernels take it, (probe mode, sub-step or 1, y, 2 x): moved by the rests of the frame at work."""
         if not b.rests.any():
+            self._moving.flush()
             return P[:, None]
         program = self._program
         if len(b) < 2 or program is None:
@@ -266,16 +276,18 @@ class CpuVerbs(FrameVerbs):
 
     def _new_waves(self, b: Batch, waves: int, frames: tuple[Wave, ...] = (), reads: tuple[Array, ...] = ()) -> Wave:
         if len(b) < 2:
-            self.finish()
+            self._run()
             return self._own.fft.empty((len(b), waves, *b.good.shape))
         return self._program_for(b, frames, reads, ()).new_waves(waves)
 
     def _admit(self, b: Batch, frames: tuple[Wave, ...] = (), reads: tuple[Array, ...] = (), adds: tuple[Array, ...] = ()) -> None:
         """Make ready for steps on ``b`` that use these arrays: have a program in which they may be noted, or do them at once."""
-        if len(b) < 2:
+        if len(b) > 1:
+            self._program_for(b, frames, reads, adds)
+        elif reads or adds:
             self.finish()
         else:
-            self._program_for(b, frames, reads, adds)
+            self._run()
 
     def _program_for(self, b: Batch, frames: tuple[Wave, ...], reads: tuple[Array, ...], adds: tuple[Array, ...]) -> Program:
         program = self._program
@@ -325,7 +337,7 @@ class CpuVerbs(FrameVerbs):
                 if not (kernel is kernels.scale_waves and program.scale_last(kernels.onto_modulus, slot, argument)):
                     program.step(kernel, slot, argument)
             return program.renamed(w)
-        self.finish()
+        self._run()
         w = _array(w)
         for j in range(len(w)):
             for kernel, argument in steps:

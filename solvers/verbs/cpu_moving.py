@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numba
 import numpy as np
@@ -82,10 +81,16 @@ def clear(j: int, w: Floats) -> None:
 
 
 class Moving:
-    """The probe moved by the rests of one frame. It knows what it moved last by its content: verbs one after another ask for the same."""
+    """The probe moved by the rests of one frame, and steps moved back.
+
+    It knows what it moved last by its content: verbs one after another ask for the same. Steps change the Fourier transform first, the
+    probe itself when somebody needs it (``flush``).
+    """
 
     def __init__(self, fft: Fft) -> None:
         self._fft = fft
+        self.scale = np.float32(fft.backward_scale)
+        self._behind: Array | None = None
         self._probe: Array = np.empty(0, np.complex64)
         self._spectrum: Array = self._probe
         self._rests: Array = np.empty(0, np.float32)
@@ -93,12 +98,15 @@ class Moving:
 
     def spectrum(self, P: Array) -> Array:
         """What ``backward`` of an FFT makes P again, (mode, y, x)."""
-        if not np.array_equal(P, self._probe):
+        if P is self._behind:
+            return self._spectrum
+        self.flush()
+        if not np.array_equal(P.view(np.uint64), self._probe.view(np.uint64)):
             self._probe, self._rests = P.copy(), self._rests[:0]
             self._spectrum = self._fft.empty(P.shape)
             self._spectrum[...] = P
             self._fft.forward(self._spectrum)
-            self._spectrum *= np.float32(self._fft.backward_scale)
+            self._spectrum *= self.scale
         return self._spectrum
 
     def moved(self, P: Array, rests: NDArray[np.float32]) -> Array:
@@ -114,14 +122,23 @@ class Moving:
     def add_inverse(self, X: Array, spectrum: Array) -> None:
         """X += the inverse transform of ``spectrum``, (mode, y, x); uses it up."""
         self._fft.backward(spectrum)
-        spectrum *= np.float32(self._fft.backward_scale)
+        spectrum *= self.scale
         X += spectrum
 
-    def step_back(self, P: Array, step: Any, rests: NDArray[np.float32]) -> None:
-        """P_m += step_ms moved back by ``rests``; step (mode, sub-step, y, x), used up."""
-        step = step.reshape(1, -1, *P.shape[-2:])
+    def step_back(self, P: Array, step: Array, rests: NDArray[np.float32]) -> None:
+        """P_m += step_ms moved back by ``rests``, after ``flush``.
+
+        step: (1, mode * sub-step, y, x), times ``scale``; used up
+        """
+        spectrum = self.spectrum(P)
         self._fft.forward(step)
-        spectrum = self._fft.empty(P.shape)
-        spectrum[...] = 0
         add_moved_back(0, floats(spectrum), floats(step), rests[None])
-        self.add_inverse(P, spectrum)
+        self._behind, self._rests = P, self._rests[:0]
+
+    def flush(self) -> None:
+        """Make the probe what its Fourier transform says."""
+        P, self._behind = self._behind, None
+        if P is not None:
+            P[...] = self._spectrum
+            self._fft.backward(P)
+            self._probe[...] = P
