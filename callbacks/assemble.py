@@ -73,13 +73,23 @@ def _parts(run: CollectedRun, profile: Profile) -> JobParts:
         preparation=_preparation(profile),
         recipe=profile.reconstruction.recipe,
         probe_modes=profile.reconstruction.probe_modes,
+        subpixel=profile.reconstruction.subpixel,
         seed=profile.reconstruction.seed,
         frames=blocks,
         frame_ids=ranges_of(ids),
         positions_m=positions_field(positions_m, arrays),
+        positions_from=_axes_in_words(profile),
         notes=notes,
     )
     return JobParts(job, arrays)
+
+
+def _axes_in_words(profile: Profile) -> str:
+    """A corrected sign or unit in the profile makes another job of the same run."""
+    axes = {"y": profile.positions.y, "x": profile.positions.x}
+    return ", ".join(
+        f"{name} = {'+' if axis.sign > 0 else '-'}{axis.key} [{axis.unit or 'as the document says'}]" for name, axis in axes.items()
+    )
 
 
 def _source(run: CollectedRun, profile: Profile) -> RunSource:

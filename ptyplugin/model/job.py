@@ -18,7 +18,7 @@ from ptyplugin.model.frames import FrameBlock
 from ptyplugin.model.geometry import Geometry
 from ptyplugin.model.preparation import Preparation
 from ptyplugin.model.recipe import Recipe
-from ptyplugin.model.scan import Scan
+from ptyplugin.model.scan import Scan, Subpixel
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -90,11 +90,13 @@ class Job(_Border):
     preparation: Preparation = Preparation()
     recipe: str
     probe_modes: PositiveInt = 1
+    subpixel: Subpixel = Field("probe", description="whether positions between pixels are met, by moving the probe")
     seed: NonNegativeInt = 0
     start_probe: BesideArray | None = None
     frames: list[FrameBlock]
     frame_ids: list[tuple[NonNegativeInt, NonNegativeInt]] = Field(description="half-open ranges, in the order of the frames")
     positions_m: list[list[tuple[float, float]]] | BesideArray = Field(description="(frame, substep, yx) in metres")
+    positions_from: str = Field("", description="signs, data keys and units behind the positions of a run; part of the key")
     notes: list[str] = Field(default=[], description="sentences for people: what was left out, and why")
     attempt: NonNegativeInt = Field(0, description="number of the explicit re-run; part of the key when not 0")
     resources: Resources = Resources()
@@ -106,14 +108,16 @@ class Job(_Border):
 
     @property
     def key(self) -> str:
-        """16 hex digits: the same for the same source, preparation, geometry, recipe, modes, seed, purpose, result format."""
+        """16 hex digits: the same for the same source, preparation, geometry, recipe, modes, sub-pixel positions, seed, purpose, result format."""
         what: dict[str, Any] = {
             "source": self.source.model_dump(mode="json", exclude={"scan_id", "name"}),
             "preparation": self.preparation.model_dump(mode="json"),
             "geometry": self.geometry.model_dump(mode="json"),
             "recipe": self.recipe,
             "probe_modes": self.probe_modes,
+            "subpixel": self.subpixel,
             "seed": self.seed,
+            "positions_from": self.positions_from,
             "start_probe": self.start_probe.sha256 if self.start_probe else None,
             "purpose": self.purpose,
             "result_format": RESULT_FORMAT,

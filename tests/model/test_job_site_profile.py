@@ -72,8 +72,10 @@ def test_what_does_not_change_the_result_does_not_change_the_key(change: dict[st
     [
         {"recipe": "DM(101) + ePIE(50)"},
         {"probe_modes": 2},
+        {"subpixel": "none"},
         {"seed": 1},
         {"purpose": "live"},
+        {"positions_from": "y = -stage_y [um], x = +stage_x [um]"},
         {"attempt": 1},
         {"preparation": Preparation(crop_px=64)},
         {"source": RunSource(run_uid="other", key="detector")},
