@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -166,7 +166,7 @@ def test_sweeps_agree_with_the_reference_after_ten_iterations(
     simulate: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, what: dict[str, Any], recipe: str, threads: int, fft: FftName
 ) -> None:
     monkeypatch.setattr("ptyplugin.solvers.verbs.cpu.best_fft", lambda: fft)
-    monkeypatch.setattr(importlib.import_module("ptyplugin.solvers.solve"), "_threads", lambda ranks: threads)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(threads)), raising=False)
     e = simulate(side=24, grid=(5, 5), **what)
     # A rough probe: the smooth one leaves pixels of the first waves dark, and there the phase is rounding, another one for each FFT.
     rough = e.probe * (1 + 0.3 * random(np.random.default_rng(0), *e.probe.shape))
@@ -186,7 +186,7 @@ def test_the_same_threads_give_the_same_bits(
     simulate: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, threads: int, fft: FftName
 ) -> None:
     monkeypatch.setattr("ptyplugin.solvers.verbs.cpu.best_fft", lambda: fft)
-    monkeypatch.setattr(importlib.import_module("ptyplugin.solvers.solve"), "_threads", lambda ranks: threads)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(threads)), raising=False)
     e = simulate(modes=2)
     first, second = (solve(e.frames, e.scan, e.geometry, recipe=Recipe.parse("DM(20)"), probe_modes=2) for _ in range(2))
     assert first is not None
