@@ -24,12 +24,10 @@ if TYPE_CHECKING:
     from ptyplugin.catalog import LocalServer
     from ptyplugin.sim.beamline import Beamline
 
-_log = logging.getLogger(__name__)
-
 #: How often the catalog is asked for the result, and how long at the most, seconds.
 _ASK_S, _PATIENCE_S = 0.25, 600.0
 #: What stays for the reader of --out, by name.
-SITE_FILE, PICTURE_FILE = "site.toml", "demo.png"
+SITE_FILE, PICTURE_FILE, LOG_FILE = "site.toml", "demo.png", "demo.log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ class _Board:
 def run_demo(out: Path, *, frames: int, modes: int, ranks: int, console: Console) -> Demo:
     """Scan, reconstruct, publish, and query the result back from the catalog. Nothing runs on afterwards.
 
-    out: gets the detector's files, the catalog, the result file, ``site.toml`` and ``demo.png``
+    out: gets the detector's files, the catalog, the result file, ``site.toml``, ``demo.log`` and ``demo.png``
 
     Raises:
         PtypluginError: what went wrong, in one sentence.
@@ -82,6 +80,7 @@ def run_demo(out: Path, *, frames: int, modes: int, ranks: int, console: Console
         raise JobError(f"the folder {out} cannot be made ({error.strerror}): choose another one with --out.") from error
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bars, ExitStack() as stack:
+        stack.enter_context(_log_kept_in(out / LOG_FILE))
         board = _Board(bars)
         with board.working("starting the catalog (a Tiled server)", "catalog"):
             server, site = _start_catalog(out, ranks, stack)
@@ -101,6 +100,25 @@ def _start_catalog(out: Path, ranks: int, stack: ExitStack) -> tuple[LocalServer
     lines += ['# tiled_uri = "http://127.0.0.1:8000"']
     (out / SITE_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return server, site
+
+
+@contextmanager
+def _log_kept_in(path: Path) -> Iterator[None]:
+    """What the service logs goes to a file: the terminal has the bars, and one sentence at the end if it fails."""
+    ours = logging.getLogger("ptyplugin")
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    before = ours.level, ours.propagate
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        handler.close()
+        ours.setLevel(before[0])
+        ours.propagate = before[1]
 
 
 @contextmanager

@@ -50,6 +50,7 @@ class Intake:
             else:
                 self._copy(item, job)
                 self._ledger.put(job)
+                _say_arrival(job)
         except JobError as error:
             return self._set_aside(item, str(error))
         self._inbox.remove(item)
@@ -90,6 +91,13 @@ class Intake:
         place = self._inbox.set_aside(item, sentence)
         _log.error("%s It is kept in %s.", sentence, _printable(str(place)))
         return key
+
+
+def _say_arrival(job: Job | Refusal) -> None:
+    if isinstance(job, Refusal):
+        _log.warning("run %s (scan %s) was refused: %s", job.source.run_uid, job.source.scan_id, job.reason)
+    else:
+        _log.info("job %s accepted: %d frames, %s", job.key, job.frame_count, job.recipe)
 
 
 def _printable(text: str) -> str:

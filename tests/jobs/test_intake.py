@@ -51,12 +51,13 @@ def test_a_job_submitted_twice_is_taken_in_once(site, ledger, take_in_all, job) 
     assert len(ledger.history(job.key)) == 1
 
 
-def test_a_refusal_is_a_failed_job_with_its_reason(site, ledger, take_in_all) -> None:
+def test_a_refusal_is_a_failed_job_with_its_reason(site, ledger, take_in_all, caplog) -> None:
     refusal = Refusal(beamline="sim", source=RunSource(run_uid="u", key="detector"), reason="no frames arrived.")
     submit(site, refusal)
     take_in_all()
     (entry,) = ledger.list(run_uid="u", purpose="final")
     assert (entry.state, entry.kind, entry.sentence) == ("failed", "refusal", "no frames arrived.")
+    assert "run u (scan None) was refused: no frames arrived." in caplog.text
 
 
 def _tear_job(item: Path) -> None:
