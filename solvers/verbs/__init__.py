@@ -149,6 +149,22 @@ class Verbs(Protocol):
         """velocity <- friction velocity + (X - before);  X <- X + friction velocity;  before <- X, in place"""
         ...
 
+    def spread(self, num: Complex, psi: Complex, weights: NDArray[np.complex128], P: Complex, b: Batch) -> None:
+        """num[corner_j] += weights_j sum_m P_m* psi_jm"""
+        ...
+
+    def gather(self, psi: Complex, O: Complex, P: Complex, b: Batch) -> NDArray[np.complex128]:
+        """(frame,) sum of psi_j* P O_j, on the host"""
+        ...
+
+    def frame_powers(self, psi: Complex, b: Batch) -> NDArray[np.float64]:
+        """(frame,) sum of |psi_j|^2, on the host"""
+        ...
+
+    def frame_phases(self, psi: Complex, phases: NDArray[np.complex128], b: Batch) -> None:
+        """psi_j <- phases_j psi_j, in place"""
+        ...
+
     def clip_modulus(self, X: Complex, largest: float) -> None:
         """X <- X min(1, largest / |X|), in place"""
         ...

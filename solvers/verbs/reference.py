@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from ptyplugin.model import Geometry
 from ptyplugin.solvers.batches import Batch, block_size
 from ptyplugin.solvers.verbs import Complex, DeviceScalar, Real
+from ptyplugin.solvers.verbs.reference_frames import ReferenceFrameVerbs
 
 
-class ReferenceVerbs:
+class ReferenceVerbs(ReferenceFrameVerbs):
     """See ptyplugin.solvers.verbs.Verbs for the equations.
 
     Args:
