@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ptyplugin.solvers.batches import Batches
-from ptyplugin.solvers.merging import merge_copies
+from ptyplugin.solvers.merging import merge_copies, merge_overlaps
 from ptyplugin.solvers.options import option
 from ptyplugin.solvers.ranks import Ranks
 from ptyplugin.solvers.state import State
@@ -70,12 +70,14 @@ def sweep(
         P   <- P + beta O_j* d_j / ((1 - b) |O_j|^2 + b max |O_j|^2)                  (3)
 
     with sums over the frames of the batch in (2) and their mean in (3). Damping a = b = 1 is ePIE, less is rPIE, and with momentum it
-    is mPIE. A sweep has several parts. After each, ranks merge their copies of O and P (4): each sweeps the frames of its own compact
-    region, O is then the mean weighted with each rank's light sum_j |P|^2, P the mean weighted with frames. So only where regions
-    overlap do ranks see what others found, once in a part: they do not compute what one rank computes, but converge to it.
-    Then momentum (5), with what O changed by in this part::
+    is mPIE: a sweep has several parts, and after each, with what O has changed by in it::
 
-        v <- eta v + (O - O_before),    O <- O + eta v                                (5)
+        v <- eta v + (O - O_before),    O <- O + eta v                                (4)
+        O <- sum_r c_r O_r / sum_r c_r,    P <- sum_r n_r P_r / sum_r n_r             (5)
+
+    Several ranks: each sweeps the n_r frames of its own compact region on its own copies O_r, P_r, and (5) merges them with the
+    light c_r = sum_j |P|^2 as weight, in parts where regions overlap, at the end of the sweep everywhere. So ranks do not compute
+    what one computes: near the border they see what the neighbour found only once in a part. But they converge to it, about as fast.
 
     Gives the sum behind ``running_error``: the distance of each P O_j from the data, seen on the way.
     """
@@ -90,8 +92,9 @@ def sweep(
             do.object_step(O, P, d, b, options.object_step, options.object_damping)  # (2)
             if iteration >= options.probe_from:
                 do.probe_step(P, patches, d, b, options.probe_step, options.probe_damping)  # (3)
-        merge_copies(state, batches, do, ranks)  # (4)
         if options.friction:
-            do.momentum(O, before, state.remembered("velocity", lambda: do.sums(O)[0]), options.friction)  # (5)
+            do.momentum(O, before, state.remembered("velocity", lambda: do.sums(O)[0]), options.friction)  # (4)
+        merge_overlaps(state, batches, do, ranks)  # (5)
     do.clip_modulus(O, options.object_max)
+    merge_copies(state, batches, do, ranks)  # (5)
     return ranks.sum(residual)
