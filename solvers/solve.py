@@ -24,7 +24,7 @@ def solve(
     preparation: Preparation | None = None,
     recipe: Recipe = DEFAULT,
     probe_modes: int = 1,
-    subpixel: Subpixel = "none",
+    subpixel: Subpixel = "probe",
     seed: int = 0,
     start_probe: NDArray[Any] | None = None,
     ranks: Ranks | None = None,

@@ -39,6 +39,9 @@ from ptyplugin.solvers.verbs.choice import Precision, VerbsName, verbs_of
 
 _LOG = logging.getLogger(__name__)
 
+#: A scan on a grid of pixels whose positions miss it by no more than this is on the grid.
+_SMALLEST_REST_PX = 0.01
+
 
 @dataclass(slots=True)
 class Begun:
@@ -76,7 +79,7 @@ class Solver:
         *,
         preparation: Preparation | None = None,
         probe_modes: int = 1,
-        subpixel: Subpixel = "none",
+        subpixel: Subpixel = "probe",
         seed: int = 0,
         start_probe: NDArray[Any] | None = None,
         ranks: Ranks | None = None,
@@ -243,8 +246,11 @@ def _way(mine: RankFrames, frame_count: int, verbs: Verbs, ranks: Ranks) -> Walk
 
 
 def _placed(scan: Scan, geometry: Geometry, subpixel: Subpixel) -> Placement:
+    """The scan on pixels; without rests where they are not asked for, or too small to be seen."""
     placement = scan.place(geometry)
-    return placement if subpixel == "probe" else placement._replace(rests=np.zeros_like(placement.rests))
+    if subpixel == "probe" and np.abs(placement.rests).max() > _SMALLEST_REST_PX:
+        return placement
+    return placement._replace(rests=np.zeros_like(placement.rests))
 
 
 def _check_input(frames: Frames, scan: Scan, probe_modes: int) -> None:

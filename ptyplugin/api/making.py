@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ptyplugin.api.opening import OpenScan
 from ptyplugin.io import StartProbe, read_probe
-from ptyplugin.model import Geometry, GeometryError, Job, JobError, JobParts, Recipe, Stage, put_beside
+from ptyplugin.model import Geometry, GeometryError, Job, JobError, JobParts, Recipe, Stage, Subpixel, put_beside
 from ptyplugin.solvers import check_recipe
 
 START_PROBE = "start_probe.npy"
@@ -21,6 +21,7 @@ def make_job(
     recipe: str | Recipe | Stage | None = None,
     *,
     probe_modes: int | None = None,
+    subpixel: Subpixel | None = None,
     probe: Path | str | NDArray[Any] | StartProbe | None = None,
     crop_px: int | None = None,
     seed: int | None = None,
@@ -31,6 +32,7 @@ def make_job(
 
     recipe: text such as "DM(200) + ePIE(100)", a Recipe or a Stage
     probe_modes: by default as many as a ``probe`` given here has, else as the profile says
+    subpixel: "probe" moves the probe by what rounding a position to pixels leaves over; "none" leaves it out
     probe: start probe: a file (see ptyplugin.io.read_probe), or an array (y, x) or (mode, y, x) on the object's pixels
     crop_px: side of the square kept around the zero frequency; makes the object's pixels larger in the far field
 
@@ -46,6 +48,8 @@ def make_job(
     check_recipe(Recipe.parse(changes.get("recipe", job.recipe)))
     if crop_px is not None:
         changes |= _crop(job, crop_px)
+    if subpixel is not None:
+        changes["subpixel"] = subpixel
     if seed is not None:
         changes["seed"] = seed
     start = _start_probe(probe) or scan.start_probe

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ptyplugin.api.making import make_job
 from ptyplugin.api.opening import OpenScan, folder_of, open_job_frames, open_scan
 from ptyplugin.io import StartProbe
-from ptyplugin.model import DeviceError, Job, JobParts, Progress, Recipe, Reconstruction, RunSource, Site, Stage, read_beside
+from ptyplugin.model import DeviceError, Job, JobParts, Progress, Recipe, Reconstruction, RunSource, Site, Stage, Subpixel, read_beside
 from ptyplugin.solvers import OneRank, Ranks, Solver, failing_together
 from ptyplugin.solvers.solver import Begun
 
@@ -28,6 +28,7 @@ def reconstruct(
     recipe: str | Recipe | Stage | None = None,
     *,
     probe_modes: int | None = None,
+    subpixel: Subpixel | None = None,
     probe: Path | str | NDArray[Any] | StartProbe | None = None,
     crop_px: int | None = None,
     seed: int | None = None,
@@ -45,7 +46,7 @@ def reconstruct(
         PtypluginError: one of its kinds; its message says what was wrong and what to do.
     """
     scan = scan if isinstance(scan, OpenScan) else open_scan(scan)
-    parts = make_job(scan, recipe, probe_modes=probe_modes, probe=probe, crop_px=crop_px, seed=seed)
+    parts = make_job(scan, recipe, probe_modes=probe_modes, subpixel=subpixel, probe=probe, crop_px=crop_px, seed=seed)
     going = _solver_of(parts, scan.site, on_progress, cancelled)
     for _ in going:
         pass
@@ -59,6 +60,7 @@ def solver(
     recipe: str | Recipe | Stage | None = None,
     *,
     probe_modes: int | None = None,
+    subpixel: Subpixel | None = None,
     probe: Path | str | NDArray[Any] | StartProbe | None = None,
     crop_px: int | None = None,
     seed: int | None = None,
@@ -78,7 +80,8 @@ def solver(
         PtypluginError: one of its kinds; its message says what was wrong and what to do.
     """
     scan = scan if isinstance(scan, OpenScan) else open_scan(scan)
-    return _solver_of(make_job(scan, recipe, probe_modes=probe_modes, probe=probe, crop_px=crop_px, seed=seed), scan.site)
+    parts = make_job(scan, recipe, probe_modes=probe_modes, subpixel=subpixel, probe=probe, crop_px=crop_px, seed=seed)
+    return _solver_of(parts, scan.site)
 
 
 def _solver_of(
@@ -142,6 +145,7 @@ class JobSolver(Solver):
                 recipe,
                 preparation=job.preparation,
                 probe_modes=job.probe_modes,
+                subpixel=job.subpixel,
                 seed=job.seed,
                 start_probe=start_probe,
                 ranks=ranks,

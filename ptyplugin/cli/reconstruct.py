@@ -28,6 +28,10 @@ def reconstruct(
     probe_modes: Annotated[
         int | None, typer.Option(min=1, help="Probe modes that add incoherently.", show_default="the profile's, or 1")
     ] = None,
+    subpixel: Annotated[
+        Literal["none", "probe"] | None,
+        typer.Option(help="Meet positions between pixels by moving the probe, or round them.", show_default="the profile's, or probe"),
+    ] = None,
     probe: Annotated[
         Path | None,
         typer.Option(help="Start probe: .npy, a result file, CXI, HDF5 with 'probe'.", show_default="from the data"),
@@ -68,7 +72,17 @@ def reconstruct(
     check_device(device)
     with busy(f"opening {source}", as_json):
         scan = open_scan(source, profile=profile, site=site)
-        parts = make_job(scan, recipe, probe_modes=probe_modes, probe=probe, crop_px=crop_px, seed=seed, ranks=ranks, device=device)
+        parts = make_job(
+            scan,
+            recipe,
+            probe_modes=probe_modes,
+            subpixel=subpixel,
+            probe=probe,
+            crop_px=crop_px,
+            seed=seed,
+            ranks=ranks,
+            device=device,
+        )
     begun = time.monotonic()
     result = _solve(parts, scan.site, ranks, as_json)
     seconds = time.monotonic() - begun

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, f
 
 from ptyplugin.model.preparation import Orientation
 from ptyplugin.model.recipe import DEFAULT_RECIPE, Recipe
+from ptyplugin.model.scan import Subpixel
 
 #: Every unit that a profile or a data key may name, as a factor to the stored unit (m or eV).
 LENGTH_UNITS_M = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "μm": 1e-6, "micron": 1e-6, "microns": 1e-6, "nm": 1e-9, "pm": 1e-12}
@@ -89,6 +90,7 @@ class ReconstructionTable(_Table):
 
     recipe: str = DEFAULT_RECIPE
     probe_modes: PositiveInt = 1
+    subpixel: Subpixel = "probe"
     seed: int = Field(0, ge=0)
 
     @field_validator("recipe")

@@ -83,6 +83,7 @@ def test_key_is_of_the_content_and_of_what_is_asked(small_cxi: Path, tmp_path: P
     others = [
         make_job(scan, "DM(3)"),
         make_job(scan, probe_modes=2),
+        make_job(scan, subpixel="none"),
         make_job(scan, seed=1),
         make_job(scan, crop_px=32),
         make_job(scan, probe=np.ones((48, 48))),
