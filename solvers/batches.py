@@ -102,6 +102,19 @@ def in_random_batches(frames: RankFrames, size: int, most_frames: int, seed: tup
     return Batches(frames, size, -(-most_frames // size), order)
 
 
+def in_compact_batches(frames: RankFrames, size: int, most_frames: int, seed: tuple[int, ...]) -> Batches:
+    """All frames once, in batches of neighbours that come in random order; ``seed`` fixes how.
+
+    They are stretches of a Hilbert curve through the scan, cut elsewhere for each seed.
+    """
+    random = np.random.default_rng(seed)
+    order = np.argsort(_hilbert_index(frames.corners.mean(axis=1)), kind="stable") if len(frames) else np.empty(0, np.int64)
+    order = np.roll(order, random.integers(max(len(frames), 1)))
+    whole = len(frames) // size * size
+    order[:whole] = random.permutation(order[:whole].reshape(-1, size)).ravel()
+    return Batches(frames, size, -(-most_frames // size), order)
+
+
 def block_size(side_px: tuple[int, int], waves: int, itemsize: int) -> int:
     """Frames per batch such that the waves of one batch stay in the cache of a core: 1 .. 32."""
     cache_bytes = 2_500_000

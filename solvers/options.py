@@ -14,6 +14,11 @@ def option(default: float, lowest: float, highest: float, meaning: str) -> Any:
     return dataclasses.field(default=default, metadata={"lowest": lowest, "highest": highest, "meaning": meaning})
 
 
+def choice(default: str, words: tuple[str, ...], meaning: str) -> Any:
+    """A field that is one of some words, with its default and one line for people."""
+    return dataclasses.field(default=default, metadata={"words": words, "meaning": meaning})
+
+
 def read_options(kind: type[Any], algorithm: str, given: Mapping[str, Any]) -> Any:
     """The options ``kind`` of ``algorithm`` from the words of a recipe.
 
@@ -30,6 +35,9 @@ def read_options(kind: type[Any], algorithm: str, given: Mapping[str, Any]) -> A
 
 
 def _check(algorithm: str, field: dataclasses.Field[Any], value: Any) -> None:
+    if "words" in field.metadata:
+        _check_word(algorithm, field, value)
+        return
     lowest, highest = field.metadata["lowest"], field.metadata["highest"]
     whole = isinstance(field.default, int)
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
@@ -38,4 +46,13 @@ def _check(algorithm: str, field: dataclasses.Field[Any], value: Any) -> None:
         raise RecipeError(
             f"{algorithm}: {field.name} = {value:g} is outside {lowest:g} .. {highest:g} ({field.metadata['meaning']}): "
             f"its default is {field.default:g}."
+        )
+
+
+def _check_word(algorithm: str, field: dataclasses.Field[Any], value: Any) -> None:
+    words = field.metadata["words"]
+    if value not in words:
+        raise RecipeError(
+            f"{algorithm}: {field.name} = {value!r} is none of {', '.join(words)} ({field.metadata['meaning']}): "
+            f"its default is {field.default}."
         )

@@ -14,7 +14,7 @@ from ptyplugin.solvers.verbs import DeviceScalar
 
 GROUP = "ptyplugin.algorithms"
 
-Walks = Literal["blocks", "random batches"]
+Walks = Literal["blocks", "random batches", "chosen batches"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,8 @@ class Algorithm:
 
     sweep(state, batches, verbs, ranks, options, iteration) does one iteration and gives the sum, over all ranks, behind ``measures``
     options: frozen dataclass whose fields are made by ``ptyplugin.solvers.options.option``
-    walks: fixed blocks of frames, or batches of ``options.batch`` frames drawn at random
+    walks: fixed blocks of frames; batches of ``options.batch`` frames drawn at random; or, by choice of ``options.batches``, such
+        ("sparse") or of neighbours ("compact")
     keeps_waves: whether State.waves is filled before its first sweep
     """
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ptyplugin.model import Cancelled, Progress, Recipe, SolverError, Stage
 from ptyplugin.solvers.algorithms import algorithm_of
-from ptyplugin.solvers.batches import Batches, RankFrames, in_blocks, in_random_batches
+from ptyplugin.solvers.batches import Batches, RankFrames, in_blocks, in_compact_batches, in_random_batches
 from ptyplugin.solvers.plugins import Algorithm
 from ptyplugin.solvers.ranks import AfterVerbs, Ranks
 from ptyplugin.solvers.state import State, fill_waves
@@ -88,7 +88,7 @@ def _iterate(state: State, way: Walk, number: int, iteration: int, blocks: Batch
     stage = way.stages[number]
     algorithm, options = algorithm_of(stage)
     done = iteration + sum(earlier.iterations for earlier in way.stages[:number])
-    batches = blocks if algorithm.walks == "blocks" else _random_batches(way, number, iteration, options)
+    batches = blocks if algorithm.walks == "blocks" else _drawn_batches(way, number, iteration, algorithm, options)
     with np.errstate(all="ignore"):  # what is not finite is found by _report, in every implementation alike
         total = algorithm.sweep(state, batches, way.verbs, AfterVerbs(way.ranks, way.verbs.finish), options, iteration)
         way.verbs.fix_power(state.probe, state.object, way.power)
@@ -113,8 +113,10 @@ def model_error(state: State, blocks: Batches, way: Walk) -> float:
     return float(way.ranks.sum(total).read()) / way.counts
 
 
-def _random_batches(way: Walk, stage: int, iteration: int, options: Any) -> Batches:
-    return in_random_batches(way.frames, options.batch, way.most_frames, (way.seed, stage, iteration, way.ranks.rank))
+def _drawn_batches(way: Walk, stage: int, iteration: int, algorithm: Algorithm, options: Any) -> Batches:
+    compact = algorithm.walks == "chosen batches" and options.batches == "compact"
+    draw = in_compact_batches if compact else in_random_batches
+    return draw(way.frames, options.batch, way.most_frames, (way.seed, stage, iteration, way.ranks.rank))
 
 
 def _report(stage: Stage, iteration: int, errors: dict[Any, float], way: Walk) -> Progress:

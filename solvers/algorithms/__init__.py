@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ptyplugin.model import Recipe, RecipeError, Stage
-from ptyplugin.solvers.algorithms import pie, projections
+from ptyplugin.solvers.algorithms import lsqml, pie, projections
 from ptyplugin.solvers.options import read_options
 from ptyplugin.solvers.plugins import Algorithm, check_only_one, installed, load
 
@@ -14,6 +14,7 @@ _ALGORITHMS = {
     "DM": Algorithm(projections.sweep, projections.DifferenceMapOptions, "blocks", True, "constraint_residual"),
     "RAAR": Algorithm(projections.sweep, projections.RaarOptions, "blocks", True, "constraint_residual"),
     "AP": Algorithm(projections.sweep, projections.AlternatingProjectionOptions, "blocks", True, "running_error"),
+    "LSQML": Algorithm(lsqml.sweep, lsqml.LsqmlOptions, "chosen batches", False, "running_error"),
     "ePIE": Algorithm(pie.sweep, pie.EpieOptions, "random batches", False, "running_error"),
     "rPIE": Algorithm(pie.sweep, pie.RpieOptions, "random batches", False, "running_error"),
     "mPIE": Algorithm(pie.sweep, pie.MpieOptions, "random batches", False, "running_error"),

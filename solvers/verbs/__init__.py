@@ -7,7 +7,7 @@ mode, which add incoherently; O_j = the patch of frame j; F = ``to_detector``; c
 
 from __future__ import annotations
 
-from typing import Any, Protocol, SupportsIndex
+from typing import Any, Literal, Protocol, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from ptyplugin.solvers.batches import Batch
 
 Complex = NDArray[Any]
 Real = NDArray[Any]
+Noise = Literal["gaussian", "poisson"]
 
 
 class DeviceScalar:
@@ -139,6 +140,29 @@ class Verbs(Protocol):
 
     def probe_step(self, P: Complex, patches: Complex, w: Complex, b: Batch, step: float, damping: float) -> None:
         """P_m += step O_j* w_jm / ((1 - damping) |O_j|^2 + damping max |O_j|^2), in place, mean over the frames of the batch"""
+        ...
+
+    def likelihood_step(self, A: Complex, b: Batch, noise: Noise) -> DeviceScalar:
+        """A <- f A where good, 0 elsewhere, in place; gives what modulus_residual gives before it
+
+        gaussian: f = sqrt(I) / m - 1, m^2 = sum_m |A_m|^2 / c; poisson: f = (I / m^2 - 1) / 2, but never more than gaussian's
+        """
+        ...
+
+    def precondition(self, num: Complex, den: Real, damping: float) -> None:
+        """num <- num / ((1 - damping) den + damping max den), in place"""
+        ...
+
+    def step_sums(self, w: Complex, u: Complex, v: Complex, b: Batch) -> Real:
+        """sum_j of <u_j, u_j>, <v_j, v_j>, Re <u_j, v_j>, Re <u_j, w_j>, Re <v_j, w_j>: (1, 5)"""
+        ...
+
+    def add_steps(self, O: Complex, dO: Complex, P: Complex, dP: Complex, sums: Real, object_share: float, probe_share: float) -> None:
+        """O <- O + object_share alpha dO, P <- P + probe_share beta dP, in place
+
+        alpha, beta >= 0 from step_sums: sum_j |w_j - alpha u_j - beta v_j|^2 is smallest for this alpha / beta, which is that of the
+        best steps of each alone
+        """
         ...
 
     def copy(self, X: Complex) -> Complex:

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from ptyplugin.model import Geometry
 from ptyplugin.solvers.batches import Batch
-from ptyplugin.solvers.verbs import Complex, DeviceScalar, Real, cpu_moving, cpu_steps
+from ptyplugin.solvers.verbs import Complex, DeviceScalar, Real, cpu_lsq, cpu_moving, cpu_steps
 from ptyplugin.solvers.verbs import cpu_kernels as kernels
 from ptyplugin.solvers.verbs.cpu_fft import FftName, best_fft
 from ptyplugin.solvers.verbs.cpu_frames import FrameVerbs
+from ptyplugin.solvers.verbs.cpu_lsq import StepVerbs
 from ptyplugin.solvers.verbs.cpu_moving import Moving
 from ptyplugin.solvers.verbs.cpu_program import (
     Array,
@@ -42,6 +43,9 @@ from ptyplugin.solvers.verbs.reference import fresnel_kernel
 #: An array, or Waves.
 Wave = Any
 Steps = tuple[tuple[Kernel, Any], ...]
+
+#: Kernels on waves whose last argument is a factor.
+_SCALING = (kernels.onto_modulus, cpu_lsq.likelihood_step)
 
 _TINY = float(np.finfo(np.float32).tiny)
 
@@ -67,7 +71,7 @@ class CpuScalar(DeviceScalar):
         return CpuScalar(np.asarray(self._total + other.array), self._terms, self._finish)
 
 
-class CpuVerbs(FrameVerbs):
+class CpuVerbs(FrameVerbs, StepVerbs):
     """See ptyplugin.solvers.verbs.Verbs for the equations.
 
     Args:
@@ -334,7 +338,7 @@ class CpuVerbs(FrameVerbs):
         if isinstance(w, Waves) and program is not None and w.pending_in(program):
             slot = program.slot_of(w)
             for kernel, argument in steps:
-                if not (kernel is kernels.scale_waves and program.scale_last(kernels.onto_modulus, slot, argument)):
+                if not (kernel is kernels.scale_waves and program.scale_last(_SCALING, slot, argument)):
                     program.step(kernel, slot, argument)
             return program.renamed(w)
         self._run()

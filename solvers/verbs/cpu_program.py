@@ -223,12 +223,12 @@ class Program:
         """The argument for a step that works on ``waves``."""
         return Slot(waves.slot, (1, *waves.shape[1:]))
 
-    def scale_last(self, kernel: Kernel, slot: Slot, factor: np.float32) -> bool:
-        """Whether the last step is ``kernel`` on ``slot``; then its last argument, a factor, is multiplied by ``factor``."""
+    def scale_last(self, kernels: tuple[Kernel, ...], slot: Slot, factor: np.float32) -> bool:
+        """Whether the last step is one of ``kernels`` on ``slot``; then its last argument, a factor, is multiplied by ``factor``."""
         last, arguments = self._steps[-1] if self._steps else (None, (None,))
-        if last is not kernel or not isinstance(arguments[0], Slot) or arguments[0] != slot:
+        if last not in kernels or not isinstance(arguments[0], Slot) or arguments[0] != slot:
             return False
-        self._steps[-1] = (kernel, (*arguments[:-1], arguments[-1] * factor))
+        self._steps[-1] = (last, (*arguments[:-1], arguments[-1] * factor))
         return True
 
     def run(self) -> None:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from ptyplugin.model import Geometry
 from ptyplugin.solvers.batches import Batch, block_size
 from ptyplugin.solvers.verbs import Complex, DeviceScalar, Real
+from ptyplugin.solvers.verbs.least_squares import ReferenceStepVerbs
 from ptyplugin.solvers.verbs.reference_frames import ReferenceFrameVerbs
 
 
-class ReferenceVerbs(ReferenceFrameVerbs):
+class ReferenceVerbs(ReferenceFrameVerbs, ReferenceStepVerbs):
     """See ptyplugin.solvers.verbs.Verbs for the equations.
 
     Args:
