@@ -108,7 +108,7 @@ class Job(_Border):
 
     @property
     def key(self) -> str:
-        """16 hex digits: the same for the same source, preparation, geometry, recipe, modes, sub-pixel positions, seed, purpose, result format."""
+        """16 hex digits: the same for the same source, preparation, geometry, recipe, modes, subpixel, seed, purpose, result format."""
         what: dict[str, Any] = {
             "source": self.source.model_dump(mode="json", exclude={"scan_id", "name"}),
             "preparation": self.preparation.model_dump(mode="json"),
