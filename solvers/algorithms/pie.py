@@ -24,6 +24,9 @@ class _Common:
     batch: int = option(1, 1, 10_000, "frames, drawn at random, that step together from the same object and probe")
     parts: int = option(4, 1, 1000, "parts of a sweep; after each, copies of several ranks are merged, and mPIE's momentum acts")
     probe_from: int = option(1, 1, 1_000_000, "iteration of the stage from which on the probe is updated")
+    slow_from: int = option(
+        1_000_000, 1, 1_000_000, "iteration of the stage from which on steps shrink as 1 / iteration, and noise averages"
+    )
     object_max: float = option(2.0, 0.5, 1e6, "largest modulus of the object; about 1 where nothing absorbs")
 
 
@@ -50,10 +53,11 @@ class RpieOptions(_Common):
 class MpieOptions(_Common):
     """Options of mPIE."""
 
-    object_step: float = option(0.2, 0.0, 2.0, "length of the object's step")
+    object_step: float = option(0.3, 0.0, 2.0, "length of the object's step")
     probe_step: float = option(0.5, 0.0, 2.0, "length of the probe's step")
-    object_damping: float = option(0.3, 0.01, 1.0, _DAMPING)
+    object_damping: float = option(0.5, 0.01, 1.0, _DAMPING)
     probe_damping: float = option(1.0, 0.01, 1.0, _PROBE_DAMPING)
+    slow_from: int = option(25, 1, 1_000_000, "iteration of the stage from which on steps shrink as 1 / iteration, and noise averages")
     friction: float = option(0.9, 0.0, 0.98, "share of its velocity that the object keeps from part to part")
 
 
@@ -83,15 +87,16 @@ def sweep(
     """
     O, P = state.object, state.probe
     residual, before = do.zero(), do.copy(O)
+    alpha, beta = (step * min(1, options.slow_from / iteration) for step in (options.object_step, options.probe_step))
     for part in batches.parts(options.parts):
         for b in part:
             patches = do.cut(O, b)
             A = do.to_detector(do.exit_waves(O, P, b), b)
             residual += do.onto_modulus(A, b, 0)
             d = do.reflect(do.to_sample(A, b), O, P, b, -1, 1)  # (1)
-            do.object_step(O, P, d, b, options.object_step, options.object_damping)  # (2)
+            do.object_step(O, P, d, b, alpha, options.object_damping)  # (2)
             if iteration >= options.probe_from:
-                do.probe_step(P, patches, d, b, options.probe_step, options.probe_damping)  # (3)
+                do.probe_step(P, patches, d, b, beta, options.probe_damping)  # (3)
         if options.friction:
             do.momentum(O, before, state.remembered("velocity", lambda: do.sums(O)[0]), options.friction)  # (4)
         merge_overlaps(state, batches, do, ranks)  # (5)
