@@ -14,6 +14,13 @@ from ptyplugin.sim.sample import make_sample
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of the catalog run on one worker: they share one server, whose start takes 10 to 20 s."""
+    for item in items:
+        if item.path.is_relative_to(ROOT / "tests" / "catalog"):
+            item.add_marker(pytest.mark.xdist_group("catalog"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data beside the checkout; tests that need it skip where it is absent."""
