@@ -22,6 +22,9 @@ class Coefficients(NamedTuple):
     data: float
 
 
+_ALTERNATING = Coefficients(reflection=1, wave=0, data=1)
+
+
 @dataclass(frozen=True, slots=True)
 class ProjectionOptions:
     """Options that DM, RAAR and AP share."""
@@ -42,19 +45,17 @@ class DifferenceMapOptions(ProjectionOptions):
     slack: float = option(0.1, 0.0, 0.9, "share of the difference to the data that the modulus constraint leaves")
     beta: float = option(1.0, 0.1, 1.0, "length of the step between the two constraints")
 
-    @property
-    def coefficients(self) -> Coefficients:
-        return Coefficients(reflection=2, wave=1, data=self.beta)
+    def coefficients(self, synchronising: bool) -> Coefficients:
+        return _ALTERNATING if synchronising else Coefficients(reflection=2, wave=1, data=self.beta)
 
 
 @dataclass(frozen=True, slots=True)
 class RaarOptions(ProjectionOptions):
     """Options of RAAR."""
 
-    beta: float = option(0.8, 0.1, 1.0, "share of the difference map in it; the rest pulls to waves that overlap without contradiction")
+    beta: float = option(0.9, 0.1, 1.0, "share of the difference map in it; the rest pulls to waves that overlap without contradiction")
 
-    @property
-    def coefficients(self) -> Coefficients:
+    def coefficients(self, synchronising: bool) -> Coefficients:
         return Coefficients(reflection=2, wave=self.beta, data=self.beta)
 
 
@@ -62,9 +63,8 @@ class RaarOptions(ProjectionOptions):
 class AlternatingProjectionOptions(ProjectionOptions):
     """Options of AP."""
 
-    @property
-    def coefficients(self) -> Coefficients:
-        return Coefficients(reflection=1, wave=0, data=1)
+    def coefficients(self, synchronising: bool) -> Coefficients:
+        return _ALTERNATING
 
 
 def sweep(
@@ -87,20 +87,22 @@ def sweep(
 
         DM:  r, a, c = 2, 1, beta      RAAR:  r, a, c = 2, beta, beta      AP:  r, a, c = 1, 0, 1
 
-    (2), with phases omega_j that make all frames agree best, every ``synchronise``-th iteration (see ``synchronise``).
+    (2), with phases omega_j that make all frames agree best, every ``synchronise``-th iteration (see ``synchronise``). In these
+    DM takes the coefficients of AP: its waves stray too far from the data for their phases to mean anything.
     (3) and (4) sum over all frames of all ranks and are solved by turns, ``overlap_rounds`` times. Both keep a little of the
     old value (inertia), and the object's modulus is limited: else both run away where hardly any light falls.
     Gives the sum behind ``constraint_residual``, the distance of the reflected waves from the data; for AP, which reflects nothing,
     behind ``running_error``.
     """
     O, P, psi = state.object, state.probe, state.waves
-    r, a, c = options.coefficients
+    synchronising = options.synchronise > 0 and iteration % options.synchronise == 0
+    r, a, c = options.coefficients(synchronising)
     residual = do.zero()
     for b in batches:
         A = do.to_detector(do.reflect(psi[b.index], O, P, b, r, 1 - r), b)
         residual += do.onto_modulus(A, b, options.slack)
         do.advance(psi[b.index], do.to_sample(A, b), O, P, b, a, c, 1 - a - c)  # (1)
-    if options.synchronise and iteration % options.synchronise == 0:
+    if synchronising:
         synchronise(state, batches, do, ranks, options.object_inertia)  # (2)
     for _ in range(options.overlap_rounds):
         num, den = do.sums(O)

@@ -77,6 +77,18 @@ def test_difference_map_does_not_depend_on_ranks(launch: Launcher, size: int, it
     assert distance(one["probe"], many["probe"]) < tolerance
 
 
+@pytest.mark.parametrize(
+    ("recipe", "precision", "tolerance"),
+    [("AP(10, synchronise=2)", "single", 1e-4), ("RAAR(10, synchronise=5)", "single", 1e-4), ("RAAR(30, synchronise=10)", "double", 1e-9)],
+)
+def test_other_projections_and_synchronised_frames_do_not_depend_on_ranks(
+    launch: Launcher, recipe: str, precision: str, tolerance: float
+) -> None:
+    one, two = (launch(recipe, ranks, precision) for ranks in (1, 2))
+    assert distance(one["object"], two["object"]) < tolerance
+    assert distance(one["probe"], two["probe"]) < tolerance
+
+
 def test_long_difference_maps_agree_in_quality(launch: Launcher, phase_difference: Callable[..., float]) -> None:
     one, two = (launch("DM(100)", ranks) for ranks in (1, 2))
     assert two["error"] == pytest.approx(float(one["error"]), rel=0.01)
