@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -88,3 +90,15 @@ def test_what_cannot_be_done_is_said_at_once(small_cxi: Path) -> None:
     with pytest.raises(RecipeError, match="ePIE has no option 'speed'"):
         going.recipe = "ePIE(1, speed=1)"
     assert str(going.recipe) == "ePIE(1)"
+
+
+def test_the_example_of_the_page_runs(small_cxi: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "recipe.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"## Step by step\n+```python\n(.*?)```", page, re.DOTALL)
+    script = tmp_path / "example.py"
+    script.write_text("import ptyplugin\n" + example.replace("scan.cxi", str(small_cxi)), encoding="utf-8")
+    left = runpy.run_path(str(script))
+    assert left["image"].provenance["recipe"] == "mPIE(40) + ePIE(20)"
+    assert np.abs(left["picture"] - left["image"].object).max() > 0
+    assert [event.iteration for event in left["image"].progress] == list(range(1, 61))
+    assert "36 frames of 48 x 48 px" in capsys.readouterr().out
