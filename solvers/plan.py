@@ -22,7 +22,7 @@ class Plan:
 
     object_shape: (y, x), px
     waves: per frame: probe modes times sub-steps
-    batch_frames: frames that a rank works on at once, in algorithms that do not fix it themselves
+    batch_frames: for each stage, its algorithm and how many frames a rank works on at once
     keeps_waves: whether exit waves of all frames are stored; else they are computed when they are needed
     there_bytes: memory of this machine
     """
@@ -32,7 +32,7 @@ class Plan:
     object_shape: tuple[int, int]
     waves: int
     ranks: int
-    batch_frames: int
+    batch_frames: tuple[tuple[str, int], ...]
     keeps_waves: bool
     counts_bytes: int
     waves_bytes: int
@@ -60,11 +60,12 @@ class Plan:
 
     def __str__(self) -> str:
         waves = "stored" if self.keeps_waves else "computed when needed"
+        batches = ", ".join(f"{algorithm} {frames} frame(s) at once" for algorithm, frames in self.batch_frames)
         return "\n".join(
             [
                 f"{self.frames} frames of {self.frame_shape[0]} x {self.frame_shape[1]} px on {self.ranks} rank(s), "
                 f"object {self.object_shape[0]} x {self.object_shape[1]} px",
-                f"batches of {self.batch_frames} frames, {self.waves} wave(s) per frame, {waves}",
+                f"{batches}; {self.waves} wave(s) per frame, {waves}",
                 f"memory: {_in_words(self.needed_bytes)} of {_in_words(self.there_bytes)} (counts {_in_words(self.counts_bytes)}, "
                 f"waves {_in_words(self.waves_bytes)}, object {_in_words(self.canvas_bytes)})",
             ]
@@ -79,15 +80,17 @@ def make_plan(recipe: Recipe, frame_count: int, placement: Placement, geometry: 
     """
     (rows, columns), (height, width) = geometry.shape, placement.object_shape
     waves = modes * placement.corners.shape[1]
-    keeps = any(algorithm_of(stage)[0].keeps_waves for stage in recipe.stages)
-    share = -(-frame_count // ranks.size)
+    algorithms = [algorithm_of(stage) for stage in recipe.stages]
+    keeps = any(algorithm.keeps_waves for algorithm, _ in algorithms)
+    share, block = -(-frame_count // ranks.size), verbs.batch_frames((rows, columns), waves)
+    sizes = [min(block if algorithm.walks == "blocks" else options.batch, share) for algorithm, options in algorithms]
     return Plan(
         frames=frame_count,
         frame_shape=(rows, columns),
         object_shape=(height, width),
         waves=waves,
         ranks=ranks.size,
-        batch_frames=min(verbs.batch_frames((rows, columns), waves), share),
+        batch_frames=tuple((stage.algorithm, size) for stage, size in zip(recipe.stages, sizes, strict=True)),
         keeps_waves=keeps,
         counts_bytes=frame_count * rows * columns * _COUNT_BYTES,
         waves_bytes=frame_count * waves * rows * columns * verbs.dtype.itemsize if keeps else 0,

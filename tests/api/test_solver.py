@@ -69,13 +69,14 @@ def test_plan_comes_before_anything_else(small_cxi: Path) -> None:
     without = going.plan()
     assert (without.frames, without.frame_shape, without.waves, without.ranks) == (36, (48, 48), 3, 1)
     assert not without.keeps_waves
+    assert without.batch_frames == (("ePIE", 1),)
     assert without.counts_bytes == 36 * 48 * 48 * 2
     going.recipe = "DM(2)"
     assert going.plan().waves_bytes == 36 * 48 * 48 * 3 * 8
     assert going.plan().needed_bytes == without.needed_bytes + going.plan().waves_bytes
     said = str(going.plan())
     assert "36 frames of 48 x 48 px on 1 rank(s)" in said
-    assert "3 wave(s) per frame, stored" in said
+    assert "DM 36 frame(s) at once; 3 wave(s) per frame, stored" in said
     assert "memory: " in said
     for ask in (lambda: going.object, lambda: going.probe, going.result):
         with pytest.raises(SolverError, match="before the first iteration"):

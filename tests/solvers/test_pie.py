@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from ptyplugin.model import Geometry, Recipe, RecipeError, Reconstruction
 from ptyplugin.solvers import check_recipe, solve
+from ptyplugin.solvers.algorithms import pie
 from ptyplugin.solvers.batches import Batch, RankFrames, in_random_batches
 from ptyplugin.solvers.verbs.cpu import CpuVerbs
 from ptyplugin.solvers.verbs.reference import ReferenceVerbs
@@ -146,6 +149,14 @@ def test_what_epie_has_no_need_of_is_no_option_of_it() -> None:
         with pytest.raises(RecipeError, match="has no option"):
             check_recipe(Recipe.parse(wrong))
     check_recipe(Recipe.parse("mPIE(1, friction=0.5, object_damping=0.5, probe_damping=0.5, batch=4, parts=2)"))
+
+
+def test_the_page_knows_their_options() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "recipe.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|" + 3 * r" *([\d.]*) *\|", page, re.MULTILINE)
+    for column, kind in enumerate((pie.EpieOptions, pie.RpieOptions, pie.MpieOptions), start=1):
+        shown = {row[0]: float(row[column]) for row in rows if row[column]}
+        assert shown == {field.name: field.default for field in dataclasses.fields(kind)}
 
 
 @pytest.mark.system
