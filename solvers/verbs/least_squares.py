@@ -37,7 +37,7 @@ class ReferenceStepVerbs:
         residual: DeviceScalar = self._residual(modulus, amplitude, b)
         factor = amplitude / (modulus + self._tiny**0.5) - 1
         if noise == "poisson":
-            factor = np.where(factor < 0, factor * (factor + 2) / 2, factor)
+            factor += np.minimum(factor, 0) ** 2 / 2
         A *= np.where(b.good, factor, 0).astype(self._real)[:, None]
         return residual
 
