@@ -38,7 +38,7 @@ def synchronise(state: State, batches: Batches, do: Verbs, ranks: Ranks, inertia
     """
     gramian = Gramian(state, batches, do, ranks, inertia)
     vector = leading_eigenvector(gramian.times, gramian.lengths.astype(np.complex128), ranks)
-    turn = ranks.sum(np.array([np.vdot(vector, gramian.lengths)]))[0]
+    turn = ranks.sum(np.array([(vector.conj() * gramian.lengths).sum()]))[0]
     phases = _phase(vector) * _phase(turn)
     for b in batches:
         do.frame_phases(state.waves[b.index], phases[b.index], b)
@@ -85,7 +85,7 @@ def leading_eigenvector(times: Callable[[Vector], Vector], start: Vector, ranks:
     x = start / max(_norm(start, ranks), np.finfo(np.float64).tiny)
     tries, images = x[None], times(x)[None]
     for _ in range(_MOST_PRODUCTS - 1):
-        value = ranks.sum(np.array([np.vdot(tries[0], images[0]).real]))[0]
+        value = ranks.sum(np.array([(tries[0].conj() * images[0]).sum().real]))[0]
         residual = images[0] - value * tries[0]
         length = _norm(residual, ranks)
         if ranks.largest(int(length > max(_SHARE * (1 - value), _ROUNDING))) == 0:
@@ -99,7 +99,8 @@ def leading_eigenvector(times: Callable[[Vector], Vector], start: Vector, ranks:
 
 def _best_of(tries: Vector, images: Vector, ranks: Ranks) -> tuple[Vector, Vector]:
     """The combination of ``tries`` (try, frame) with the largest Rayleigh quotient, and its part without the first; and their images."""
-    overlaps, values = ranks.sum(np.stack([tries.conj() @ tries.T, tries.conj() @ images.T]))
+    # No BLAS on long vectors: it would wake its own threads, which then stand in the way of the verbs'.
+    overlaps, values = ranks.sum(np.stack([np.einsum("an,bn->ab", tries.conj(), other) for other in (tries, images)]))
     sizes, axes = np.linalg.eigh(overlaps)
     kept = sizes > 1e-12 * sizes[-1]
     basis = axes[:, kept] / np.sqrt(sizes[kept])
@@ -108,11 +109,11 @@ def _best_of(tries: Vector, images: Vector, ranks: Ranks) -> tuple[Vector, Vecto
     direction = np.where(np.arange(len(best)) == 0, 0, best)
     direction /= max(np.sqrt((direction.conj() @ overlaps @ direction).real), np.finfo(np.float64).tiny)
     both = np.stack([best, direction])
-    return both @ tries, both @ images
+    return np.einsum("ab,bn->an", both, tries), np.einsum("ab,bn->an", both, images)
 
 
 def _norm(vector: Vector, ranks: Ranks) -> float:
-    return float(np.sqrt(ranks.sum(np.array([np.vdot(vector, vector).real]))[0]))
+    return float(np.sqrt(ranks.sum(np.array([np.square(np.abs(vector)).sum()]))[0]))
 
 
 def _phase(number: Any) -> Any:
