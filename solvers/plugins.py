@@ -16,6 +16,9 @@ GROUP = "ptyplugin.algorithms"
 
 Walks = Literal["blocks", "random batches", "chosen batches"]
 
+#: Options that the runner reads.
+_NEEDED: dict[Walks, tuple[str, ...]] = {"blocks": (), "random batches": ("batch",), "chosen batches": ("batch", "batches")}
+
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
@@ -90,7 +93,8 @@ def _what_is_wrong_with(loaded: Any) -> str:
     plain = [name for name, field in fields.items() if "meaning" not in field.metadata]
     if plain:
         return f"has options that are not made by option(): {', '.join(plain)}"
-    return "walks in random batches, but has no option 'batch'" if loaded.walks != "blocks" and "batch" not in fields else ""
+    missing = [name for name in _NEEDED[loaded.walks] if name not in fields]
+    return f"walks in {loaded.walks}, but has no option {missing[0]!r}" if missing else ""
 
 
 def _package(point: EntryPoint) -> str:

@@ -105,6 +105,7 @@ def sweep(*a): ...
         ),
         (GOOD + "it = Algorithm(sweep, Options, 'blocks', False, 'error')", r"has options that are not made by option\(\): size"),
         (GOOD + "it = Algorithm(sweep, None_, 'random batches', False, 'error')", r"walks in random batches, but has no option 'batch'"),
+        (GOOD + "it = Algorithm(sweep, None_, 'chosen batches', False, 'error')", r"walks in chosen batches, but has no option 'batch'"),
     ],
 )
 def test_a_broken_package_is_named_in_one_sentence_and_harms_nobody_else(install: Install, text: str, sentence: str) -> None:
