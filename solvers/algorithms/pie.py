@@ -57,7 +57,7 @@ class MpieOptions(_Common):
     probe_step: float = option(0.5, 0.0, 2.0, "length of the probe's step")
     object_damping: float = option(0.5, 0.01, 1.0, _DAMPING)
     probe_damping: float = option(1.0, 0.01, 1.0, _PROBE_DAMPING)
-    slow_from: int = option(25, 1, 1_000_000, "iteration of the stage from which on steps shrink as 1 / iteration, and noise averages")
+    slow_from: int = option(15, 1, 1_000_000, "iteration of the stage from which on steps shrink as 1 / iteration, and noise averages")
     friction: float = option(0.9, 0.0, 0.98, "share of its velocity that the object keeps from part to part")
 
 

@@ -99,10 +99,10 @@ def test_parts_are_the_same_batches_and_as_many_on_every_rank(count: int) -> Non
         assert min(map(len, parts)) >= 1
 
 
-def test_each_is_faster_than_the_one_before(experiment: Any) -> None:
+def test_rpie_and_mpie_are_faster_than_epie(experiment: Any) -> None:
     """On the way from a wrong start probe."""
     errors = [run(experiment, f"{name}(8)", start_probe=wrong_probe(experiment)).quality["error"] for name in ("ePIE", "rPIE", "mPIE")]
-    assert errors[0] > errors[1] > errors[2]
+    assert max(errors[1:]) < 0.8 * errors[0]
 
 
 @pytest.mark.parametrize("recipe", ["rPIE(60)", "mPIE(60)", "mPIE(60, batch=7, object_step=0.5, probe_step=1.0)", "ePIE(60, batch=3)"])
@@ -153,6 +153,7 @@ def test_what_epie_has_no_need_of_is_no_option_of_it() -> None:
 
 def test_the_page_knows_their_options() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "recipe.md").read_text(encoding="utf-8")
+    page = page.partition("## ePIE, rPIE, mPIE")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \|" + 3 * r" *([\d.]*) *\|", page, re.MULTILINE)
     for column, kind in enumerate((pie.EpieOptions, pie.RpieOptions, pie.MpieOptions), start=1):
         shown = {row[0]: float(row[column]) for row in rows if row[column]}
