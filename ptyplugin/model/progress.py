@@ -41,7 +41,8 @@ class Reconstruction:
 
     object: (object mode, y, x) complex64; probe: (probe mode, y, x) complex64, the strongest mode first
     positions_m: (frame, yx) m, float64, mean over sub-steps
-    positions_px: (frame, yx) float64, (row, column) of each patch's first pixel in the object array
+    positions_px: (frame, yx) float64, (row, column) of each patch's first pixel in the object array, as used: the patch lies at the
+        nearest whole pixel, the probe is moved by the rest
     mask: (y, x) uint8, 0 = good, as prepared (zero frequency in the middle in the far field)
     progress: one entry per iteration; quality: numbers by name; provenance: job, recipe, versions, times
     """
