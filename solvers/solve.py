@@ -36,22 +36,7 @@ def solve(
 ) -> Reconstruction | None:
     """Reconstruct object and probe. With several ranks, all of them call it together; rank 0 gets the result, the others None.
 
-    Args:
-        frames: one frame per position of ``scan``, in its order.
-        scan: positions; sub-steps of a fly scan add incoherently.
-        geometry: of the frames after ``preparation``.
-        preparation: crop, mask, orientation.
-        recipe: what to run.
-        probe_modes: probe modes that add incoherently.
-        subpixel: "probe" moves the probe by what rounding a position to pixels leaves over; "none" leaves it out.
-        seed: fixes the order of frames where it is random: the same seed on as many ranks gives the same bits.
-        start_probe: (y, x) or (mode, y, x) in the object's orientation and pixel; from the frames if None.
-        ranks: OneRank() if None.
-        on_progress: called on rank 0 after each iteration.
-        cancelled: asked on every rank after each iteration; True on any rank stops all.
-        job_key: passed on in Progress.
-        precision: complex64, or complex128 (then of the result too, and by the reference verbs).
-        verbs: "cpu", or "reference": NumPy, several times slower, the judge.
+    The arguments are those of ``Solver``; this is its loop.
 
     Raises:
         RecipeError: an unknown algorithm or option.

@@ -62,7 +62,24 @@ class Solver:
             show(solver.object, solver.probe)
 
     To pause is to stop asking; the next ``for`` goes on. Stages that have not begun may be changed meanwhile (``recipe``). With several
-    ranks, all of them do all of this together. The arguments are those of ``solve``; frames are read by the first iteration.
+    ranks, all of them do all of this together. Frames are read by the first iteration.
+
+    Args:
+        frames: one frame per position of ``scan``, in its order.
+        scan: positions; sub-steps of a fly scan add incoherently.
+        geometry: of the frames after ``preparation``.
+        preparation: crop, mask, orientation.
+        recipe: what to run.
+        probe_modes: probe modes that add incoherently.
+        subpixel: "probe" moves the probe by what rounding a position to pixels leaves over; "none" leaves it out.
+        seed: fixes the order of frames where it is random: the same seed on as many ranks gives the same bits.
+        start_probe: (y, x) or (mode, y, x) in the object's orientation and pixel; from the frames if None.
+        ranks: OneRank() if None.
+        on_progress: called on rank 0 after each iteration.
+        cancelled: asked on every rank after each iteration; True on any rank stops all.
+        job_key: passed on in Progress.
+        precision: complex64, or complex128 (then of the result too, and by the reference verbs).
+        verbs: "cpu", or "reference": NumPy, several times slower, the judge.
 
     Raises:
         RecipeError: an unknown algorithm or option.
