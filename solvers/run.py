@@ -25,6 +25,9 @@ _LOG = logging.getLogger(__name__)
 #: ``error`` is measured every so many iterations, and at the end of each stage.
 _ERROR_EVERY = 10
 
+#: Where options leave it open: frames of a batch at least, batches of a sweep at most.
+_FRAMES, _BATCHES = 20, 15
+
 
 @dataclass(slots=True)
 class Walk:
@@ -116,7 +119,8 @@ def model_error(state: State, blocks: Batches, way: Walk) -> float:
 def _drawn_batches(way: Walk, stage: int, iteration: int, algorithm: Algorithm, options: Any) -> Batches:
     compact = algorithm.walks == "chosen batches" and options.batches == "compact"
     draw = in_compact_batches if compact else in_random_batches
-    return draw(way.frames, options.batch, way.most_frames, (way.seed, stage, iteration, way.ranks.rank))
+    size = options.batch or max(_FRAMES, -(-way.most_frames // _BATCHES))
+    return draw(way.frames, size, way.most_frames, (way.seed, stage, iteration, way.ranks.rank))
 
 
 def _report(stage: Stage, iteration: int, errors: dict[Any, float], way: Walk) -> Progress:

@@ -20,7 +20,7 @@ class LsqmlOptions:
 
     noise: Literal["gaussian", "poisson"] = choice("gaussian", ("gaussian", "poisson"), "of the moduli, or of the counts as light has it")
     batches: Literal["sparse", "compact"] = choice("sparse", ("sparse", "compact"), "frames that step together: any, or neighbours")
-    batch: int = option(40, 1, 10_000, "frames that step together")
+    batch: int = option(0, 0, 10_000, "frames of each rank that step together; 0: 20, or more if that makes over 15 batches")
     momentum: float = option(0.7, 0.0, 0.98, "share of its velocity that object and probe keep from sweep to sweep")
     object_step: float = option(1.0, 0.0, 1.0, "share of the best length that the object steps")
     probe_step: float = option(1.0, 0.0, 1.0, "share of the best length that the probe steps")
