@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+#: Where options leave it open: frames of a batch at least, batches of a sweep at most.
+_FRAMES, _BATCHES = 20, 15
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -113,6 +116,11 @@ def in_compact_batches(frames: RankFrames, size: int, most_frames: int, seed: tu
     whole = len(frames) // size * size
     order[:whole] = random.permutation(order[:whole].reshape(-1, size)).ravel()
     return Batches(frames, size, -(-most_frames // size), order)
+
+
+def open_size(most_frames: int) -> int:
+    """Frames per batch where options leave it open; ``most_frames`` is the largest number of frames on any rank."""
+    return max(_FRAMES, -(-most_frames // _BATCHES))
 
 
 def block_size(side_px: tuple[int, int], waves: int, itemsize: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ptyplugin.model import Geometry, Placement, Recipe, SolverError
 from ptyplugin.solvers.algorithms import algorithm_of
+from ptyplugin.solvers.batches import open_size
 from ptyplugin.solvers.ranks import Ranks
 from ptyplugin.solvers.verbs import Verbs
 
@@ -83,14 +84,14 @@ def make_plan(recipe: Recipe, frame_count: int, placement: Placement, geometry: 
     algorithms = [algorithm_of(stage) for stage in recipe.stages]
     keeps = any(algorithm.keeps_waves for algorithm, _ in algorithms)
     share, block = -(-frame_count // ranks.size), verbs.batch_frames((rows, columns), waves)
-    sizes = [min(block if algorithm.walks == "blocks" else options.batch, share) for algorithm, options in algorithms]
+    wished = [block if algorithm.walks == "blocks" else options.batch or open_size(share) for algorithm, options in algorithms]
     return Plan(
         frames=frame_count,
         frame_shape=(rows, columns),
         object_shape=(height, width),
         waves=waves,
         ranks=ranks.size,
-        batch_frames=tuple((stage.algorithm, size) for stage, size in zip(recipe.stages, sizes, strict=True)),
+        batch_frames=tuple((stage.algorithm, min(size, share)) for stage, size in zip(recipe.stages, wished, strict=True)),
         keeps_waves=keeps,
         counts_bytes=frame_count * rows * columns * _COUNT_BYTES,
         waves_bytes=frame_count * waves * rows * columns * verbs.dtype.itemsize if keeps else 0,

@@ -14,7 +14,7 @@ import numpy as np
 
 from ptyplugin.model import Cancelled, Progress, Recipe, SolverError, Stage
 from ptyplugin.solvers.algorithms import algorithm_of
-from ptyplugin.solvers.batches import Batches, RankFrames, in_blocks, in_compact_batches, in_random_batches
+from ptyplugin.solvers.batches import Batches, RankFrames, in_blocks, in_compact_batches, in_random_batches, open_size
 from ptyplugin.solvers.plugins import Algorithm
 from ptyplugin.solvers.ranks import AfterVerbs, Ranks
 from ptyplugin.solvers.state import State, fill_waves
@@ -24,9 +24,6 @@ _LOG = logging.getLogger(__name__)
 
 #: ``error`` is measured every so many iterations, and at the end of each stage.
 _ERROR_EVERY = 10
-
-#: Where options leave it open: frames of a batch at least, batches of a sweep at most.
-_FRAMES, _BATCHES = 20, 15
 
 
 @dataclass(slots=True)
@@ -119,7 +116,7 @@ def model_error(state: State, blocks: Batches, way: Walk) -> float:
 def _drawn_batches(way: Walk, stage: int, iteration: int, algorithm: Algorithm, options: Any) -> Batches:
     compact = algorithm.walks == "chosen batches" and options.batches == "compact"
     draw = in_compact_batches if compact else in_random_batches
-    size = options.batch or max(_FRAMES, -(-way.most_frames // _BATCHES))
+    size = options.batch or open_size(way.most_frames)
     return draw(way.frames, size, way.most_frames, (way.seed, stage, iteration, way.ranks.rank))
 
 

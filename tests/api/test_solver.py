@@ -74,6 +74,9 @@ def test_plan_comes_before_anything_else(small_cxi: Path) -> None:
     going.recipe = "DM(2)"
     assert going.plan().waves_bytes == 36 * 48 * 48 * 3 * 8
     assert going.plan().needed_bytes == without.needed_bytes + going.plan().waves_bytes
+    going.recipe = "LSQML(2) + LSQML(2, batch=7) + DM(2)"
+    assert going.plan().batch_frames == (("LSQML", 20), ("LSQML", 7), ("DM", 36))
+    going.recipe = "DM(2)"
     said = str(going.plan())
     assert "36 frames of 48 x 48 px on 1 rank(s)" in said
     assert "DM 36 frame(s) at once; 3 wave(s) per frame, stored" in said
