@@ -71,7 +71,7 @@ def steps(state: State, way: Walk) -> Iterator[Progress]:
         blocks = _begin(state, way, algorithm_of(way.stages[number])[0])
         for iteration in range(1, way.stages[number].iterations + 1):
             yield _iterate(state, way, number, iteration, blocks)
-        state.waves = state.waves[:0]
+        state.waves = state.waves[:0].copy()  # a view would keep them all
 
 
 def _begin(state: State, way: Walk, algorithm: Algorithm) -> Batches:

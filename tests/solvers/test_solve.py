@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -23,7 +24,10 @@ from ptyplugin.model import (
     ScanError,
     SolverError,
 )
-from ptyplugin.solvers import DEFAULT, check_recipe, solve
+from ptyplugin.solvers import DEFAULT, Solver, check_recipe, solve
+from ptyplugin.solvers.batches import Batches
+from ptyplugin.solvers.state import State, fill_waves
+from ptyplugin.solvers.verbs import Verbs
 
 
 def run(experiment: Any, recipe: str, **how: Any) -> Reconstruction:
@@ -201,6 +205,23 @@ def test_an_unreadable_frame_is_told(experiment: Any) -> None:
 def test_more_memory_than_there_is_is_refused(experiment: Any) -> None:
     with pytest.raises(SolverError, match="GB of memory, this machine has"):
         run(experiment, "DM(2)", probe_modes=10_000_000)
+
+
+def test_waves_are_let_go_when_their_stage_ends(experiment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ptyplugin.solvers import run as loop
+
+    kept: list[weakref.ref[NDArray[Any]]] = []
+
+    def fill(state: State, batches: Batches, do: Verbs) -> None:
+        fill_waves(state, batches, do)
+        kept.append(weakref.ref(state.waves))
+
+    monkeypatch.setattr(loop, "fill_waves", fill)
+    going = Solver(experiment.frames, experiment.scan, experiment.geometry, Recipe.parse("DM(1) + ePIE(1)"), start_probe=experiment.probe)
+    next(going)
+    assert kept[0]() is not None
+    next(going)
+    assert kept[0]() is None
 
 
 def test_divergence_is_an_error_and_no_image(experiment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
