@@ -151,7 +151,8 @@ def _mask(job: Job, sources: list[Frames]) -> NDArray[np.uint8] | None:
             f"the mask {job.preparation.mask_dataset} lies in the detector's file, which is not there: "
             "mount it, or take the mask out of the profile."
         )
-    return masks[0] if masks else None
+    # A pixel that is bad in one file of the scan is bad.
+    return np.maximum.reduce(masks) if masks else None
 
 
 def _check_against(job: Job, frames: JobFrames) -> None:

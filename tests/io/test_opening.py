@@ -165,6 +165,16 @@ def test_transposed_frames_fit_the_prepared_shape(tmp_path: Path) -> None:
         assert frames.shape == (9, 8)
 
 
+def test_a_pixel_that_one_file_masks_is_masked(tmp_path: Path) -> None:
+    first, second = (file_of(tmp_path / f"{name}.h5", COUNTS[:2]) for name in "ab")
+    with h5py.File(tmp_path / "b.h5", "r+") as file:
+        file["mask"][0] = 7 * (np.arange(9) == 5)
+    job = job_of(block(first, (0, 2)), block(second, (0, 2)), preparation=Preparation(mask_dataset="/mask"))
+    with open_frames(job, Site(data_roots=[tmp_path]), None, None) as frames:
+        assert frames.mask is not None
+        assert np.flatnonzero(frames.mask).tolist() == [3, 5]
+
+
 def test_mask_cannot_come_through_the_catalog(tmp_path: Path) -> None:
     source = Hdf5Source(uri=f"file://{tmp_path}/gone.h5", dataset="/data")
     job = job_of(block(source, (0, 2)), preparation=Preparation(mask_dataset="/mask"))
