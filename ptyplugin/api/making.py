@@ -42,7 +42,8 @@ def make_job(
         GeometryError, JobError: a number that cannot be.
     """
     job, arrays = scan.parts.job, dict(scan.parts.arrays)
-    changes: dict[str, Any] = {"resources": job.resources.model_copy(update={"ranks": ranks or job.resources.ranks, "device": device})}
+    wanted = {"ranks": job.resources.ranks if ranks is None else ranks, "device": device}
+    changes: dict[str, Any] = {"resources": {**job.resources.model_dump(), **wanted}}
     if recipe is not None:
         changes["recipe"] = str(Recipe.parse(recipe) if isinstance(recipe, str) else recipe)
     check_recipe(Recipe.parse(changes.get("recipe", job.recipe)))
@@ -53,7 +54,9 @@ def make_job(
     if seed is not None:
         changes["seed"] = seed
     start = _start_probe(probe) or scan.start_probe
-    changes["probe_modes"] = probe_modes or (len(start.modes) if probe is not None and start else job.probe_modes)
+    if probe_modes is None:
+        probe_modes = len(start.modes) if probe is not None and start else job.probe_modes
+    changes["probe_modes"] = probe_modes
     changed = _validated(job, changes)
     if start is not None:
         changed = _starting_from(changed, start, arrays)
@@ -66,7 +69,7 @@ def _crop(job: Job, crop_px: int) -> dict[str, Any]:
         raise GeometryError(f"a crop of {crop_px} px is larger than the frames of {smallest} px: give {smallest} or less.")
     Geometry(job.geometry.energy_ev, job.geometry.distance_m, job.geometry.pixel_m, (crop_px, crop_px))
     return {
-        "preparation": job.preparation.model_copy(update={"crop_px": crop_px}),
+        "preparation": {**job.preparation.model_dump(), "crop_px": crop_px},
         "geometry": job.geometry.model_copy(update={"shape": (crop_px, crop_px)}),
     }
 
