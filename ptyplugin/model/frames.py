@@ -101,6 +101,8 @@ class FrameBlock(_Reference):
 
     @model_validator(mode="after")
     def _ranges_are_not_empty(self) -> FrameBlock:
+        if not self.ranges:
+            raise ValueError("a block of frames has no range")
         for start, stop in self.ranges:
             if stop <= start:
                 raise ValueError(f"frame range {start}..{stop} is empty")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, field_validator
 
-from ptyplugin.model.errors import JobError
+from ptyplugin.model.errors import JobError, ScanError
 from ptyplugin.model.frames import FrameBlock
 from ptyplugin.model.geometry import Geometry
 from ptyplugin.model.preparation import Preparation
@@ -154,7 +154,9 @@ class Job(_Border):
         ids = np.concatenate([np.arange(a, b, dtype=np.int64) for a, b in self.frame_ids] or [np.empty(0, np.int64)])
         if isinstance(self.positions_m, BesideArray):
             return Scan(read_beside(folder, self.positions_m), ids)
-        return Scan(np.asarray(self.positions_m, dtype=np.float64).reshape(len(self.positions_m), -1, 2), ids)
+        if len({len(substeps) for substeps in self.positions_m}) > 1:
+            raise ScanError("the job's frames have different numbers of sub-steps: give the same number of positions for each frame.")
+        return Scan(np.asarray(self.positions_m, dtype=np.float64), ids)
 
 
 class Refusal(_Border):

@@ -57,10 +57,10 @@ class Scan:
 
     def _check(self) -> None:
         positions, count = self.positions_m, len(self.positions_m)
-        if positions.ndim != 3 or positions.shape[-1] != 2:
-            raise ScanError(f"positions have shape {positions.shape}, not (frame, substep, yx): give y and x per frame.")
         if count == 0:
             raise ScanError("the scan has 0 frames with a position: nothing to reconstruct. Was the detector triggered?")
+        if positions.ndim != 3 or positions.shape[-1] != 2 or positions.shape[1] == 0:
+            raise ScanError(f"positions have shape {positions.shape}, not (frame, substep, yx): give y and x per frame.")
         if self.frame_ids.shape != (count,):
             raise ScanError(f"{count} positions but {self.frame_ids.size} frame ids: give one frame id per position.")
         bad = np.flatnonzero(~np.isfinite(positions).all(axis=(1, 2)))

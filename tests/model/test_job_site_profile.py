@@ -25,8 +25,10 @@ from ptyplugin.model import (
     Refusal,
     Resources,
     RunSource,
+    ScanError,
     Site,
     SiteError,
+    canonical_json,
     load_site,
     positions_field,
     ranges_of,
@@ -44,6 +46,26 @@ def make_job(**change: Any) -> Job:
         "positions_m": [[(0.0, 0.0)], [(1e-6, 0.0)], [(0.0, 1e-6)]],
     }
     return Job(**(numbers | change))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"positions_m": [], "frame_ids": []}, "0 frames with a position"),
+        ({"positions_m": [[], [], []]}, "give y and x per frame"),
+        ({"positions_m": [[(0.0, 0.0)], [(0.0, 1e-6), (1e-6, 0.0)], [(0.0, 0.0)]]}, "different numbers of sub-steps"),
+    ],
+)
+def test_positions_of_a_job_that_cannot_be(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ScanError, match=sentence):
+        make_job(**change).scan(None)
+
+
+def test_a_block_without_frames_is_no_block() -> None:
+    job = make_job().model_dump(mode="json")
+    job["frames"][0]["ranges"] = []
+    with pytest.raises(JobError, match="a block of frames has no range"):
+        Job.from_bytes(canonical_json(job))
 
 
 def test_json_round_trip_keeps_job_bytes_and_key() -> None:
