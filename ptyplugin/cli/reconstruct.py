@@ -17,40 +17,50 @@ if TYPE_CHECKING:
     from ptyplugin.model import JobParts, Progress, Reconstruction, Site
 
 
+_Source = Annotated[str, typer.Argument(help="A CXI file; or the uid (or its first letters) or the scan id of a run in the catalog.")]
+_RecipeText = Annotated[
+    str | None, typer.Option(help='What to run, e.g. "DM(100) + ePIE(50)".', show_default="the profile's, or what suits most scans")
+]
+_ProbeModes = Annotated[int | None, typer.Option(min=1, help="Probe modes that add incoherently.", show_default="the profile's, or 1")]
+_SubpixelWay = Annotated[
+    Literal["none", "probe"] | None,
+    typer.Option(help="Meet positions between pixels by moving the probe, or round them.", show_default="the profile's, or probe"),
+]
+_StartProbe = Annotated[
+    Path | None, typer.Option(help="Start probe: .npy, a result file, CXI, HDF5 with 'probe'.", show_default="from the data")
+]
+_CropPx = Annotated[int | None, typer.Option(min=8, help="Side of the square kept around the middle of each frame.")]
+_Ranks = Annotated[int, typer.Option(min=1, help="MPI ranks on this machine.")]
+_Device = Annotated[Literal["auto", "cpu", "gpu"], typer.Option(help="What to run on.")]
+_Seed = Annotated[int | None, typer.Option(min=0, help="Fixes what is random.", show_default="the profile's, or 0")]
+_ProfileName = Annotated[
+    str | None, typer.Option(help="How the beamline calls its things: a name or a TOML file. Needed for runs.", show_default=False)
+]
+_SiteFile = Annotated[
+    Path | None, typer.Option(help="TOML file of this installation (catalog, data_roots).", show_default="what PTYPLUGIN_SITE names")
+]
+_Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Result file (HDF5).", show_default="<job key>.h5 in the site's results")
+]
+_Png = Annotated[Path | None, typer.Option(help="Also make a picture.", show_default=False)]
+_AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, without progress bars.")]
+
+
 def reconstruct(
-    source: Annotated[str, typer.Argument(help="A CXI file; or the uid (or its first letters) or the scan id of a run in the catalog.")],
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help='What to run, of DM and ePIE, e.g. "DM(200) + ePIE(100)".', show_default="the profile's, or what suits most scans"
-        ),
-    ] = None,
-    probe_modes: Annotated[
-        int | None, typer.Option(min=1, help="Probe modes that add incoherently.", show_default="the profile's, or 1")
-    ] = None,
-    subpixel: Annotated[
-        Literal["none", "probe"] | None,
-        typer.Option(help="Meet positions between pixels by moving the probe, or round them.", show_default="the profile's, or probe"),
-    ] = None,
-    probe: Annotated[
-        Path | None,
-        typer.Option(help="Start probe: .npy, a result file, CXI, HDF5 with 'probe'.", show_default="from the data"),
-    ] = None,
-    crop_px: Annotated[int | None, typer.Option(min=8, help="Side of the square kept around the middle of each frame.")] = None,
-    ranks: Annotated[int, typer.Option(min=1, help="MPI ranks on this machine.")] = 1,
-    device: Annotated[Literal["auto", "cpu", "gpu"], typer.Option(help="What to run on.")] = "auto",
-    seed: Annotated[int | None, typer.Option(min=0, help="Fixes what is random.", show_default="the profile's, or 0")] = None,
-    profile: Annotated[
-        str | None, typer.Option(help="How the beamline calls its things: a name or a TOML file. Needed for runs.", show_default=False)
-    ] = None,
-    site: Annotated[
-        Path | None, typer.Option(help="TOML file of this installation (catalog, data_roots).", show_default="what PTYPLUGIN_SITE names")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Result file (HDF5).", show_default="<job key>.h5 in the site's results")
-    ] = None,
-    png: Annotated[Path | None, typer.Option(help="Also make a picture.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON, without progress bars.")] = False,
+    source: _Source,
+    recipe: _RecipeText = None,
+    probe_modes: _ProbeModes = None,
+    subpixel: _SubpixelWay = None,
+    probe: _StartProbe = None,
+    crop_px: _CropPx = None,
+    ranks: _Ranks = 1,
+    device: _Device = "auto",
+    seed: _Seed = None,
+    profile: _ProfileName = None,
+    site: _SiteFile = None,
+    output: _Output = None,
+    png: _Png = None,
+    as_json: _AsJson = False,
 ) -> None:
     """Reconstruct one scan, here and now.
 
