@@ -62,7 +62,7 @@ def fill_waves(state: State, batches: Batches, do: Verbs) -> None:
 
 
 def given_probe(probe: NDArray[Any], shape: tuple[int, int], modes: int) -> NDArray[np.complex128]:
-    """A probe that somebody gave, (y, x) or (mode, y, x), with weak modes added or the weakest left out.
+    """A probe that somebody gave, (y, x) or (mode, y, x), the strongest mode first; weak modes added, or the weakest left out.
 
     Raises:
         SolverError: wrong shape, not finite, or zero.
@@ -73,6 +73,8 @@ def given_probe(probe: NDArray[Any], shape: tuple[int, int], modes: int) -> NDAr
         raise SolverError(f"the start probe has shape {np.shape(probe)}, but frames have {shape[0]} x {shape[1]} px: crop or pad it.")
     if not np.isfinite(given).all() or not np.any(given):
         raise SolverError("the start probe is zero or not finite: check the file that it comes from.")
+    power = (np.abs(given) ** 2).sum(axis=(1, 2))
+    given = given[np.argsort(-power, kind="stable")][: np.count_nonzero(power)]
     if len(given) >= modes:
         return given[:modes]
     return np.concatenate([given, weak_modes(given, modes - len(given))])

@@ -85,6 +85,16 @@ def test_a_given_probe_is_kept_and_filled_up(experiment: Any) -> None:
     assert given_probe(np.stack([experiment.probe[0]] * 4), (32, 32), 2).shape == (2, 32, 32)
 
 
+def test_modes_of_a_given_probe_come_by_power_and_dark_ones_are_replaced(experiment: Any) -> None:
+    strong, dark = experiment.probe[0], np.zeros((32, 32))
+    weak = 0.1 * np.roll(strong, 3, axis=0)
+    np.testing.assert_array_equal(given_probe(np.stack([weak, strong]), (32, 32), 1)[0], strong)
+    filled = given_probe(np.stack([dark, weak, strong]), (32, 32), 4)
+    np.testing.assert_array_equal(filled[:2], [strong, weak])
+    assert np.isfinite(filled).all()
+    assert filled.any(axis=(1, 2)).all()
+
+
 def test_orthogonal_modes_leave_the_incoherent_sum_as_it_is() -> None:
     rng = np.random.default_rng(0)
     modes = rng.standard_normal((3, 8, 8)) + 1j * rng.standard_normal((3, 8, 8))
