@@ -111,7 +111,7 @@ class Solver:
         self._ranks = ranks or OneRank()
         self._start_probe, self._probe_modes, self._seed, self._job_key = start_probe, probe_modes, seed, job_key
         self._on_progress, self._cancelled = on_progress, cancelled
-        self._said = {"subpixel": subpixel, "precision": precision, "verbs": verbs}
+        self._said = {"subpixel": subpixel, "precision": precision, "verbs": "reference" if precision == "double" else verbs}
         self._begun: Begun | None = None
         with failing_together(self._ranks):
             _check_input(frames, scan, probe_modes)

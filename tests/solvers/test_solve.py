@@ -207,6 +207,15 @@ def test_more_memory_than_there_is_is_refused(experiment: Any) -> None:
         run(experiment, "DM(2)", probe_modes=10_000_000)
 
 
+@pytest.mark.parametrize(
+    ("precision", "verbs", "used"), [("single", "cpu", "cpu"), ("single", "reference", "reference"), ("double", "cpu", "reference")]
+)
+def test_result_says_which_verbs_did_the_work(experiment: Any, precision: Any, verbs: Any, used: str) -> None:
+    result = run(experiment, "ePIE(1)", start_probe=experiment.probe, precision=precision, verbs=verbs)
+    assert (result.provenance["precision"], result.provenance["verbs"]) == (precision, used)
+    assert result.object.dtype == (np.complex64 if precision == "single" else np.complex128)
+
+
 def test_waves_are_let_go_when_their_stage_ends(experiment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from ptyplugin.solvers import run as loop
 
