@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,7 +168,9 @@ def test_anybody_may_look_while_a_daemon_writes_and_when_none_runs(site: Site, j
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody who may not write")
 def test_somebody_who_may_not_write_can_look(site: Site, job: Job, tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder == Path(tempfile.gettempdir()):
+            break
         folder.chmod(0o755)
     with Ledger(site.ledger) as ledger:
         ledger.put(job)
