@@ -12,6 +12,8 @@ from ptyplugin.model import FileFormatError, Geometry
 
 #: Pixels that differ by less than this share are the same.
 _SAME_PIXEL = 1e-3
+#: A probe of whose power less than this share fits onto the grid is another probe.
+_LEAST_POWER = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class StartProbe:
         """A probe of an array (y, x), (mode, y, x) or (1, mode, y, x).
 
         Raises:
-            FileFormatError: another shape or type, not finite, or dark.
+            FileFormatError: another shape or type, not finite, or dark; or a pixel that cannot be.
         """
         modes = np.asarray(array)
         if modes.ndim == 4 and modes.shape[0] == 1:
@@ -45,6 +47,8 @@ class StartProbe:
             )
         if not np.isfinite(modes).all() or not modes.any():
             raise FileFormatError(f"{origin}: the probe is dark or has pixels that are not finite; give another file.")
+        if pixel_m is not None and not (np.isfinite(pixel_m).all() and min(pixel_m) > 0):
+            raise FileFormatError(f"{origin}: the probe's pixel is {pixel_m[0]:g} x {pixel_m[1]:g} m; give another file.")
         return cls(modes.astype(np.complex64), pixel_m, origin)
 
     def on_grid(self, geometry: Geometry) -> tuple[NDArray[np.complex64], str | None]:
@@ -52,6 +56,9 @@ class StartProbe:
 
         Band-limited (Fourier) interpolation about the middle [n // 2, n // 2], zeros outside of the known window; where its
         pixel size is unknown, the probe is only cropped or padded. The power is kept.
+
+        Raises:
+            FileFormatError: next to nothing of the probe lies in the window and the frequencies of the grid.
         """
         old, new = self.pixel_m or geometry.object_pixel_m, geometry.object_pixel_m
         shape = self.modes.shape[1:]
@@ -62,7 +69,14 @@ class StartProbe:
             old = new
         along_y, along_x = (_interpolation(shape[axis], old[axis], geometry.shape[axis], new[axis]) for axis in (0, 1))
         modes = along_y @ self.modes.astype(np.complex128) @ along_x.T
-        modes *= np.sqrt(np.sum(np.abs(self.modes) ** 2) / np.sum(np.abs(modes) ** 2))
+        before, after = (float(np.sum(np.abs(each) ** 2, dtype=np.float64)) for each in (self.modes, modes))
+        share = after / before * (new[0] * new[1]) / (old[0] * old[1])
+        if share < _LEAST_POWER:
+            raise FileFormatError(
+                f"{self.origin}: only {share:.1%} of the start probe's power fits onto {geometry.shape[0]} x {geometry.shape[1]} px of "
+                f"{new[0] * 1e9:.4g} nm: is it the right probe, with its spot in the middle?"
+            )
+        modes *= np.sqrt(before / after)
         return modes.astype(np.complex64), self._sentence(geometry, same_pixel)
 
     def _sentence(self, geometry: Geometry, same_pixel: bool) -> str:

@@ -78,6 +78,23 @@ def test_scan_250_brings_its_pixel_size(shared: Path) -> None:
     assert np.abs(2 * finer[:, ::2, ::2] - probe.modes).max() < 1e-3 * np.abs(probe.modes).max()
 
 
+def test_a_probe_that_does_not_fit_is_told() -> None:
+    corner = np.zeros((256, 256), complex)
+    corner[3:8, 3:8] = 1
+    with pytest.raises(FileFormatError, match=r"only 0\.0% of the start probe's power fits onto 64 x 64 px"):
+        StartProbe.of(corner, None, "probe.npy").on_grid(GEOMETRY)
+    fine = GEOMETRY.object_pixel_m[0] / 8
+    checks = np.where(np.indices((256, 256)).sum(axis=0) % 2, 1.0, -1.0)
+    with pytest.raises(FileFormatError, match=r"only 0\.0% of the start probe's power"):
+        StartProbe.of(checks, (fine, fine), "checks.h5").on_grid(GEOMETRY)
+
+
+@pytest.mark.parametrize("pixel_m", [(0.0, 1e-8), (-1e-8, 1e-8), (np.nan, 1e-8)])
+def test_a_pixel_that_cannot_be(pixel_m: tuple[float, float]) -> None:
+    with pytest.raises(FileFormatError, match="the probe's pixel is"):
+        StartProbe.of(np.ones((8, 8)), pixel_m, "probe.h5")
+
+
 def test_illumination_of_a_cxi_file(shared: Path) -> None:
     probe = read_probe(shared / "data" / "aps_velociprobe_siemens.cxi")
     assert probe.modes.shape == (1, 128, 128)
