@@ -50,19 +50,17 @@ def reconstruction_of(
 def _quality(probe: NDArray[Any], placement: Placement, error: float) -> dict[str, float]:
     """Numbers that tell whether to trust the image.
 
-    overlap: 1 - step / diameter, of the disc with the probe's second moment; coherent_share: power of the strongest mode
+    overlap: 1 - step / diameter, of the disc with the probe's second moment, if there is more than one place; coherent_share: power of
+    the strongest mode
     """
     power = (np.abs(probe) ** 2).sum(axis=0)
     y, x = np.indices(power.shape)
     mean = [float((power * axis).sum() / power.sum()) for axis in (y, x)]
     diameter = 2 * float(np.sqrt(2 * (power * ((y - mean[0]) ** 2 + (x - mean[1]) ** 2)).sum() / power.sum()))
-    step = median_step(placement.corners.mean(axis=1))
+    places = placement.corners.mean(axis=1)
     share = float((np.abs(probe[0]) ** 2).sum() / power.sum())
-    return {
-        "error": error,
-        "frames": float(len(placement.corners)),
-        "probe_diameter_px": diameter,
-        "step_px": step,
-        "overlap": 1 - step / diameter,
-        "coherent_share": share,
-    }
+    known = {"error": error, "frames": float(len(places)), "probe_diameter_px": diameter, "coherent_share": share}
+    if np.ptp(places, axis=0).any():
+        step = median_step(places)
+        known |= {"step_px": step, "overlap": 1 - step / diameter}
+    return known

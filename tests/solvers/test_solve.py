@@ -216,6 +216,17 @@ def test_result_says_which_verbs_did_the_work(experiment: Any, precision: Any, v
     assert result.object.dtype == (np.complex64 if precision == "single" else np.complex128)
 
 
+def test_one_frame_has_no_overlap(experiment: Any) -> None:
+    def quality_of(count: int) -> dict[str, float]:
+        scan = Scan(experiment.scan.positions_m[:count], np.arange(count))
+        frames = MemoryFrames(experiment.frames.counts[:count])
+        result = solve(frames, scan, experiment.geometry, recipe=Recipe.parse("ePIE(1)"), start_probe=experiment.probe)
+        assert result is not None
+        return result.quality
+
+    assert quality_of(2).keys() - quality_of(1).keys() == {"step_px", "overlap"}
+
+
 def test_waves_are_let_go_when_their_stage_ends(experiment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from ptyplugin.solvers import run as loop
 
