@@ -1,6 +1,7 @@
 """ptyplugin: the ptychographic image in the catalog, a moment after the scan.
 
-``ptyplugin.open_scan``, ``ptyplugin.reconstruct``, ``ptyplugin.solver`` and ``ptyplugin.results`` are those of ``ptyplugin.api``, imported when first used.
+``ptyplugin.open_scan``, ``ptyplugin.reconstruct``, ``ptyplugin.solver`` and ``ptyplugin.results`` are those of
+``ptyplugin.api``, imported when first used.
 """
 
 from __future__ import annotations
