@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from ptyplugin.model.errors import RecipeError
 
-#: What is run when nobody says otherwise: far from the solution the difference map, then ePIE with shrinking steps.
-DEFAULT_RECIPE = "DM(60) + ePIE(20) + ePIE(10, object_step=0.1, probe_step=0.05)"
+#: What is run when nobody says otherwise: least-squares steps with momentum, then shorter ones that average the noise out.
+DEFAULT_RECIPE = "LSQML(40, momentum=0.9) + LSQML(15, momentum=0.9, object_step=0.1, probe_step=0.1)"
 
 Option = bool | int | float | str
 

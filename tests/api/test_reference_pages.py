@@ -37,7 +37,7 @@ def test_site(tmp_path: Path) -> None:
 
 def test_recipes() -> None:
     page = (DOCS / "reference/recipe.md").read_text(encoding="utf-8")
-    shown = re.findall(r"^    ((?:DM|ePIE)\(.*)$", page, re.MULTILINE)
+    shown = re.findall(r"^    ((?:DM|LSQML)\(.*)$", page, re.MULTILINE)
     assert DEFAULT_RECIPE in shown
     for text in shown:
         check_recipe(Recipe.parse(text))
