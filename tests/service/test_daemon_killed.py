@@ -48,8 +48,10 @@ def _state(site: Site, key: str) -> str | None:
 
 def _ranks(folder: Path) -> list[Process]:
     """The processes that the daemon remembers, once the job iterates."""
-    file = folder / "processes.json"
-    return [Process(*each) for each in json.loads(file.read_text())] if file.exists() and (folder / "starts").exists() else []
+    file, starts = folder / "processes.json", folder / "starts"
+    # A file that exists may not hold its line yet.
+    iterating = file.exists() and starts.exists() and starts.stat().st_size > 0
+    return [Process(*each) for each in json.loads(file.read_text())] if iterating else []
 
 
 def test_a_daemon_killed_in_the_middle_of_a_job_takes_its_ranks_along(site, start, make_job, until) -> None:
