@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.model import Geometry, Placement, Reconstruction, Scan, SolverError
-from ptyplugin.solvers.run import Walk
 from ptyplugin.solvers.start import median_step
 from ptyplugin.solvers.state import State, orthogonal_modes
+from ptyplugin.solvers.way import Walk
 
 #: A result with a larger error explains the frames no better than darkness does.
 _WORST_ERROR = 1.0

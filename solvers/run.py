@@ -6,48 +6,24 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ptyplugin.model import Cancelled, Progress, Recipe, SolverError, Stage
-from ptyplugin.solvers.algorithms import algorithm_of
-from ptyplugin.solvers.batches import Batches, RankFrames, in_blocks, in_compact_batches, in_random_batches, open_size
+from ptyplugin.solvers.algorithms import algorithm_of, refinements_of
+from ptyplugin.solvers.batches import Batches, in_compact_batches, in_random_batches, open_size
 from ptyplugin.solvers.plugins import Algorithm
-from ptyplugin.solvers.ranks import AfterVerbs, Ranks
+from ptyplugin.solvers.ranks import AfterVerbs
+from ptyplugin.solvers.refining import refine
 from ptyplugin.solvers.state import State, fill_waves
-from ptyplugin.solvers.verbs import Verbs
+from ptyplugin.solvers.way import Walk, blocks_of, model_error
 
 _LOG = logging.getLogger(__name__)
 
 #: ``error`` is measured every so many iterations, and at the end of each stage.
 _ERROR_EVERY = 10
-
-
-@dataclass(slots=True)
-class Walk:
-    """What a walk through a recipe needs, and its progress so far.
-
-    counts: sum of all counts in good pixels, over all ranks; power: mean of it per frame, the power that the probe is held at
-    stages: what to do; begun: how many of them have begun. Those that have not may be replaced at any time.
-    """
-
-    frames: RankFrames
-    verbs: Verbs
-    ranks: Ranks
-    most_frames: int
-    counts: float
-    power: float
-    seed: int = 0
-    job_key: str = ""
-    on_progress: Callable[[Progress], None] | None = None
-    cancelled: Callable[[], bool] | None = None
-    stages: tuple[Stage, ...] = ()
-    begun: int = 0
-    progress: list[Progress] = field(default_factory=list)
-    started: float = field(default_factory=time.monotonic)
 
 
 def walk(recipe: Recipe, state: State, way: Walk) -> None:
@@ -68,49 +44,34 @@ def steps(state: State, way: Walk) -> Iterator[Progress]:
         if number == len(way.stages):
             return
         way.begun = number + 1
-        blocks = _begin(state, way, algorithm_of(way.stages[number])[0])
+        _begin(state, way, algorithm_of(way.stages[number])[0])
         for iteration in range(1, way.stages[number].iterations + 1):
-            yield _iterate(state, way, number, iteration, blocks)
+            yield _iterate(state, way, number, iteration)
         state.waves = state.waves[:0].copy()  # a view would keep them all
 
 
-def _begin(state: State, way: Walk, algorithm: Algorithm) -> Batches:
-    """Make the state ready for a stage; gives the blocks of frames."""
+def _begin(state: State, way: Walk, algorithm: Algorithm) -> None:
+    """Make the state ready for a stage."""
     state.memory.clear()
-    blocks = blocks_of(state, way)
     if algorithm.keeps_waves:
-        fill_waves(state, blocks, way.verbs)
-    return blocks
+        fill_waves(state, blocks_of(state, way), way.verbs)
 
 
-def _iterate(state: State, way: Walk, number: int, iteration: int, blocks: Batches) -> Progress:
+def _iterate(state: State, way: Walk, number: int, iteration: int) -> Progress:
     """One iteration of stage ``number``."""
     stage = way.stages[number]
     algorithm, options = algorithm_of(stage)
     done = iteration + sum(earlier.iterations for earlier in way.stages[:number])
-    batches = blocks if algorithm.walks == "blocks" else _drawn_batches(way, number, iteration, algorithm, options)
+    in_order = algorithm.walks == "blocks"
+    batches = blocks_of(state, way) if in_order else _drawn_batches(way, number, iteration, algorithm, options)
     with np.errstate(all="ignore"):  # what is not finite is found by _report, in every implementation alike
         total = algorithm.sweep(state, batches, way.verbs, AfterVerbs(way.ranks, way.verbs.finish), options, iteration)
         way.verbs.fix_power(state.probe, state.object, way.power)
         errors = {algorithm.measures: total.read() / way.counts}
+        refine(state, way, refinements_of(stage), iteration)
         if iteration == stage.iterations or done % _ERROR_EVERY == 0:
-            errors["error"] = model_error(state, blocks, way)
+            errors["error"] = model_error(state, blocks_of(state, way), way)
     return _report(stage, done, errors, way)
-
-
-def blocks_of(state: State, way: Walk) -> Batches:
-    """This rank's frames in batches of the size that the verbs like."""
-    waves = len(state.probe) * len(state.object) * way.frames.corners.shape[1]
-    rows, columns = way.frames.good.shape
-    return in_blocks(way.frames, way.verbs.batch_frames((rows, columns), waves), way.most_frames)
-
-
-def model_error(state: State, blocks: Batches, way: Walk) -> float:
-    """``error``: sum (sqrt(I) - |F(P O_j)|)^2 / sum I over good pixels and all frames of all ranks, object and probe frozen."""
-    total = way.verbs.zero()
-    for b in blocks:
-        total += way.verbs.modulus_residual(way.verbs.to_detector(way.verbs.exit_waves(state.object, state.probe, b), b), b)
-    return float(way.ranks.sum(total).read()) / way.counts
 
 
 def _drawn_batches(way: Walk, stage: int, iteration: int, algorithm: Algorithm, options: Any) -> Batches:

@@ -31,11 +31,12 @@ from ptyplugin.solvers.outcome import reconstruction_of
 from ptyplugin.solvers.plan import Plan, make_plan
 from ptyplugin.solvers.prepare import prepare
 from ptyplugin.solvers.ranks import OneRank, Ranks, failing_together
-from ptyplugin.solvers.run import Walk, blocks_of, model_error, steps
+from ptyplugin.solvers.run import steps
 from ptyplugin.solvers.start import probe_from_data
 from ptyplugin.solvers.state import State, given_probe, orthogonal_modes, start_object, window_of
 from ptyplugin.solvers.verbs import Verbs
 from ptyplugin.solvers.verbs.choice import Precision, VerbsName, verbs_of
+from ptyplugin.solvers.way import Walk, blocks_of, model_error
 
 _LOG = logging.getLogger(__name__)
 

@@ -13,10 +13,11 @@ from scipy.fft import fft2, fftfreq, fftshift, ifft2
 from ptyplugin.model import Geometry, Recipe, SolverError
 from ptyplugin.solvers.batches import RankFrames
 from ptyplugin.solvers.ranks import OneRank, Ranks
-from ptyplugin.solvers.run import Walk, walk
+from ptyplugin.solvers.run import walk
 from ptyplugin.solvers.state import State, start_object, window_of
 from ptyplugin.solvers.verbs.choice import verbs_of
 from ptyplugin.solvers.verbs.reference import fresnel_kernel
+from ptyplugin.solvers.way import Walk
 
 _LOG = logging.getLogger(__name__)
 

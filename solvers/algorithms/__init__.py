@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from ptyplugin.model import Recipe, RecipeError, Stage
 from ptyplugin.solvers.algorithms import lsqml, pie, projections
 from ptyplugin.solvers.options import read_options
 from ptyplugin.solvers.plugins import Algorithm, check_only_one, installed, load
+from ptyplugin.solvers.refining import Refinements
 
 #: Those that come with this package. More are found through entry points (ptyplugin.solvers.plugins).
 _ALGORITHMS = {
@@ -19,6 +21,9 @@ _ALGORITHMS = {
     "rPIE": Algorithm(pie.sweep, pie.RpieOptions, "random batches", False, "running_error"),
     "mPIE": Algorithm(pie.sweep, pie.MpieOptions, "random batches", False, "running_error"),
 }
+
+#: Options that every stage has.
+_REFINED = {field.name for field in dataclasses.fields(Refinements)}
 
 
 def algorithm_of(stage: Stage) -> tuple[Algorithm, Any]:
@@ -33,7 +38,19 @@ def algorithm_of(stage: Stage) -> tuple[Algorithm, Any]:
         raise RecipeError(f"there is no algorithm {name!r}: the recipe can use {', '.join([*_ALGORITHMS, *sorted(installed())])}.")
     check_only_one(name, name in _ALGORITHMS)
     algorithm = _ALGORITHMS[name] if name in _ALGORITHMS else load(name)
-    return algorithm, read_options(algorithm.options, name, stage.options)
+    return algorithm, read_options(algorithm.options, name, {key: stage.options[key] for key in stage.options if key not in _REFINED})
+
+
+def refinements_of(stage: Stage) -> Refinements:
+    """What a stage asks for beside its algorithm.
+
+    Raises:
+        RecipeError: a value of the wrong type or out of its range.
+    """
+    refinements: Refinements = read_options(
+        Refinements, stage.algorithm, {key: stage.options[key] for key in stage.options if key in _REFINED}
+    )
+    return refinements
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -44,3 +61,4 @@ def check_recipe(recipe: Recipe) -> None:
     """
     for stage in recipe.stages:
         algorithm_of(stage)
+        refinements_of(stage)
