@@ -111,10 +111,10 @@ def one_thread(frames: RankFrames, probe: Any, extent: tuple[int, int], repeats:
     shape = (frames.good.shape[0], frames.good.shape[1])
     geometry = Geometry(8000.0, 3.0, 75e-6, shape)
     wanted = {
-        "DM, overlap_rounds=1": (Stage("DM", 1, {"overlap_rounds": 1}), 1, "<= 2.2" if fft == "scipy" else "<= 2.4"),
-        "DM, overlap_rounds=2 (default)": (Stage("DM", 1), 1, ""),
-        "DM, overlap_rounds=1, 3 modes": (Stage("DM", 1, {"overlap_rounds": 1}), 3, "<= 1.9"),
-        "DM, overlap_rounds=2, 3 modes": (Stage("DM", 1), 3, ""),
+        "DM": (Stage("DM", 1), 1, "<= 2.2" if fft == "scipy" else "<= 2.4"),
+        "DM, overlap_rounds=2": (Stage("DM", 1, {"overlap_rounds": 2}), 1, ""),
+        "DM, 3 modes": (Stage("DM", 1), 3, "<= 1.9"),
+        "DM, overlap_rounds=2, 3 modes": (Stage("DM", 1, {"overlap_rounds": 2}), 3, ""),
         "ePIE": (Stage("ePIE", 1), 1, "<= 0.35 ms"),
     }
     for name, (stage, modes, target) in wanted.items():

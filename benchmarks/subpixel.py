@@ -15,7 +15,7 @@ import time
 
 from ptyplugin.api import solver
 
-RECIPES = ("DM({})", "DM({}, overlap_rounds=1)", "RAAR({})", "ePIE({})", "mPIE({})")
+RECIPES = ("DM({})", "DM({}, overlap_rounds=2)", "RAAR({})", "ePIE({})", "mPIE({})")
 
 
 def compared(path: str, recipe: str) -> tuple[dict[str, float], dict[str, float]]:

@@ -31,7 +31,7 @@ class ProjectionOptions:
 
     slack: float = option(0.0, 0.0, 0.9, "share of the difference to the data that the modulus constraint leaves")
     synchronise: int = option(0, 0, 1_000_000, "align the phases of all frames every so many iterations; 0: never")
-    overlap_rounds: int = option(2, 1, 20, "how often object and probe are fitted to the waves in one iteration")
+    overlap_rounds: int = option(1, 1, 20, "how often object and probe are fitted to the waves in one iteration")
     probe_from: int = option(2, 1, 1_000_000, "iteration of the stage from which on the probe is updated")
     object_inertia: float = option(0.1, 1e-9, 1.0, "weight of the old object, as a share of the strongest illumination")
     probe_inertia: float = option(1e-2, 1e-9, 10.0, "weight of the old probe, as a share of the largest sum over frames")
