@@ -1,7 +1,8 @@
 """Verbs: the vocabulary that algorithms are written in. One equation each; the table is decision record 0002.
 
-Shapes: O (object mode, Y, X); P (probe mode, y, x); psi, w, A (frame, wave, y, x), where wave runs over probe mode, sub-step and object
-mode, which add incoherently; O_j = the patch of frame j; F = ``to_detector``; c = number of pixels in the far field, 1 in the near field.
+Shapes: O (object mode, Y, X); P (probe mode, y, x); psi, w, A (frame, wave, y, x), where wave runs over probe mode, object mode and
+sub-step, which add incoherently (the sub-step is its last index); O_j = the patch of frame j; F = ``to_detector``; c = number of pixels in
+the far field, 1 in the near field.
 """
 # ruff: noqa: E741 -- O is the object in every paper
 

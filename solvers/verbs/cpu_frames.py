@@ -30,7 +30,7 @@ def spread(j: int, num: Floats, at: NDArray[np.int32], psi: Floats, weights: Flo
             for r in range(rows):
                 total = num[k, y + r, x : x + 2 * columns]
                 for m in range(P.shape[0]):
-                    p, wave = P[m, min(s, P.shape[1] - 1), r], psi[h, (m * substeps + s) * modes + k, r]
+                    p, wave = P[m, min(s, P.shape[1] - 1), r], psi[h, (m * modes + k) * substeps + s, r]
                     for c in range(columns):
                         g, i, u, v = p[2 * c], p[2 * c + 1], wave[2 * c], wave[2 * c + 1]
                         a, b = g * u + i * v, g * v - i * u
@@ -47,7 +47,7 @@ def gather(j: int, products: NDArray[np.float64], psi: Floats, O: Floats, P: Flo
         for s in range(substeps):
             y, x = corners[j, s, 0], 2 * corners[j, s, 1]
             for k in range(modes):
-                n = (m * substeps + s) * modes + k
+                n = (m * modes + k) * substeps + s
                 for r in range(rows):
                     p, o, wave = P[m, min(s, P.shape[1] - 1), r], O[k, y + r, x : x + 2 * columns], psi[h, n, r]
                     even, odd = np.float32(0), np.float32(0)

@@ -2,7 +2,7 @@
 
 A kernel ``kernel(j, ...)`` works on frame j of a batch. Complex arrays come as float32 with real and imaginary part side by side, so
 their last axis is 2 x long: compilers vectorise that, and not complex64. The loop over modes lies outside of the loop over pixels. Waves
-are (frame, wave, y, 2 x), and wave = (probe mode * substeps + sub-step) * object modes + object mode; scratch that holds the waves of one
+are (frame, wave, y, 2 x), and wave = (probe mode * object modes + object mode) * substeps + sub-step; scratch that holds the waves of one
 frame, (1, wave, y, 2 x), stands for any frame. ``at`` and ``corners`` are (frame, substep, yx). ``P`` is (probe mode, sub-step or 1,
 y, 2 x): where frames have rests, it is the probe moved by those of frame j (see cpu_moving).
 
@@ -51,7 +51,7 @@ def exit_waves(j: int, w: Floats, O: Floats, P: Floats, corners: Corners) -> Non
         for s in range(substeps):
             y, x = corners[j, s, 0], 2 * corners[j, s, 1]
             for k in range(modes):
-                n = (m * substeps + s) * modes + k
+                n = (m * modes + k) * substeps + s
                 for r in range(rows):
                     p, o, new = P[m, min(s, P.shape[1] - 1), r], O[k, y + r, x : x + 2 * columns], w[i, n, r]
                     for c in range(columns):
@@ -69,7 +69,7 @@ def reflect(j: int, w: Floats, psi: Floats, O: Floats, P: Floats, corners: Corne
         for s in range(substeps):
             y, x = corners[j, s, 0], 2 * corners[j, s, 1]
             for k in range(modes):
-                n = (m * substeps + s) * modes + k
+                n = (m * modes + k) * substeps + s
                 for r in range(rows):
                     p, o, old, new = P[m, min(s, P.shape[1] - 1), r], O[k, y + r, x : x + 2 * columns], psi[h, n, r], w[i, n, r]
                     for c in range(columns):
@@ -87,7 +87,7 @@ def advance(j: int, psi: Floats, w: Floats, O: Floats, P: Floats, corners: Corne
         for s in range(substeps):
             y, x = corners[j, s, 0], 2 * corners[j, s, 1]
             for k in range(modes):
-                n = (m * substeps + s) * modes + k
+                n = (m * modes + k) * substeps + s
                 for r in range(rows):
                     p, o, old, new = P[m, min(s, P.shape[1] - 1), r], O[k, y + r, x : x + 2 * columns], psi[h, n, r], w[i, n, r]
                     for c in range(columns):
@@ -196,7 +196,7 @@ def object_sums(j: int, num: Floats, at: Corners, psi: Floats, P: Floats) -> Non
             for r in range(rows):
                 total = num[k, y + r, x : x + 2 * columns]
                 for m in range(P.shape[0]):
-                    p, wave = P[m, min(s, P.shape[1] - 1), r], psi[h, (m * substeps + s) * modes + k, r]
+                    p, wave = P[m, min(s, P.shape[1] - 1), r], psi[h, (m * modes + k) * substeps + s, r]
                     for c in range(columns):
                         a, b, u, v = scale * p[2 * c], scale * p[2 * c + 1], wave[2 * c], wave[2 * c + 1]
                         total[2 * c] += a * u + b * v
@@ -216,7 +216,7 @@ def probe_sums(j: int, num: Floats, den: Floats, psi: Floats, O: Floats, corners
                 for c in range(columns):
                     light[c] += share * (o[2 * c] * o[2 * c] + o[2 * c + 1] * o[2 * c + 1])
                 for m in range(num.shape[0]):
-                    total, wave = num[m, min(s, num.shape[1] - 1), r], psi[h, (m * substeps + s) * modes + k, r]
+                    total, wave = num[m, min(s, num.shape[1] - 1), r], psi[h, (m * modes + k) * substeps + s, r]
                     for c in range(columns):
                         a, b, u, v = scale * o[2 * c], scale * o[2 * c + 1], wave[2 * c], wave[2 * c + 1]
                         total[2 * c] += a * u + b * v
@@ -267,7 +267,7 @@ def object_step(j: int, O: Floats, P: Floats, w: Floats, corners: Corners, weigh
             for r in range(rows):
                 o, f = O[k, y + r, x : x + 2 * columns], weight[min(s, weight.shape[0] - 1), r]
                 for m in range(P.shape[0]):
-                    p, wave = P[m, min(s, P.shape[1] - 1), r], w[j, (m * substeps + s) * modes + k, r]
+                    p, wave = P[m, min(s, P.shape[1] - 1), r], w[j, (m * modes + k) * substeps + s, r]
                     for c in range(columns):
                         a, b, u, v = p[2 * c], p[2 * c + 1], wave[2 * c], wave[2 * c + 1]
                         o[2 * c] += scale * f[c] * (a * u + b * v)
@@ -283,7 +283,7 @@ def probe_step(j: int, P: Floats, patches: Floats, w: Floats, weight: Floats) ->
         for k in range(modes):
             for m in range(P.shape[0]):
                 for r in range(rows):
-                    p, f, o, wave = P[m, min(s, P.shape[1] - 1), r], weight[r], patches[j, s, k, r], w[j, (m * substeps + s) * modes + k, r]
+                    p, f, o, wave = P[m, min(s, P.shape[1] - 1), r], weight[r], patches[j, s, k, r], w[j, (m * modes + k) * substeps + s, r]
                     for c in range(columns):
                         a, b, u, v = o[2 * c], o[2 * c + 1], wave[2 * c], wave[2 * c + 1]
                         p[2 * c] += scale * f[c] * (a * u + b * v)

@@ -68,7 +68,7 @@ def add_moved_back(j: int, spectrum: Floats, moved: Floats, rests: Floats) -> No
 
 @_compiled
 def move_waves(j: int, w: Floats, rests: Floats) -> None:
-    """w_j <- w_j moved by rests_j, both as Fourier transforms; one object mode"""
+    """w_j <- w_j moved by rests_j, both as Fourier transforms: a sub-step is the last index of a wave"""
     i, substeps = min(j, w.shape[0] - 1), rests.shape[1]
     for n in range(w.shape[1]):
         _multiply(w[i, n], w[i, n], rests[j, n % substeps, 0], rests[j, n % substeps, 1], False)

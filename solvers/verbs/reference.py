@@ -59,7 +59,7 @@ class ReferenceVerbs(ReferenceFrameVerbs, ReferenceStepVerbs):
         if len(P) == 1 and patches.shape[1] * patches.shape[2] == 1:
             patches *= moved[:, 0, :, None]
             return patches[:, 0]
-        waves = moved[:, :, :, None] * patches[:, None]
+        waves = moved[:, :, None] * patches.swapaxes(1, 2)[:, None]
         return waves.reshape(len(b), len(P) * patches.shape[1] * patches.shape[2], *b.good.shape)
 
     def reflect(self, psi: Complex, O: Complex, P: Complex, b: Batch, overlap: float, wave: float) -> Complex:
@@ -203,8 +203,8 @@ class ReferenceVerbs(ReferenceFrameVerbs, ReferenceStepVerbs):
         return damped
 
     def _split(self, psi: Complex, probe_modes: int, b_substeps: int) -> Complex:
-        """(frame, probe mode, substep, object mode, y, x)"""
-        return psi.reshape(len(psi), probe_modes, b_substeps, psi.shape[1] // (probe_modes * b_substeps), *psi.shape[-2:])
+        """(frame, probe mode, object mode, substep, y, x)"""
+        return psi.reshape(len(psi), probe_modes, psi.shape[1] // (probe_modes * b_substeps), b_substeps, *psi.shape[-2:])
 
     def _moved(self, P: Complex, b: Batch) -> Complex:
         """(frame, probe mode, sub-step, y, x): P moved by the rests; its axes of frames and sub-steps are 1 long where there are none."""
@@ -240,19 +240,19 @@ class ReferenceVerbs(ReferenceFrameVerbs, ReferenceStepVerbs):
     def _object_sums(self, num: Complex, psi: Complex, moved: Complex, b: Batch) -> None:
         y, x = b.good.shape
         substeps = b.corners.shape[1]
-        back = moved.conj()[:, :, :, None] * self._split(psi, moved.shape[1], substeps)
+        back = moved.conj()[:, :, None] * self._split(psi, moved.shape[1], substeps)
         onto = back[:, 0] if moved.shape[1] == 1 else back.sum(axis=1)
         if substeps > 1:
             onto *= self._real.type(substeps**-0.5)
         for frame, corners in enumerate(b.corners.tolist()):
             for substep, (row, column) in enumerate(corners):
-                num[:, row : row + y, column : column + x] += onto[frame, substep]
+                num[:, row : row + y, column : column + x] += onto[frame, :, substep]
 
     def _onto_probe(self, psi: Complex, patches: Complex, probe_modes: int, b: Batch) -> Complex:
         substeps = patches.shape[1]
-        back = patches.conj()[:, None] * self._split(psi, probe_modes, substeps)
+        back = patches.conj().swapaxes(1, 2)[:, None] * self._split(psi, probe_modes, substeps)
         if b.rests.any():
-            spectra = scipy.fft.fft2(back.sum(axis=3), workers=self._threads(psi)) * self._ramps(b).conj()
+            spectra = scipy.fft.fft2(back.sum(axis=2), workers=self._threads(psi)) * self._ramps(b).conj()
             onto: Complex = scipy.fft.ifft2(spectra.sum(axis=(0, 2)))
         else:
             onto = back.sum(axis=(0, 2, 3))

@@ -39,7 +39,7 @@ class Case:
     def wave(self, frame: int, number: int) -> tuple[int, int, int]:
         """(probe mode, sub-step, object mode) of a wave."""
         modes = len(self.O)
-        return number // (2 * modes), number // modes % 2, number % modes
+        return number // (2 * modes), number % 2, number // 2 % modes
 
     def plain_exit_waves(self) -> NDArray[np.complex128]:
         waves = np.empty_like(self.psi)
