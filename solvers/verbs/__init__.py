@@ -190,6 +190,29 @@ class Verbs(Protocol):
         """psi_j <- phases_j psi_j, in place"""
         ...
 
+    def derivatives(self, O: Complex) -> tuple[Complex, Complex]:
+        """dO / dy, dO / dx per px, by central differences"""
+        ...
+
+    def position_gradient(self, A: Complex, Ay: Complex, Ax: Complex, b: Batch) -> NDArray[np.float64]:
+        """(frame, 6) sums over good pixels of y y, x x, y x, y r, x r, r r, read after ``finish``
+
+        r = sqrt(I) - m, m^2 = sum_n |A_n|^2 / c; y = dm / dy = sum_n Re A_n* Ay_n / (c m) when the frame moves, with Ay = F P dO_j / dy
+        """
+        ...
+
+    def frame_residuals(self, A: Complex, b: Batch) -> NDArray[np.float64]:
+        """(frame,) what modulus_residual sums up, read after ``finish``"""
+        ...
+
+    def correlate(self, psi: Complex, O: Complex, P: Complex, b: Batch, reach: float) -> NDArray[np.float64]:
+        """(frame, yx) px, on the host: the shift r, at most ``reach``, for which sum |psi_j - P O_j(. + r)|^2 is smallest"""
+        ...
+
+    def move_waves(self, psi: Complex, shifts: Real, b: Batch) -> None:
+        """psi_jn <- psi_jn moved by shifts_jn (frame, wave, yx) px, in place"""
+        ...
+
     def clip_modulus(self, X: Complex, largest: float) -> None:
         """X <- X min(1, largest / |X|), in place"""
         ...

@@ -22,6 +22,7 @@ from ptyplugin.solvers.verbs.cpu_fft import FftName, best_fft
 from ptyplugin.solvers.verbs.cpu_frames import FrameVerbs
 from ptyplugin.solvers.verbs.cpu_lsq import StepVerbs
 from ptyplugin.solvers.verbs.cpu_moving import Moving
+from ptyplugin.solvers.verbs.cpu_positions import PositionVerbs
 from ptyplugin.solvers.verbs.cpu_program import (
     Array,
     Corners,
@@ -71,7 +72,7 @@ class CpuScalar(DeviceScalar):
         return CpuScalar(np.asarray(self._total + other.array), self._terms, self._finish)
 
 
-class CpuVerbs(FrameVerbs, StepVerbs):
+class CpuVerbs(FrameVerbs, StepVerbs, PositionVerbs):
     """See ptyplugin.solvers.verbs.Verbs for the equations.
 
     Args:

@@ -13,10 +13,11 @@ from ptyplugin.model import Geometry
 from ptyplugin.solvers.batches import Batch, block_size
 from ptyplugin.solvers.verbs import Complex, DeviceScalar, Real
 from ptyplugin.solvers.verbs.least_squares import ReferenceStepVerbs
+from ptyplugin.solvers.verbs.positions import ReferencePositionVerbs
 from ptyplugin.solvers.verbs.reference_frames import ReferenceFrameVerbs
 
 
-class ReferenceVerbs(ReferenceFrameVerbs, ReferenceStepVerbs):
+class ReferenceVerbs(ReferenceFrameVerbs, ReferenceStepVerbs, ReferencePositionVerbs):
     """See ptyplugin.solvers.verbs.Verbs for the equations.
 
     Args:
