@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ptyplugin.solvers.streaming import Index, Reading, StoredCounts, piece_frames
 
 #: Where options leave it open: frames of a batch at least, batches of a sweep at most.
 _FRAMES, _BATCHES = 20, 15
@@ -20,7 +23,7 @@ class Batch:
     index: where their waves lie in ``State.waves``; the numbers of the frames in a random batch
     corners: (frame, substep, yx) int32, first pixel of each patch in the object
     rests: (frame, substep, yx) float32, px, what rounding to corners left over
-    counts: (frame, y, x) as prepared, zero frequency at [0, 0] in the far field
+    counts: (frame, y, x) as prepared, zero frequency at [0, 0] in the far field; given as a Reading, they are read when somebody looks
     good: (y, x) bool, the pixels that are to be believed, laid out as the counts
     """
 
@@ -29,9 +32,28 @@ class Batch:
     rests: NDArray[np.float32]
     counts: NDArray[np.uint16] | NDArray[np.float32]
     good: NDArray[np.bool_]
+    _reading: Reading | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.counts, Reading):
+            object.__setattr__(self, "_reading", self.counts)
+            object.__delattr__(self, "counts")
+
+    def __getattr__(self, name: str) -> Any:
+        """Asked for what is not there yet."""
+        if name != "counts" or self._reading is None:
+            raise AttributeError(name)
+        object.__setattr__(self, "counts", self._reading.array())
+        return self.counts
 
     def __len__(self) -> int:
         return len(self.corners)
+
+    def has_counts_of(self, other: Batch) -> bool:
+        """Whether both have their counts at the same place in memory."""
+        if self._reading or other._reading:
+            return self._reading is other._reading
+        return _place(self.counts) == _place(other.counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +63,33 @@ class RankFrames:
     numbers: NDArray[np.int64]
     corners: NDArray[np.int32]
     rests: NDArray[np.float32]
-    counts: NDArray[np.uint16] | NDArray[np.float32]
+    counts: NDArray[np.uint16] | NDArray[np.float32] | StoredCounts
     good: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def batches(self, indices: Sequence[Index]) -> Iterator[Batch]:
+        """Batches of these frames, one after the other; copies, if they are neither neighbours nor one only."""
+        stored = self.counts.readings(indices) if isinstance(self.counts, StoredCounts) else None
+        for index in indices:
+            yield self._batch(index, next(stored) if stored else self.counts[index])
+
     def batch(self, start: int, stop: int) -> Batch:
         """The frames start .. stop of this rank; fewer or none where the rank has no more."""
-        return self._batch(slice(min(start, len(self)), min(stop, len(self))))
+        return next(self.batches([slice(min(start, len(self)), min(stop, len(self)))]))
 
     def chosen(self, numbers: NDArray[np.int64]) -> Batch:
         """These frames of this rank; copies, if they are not one only."""
-        return self._batch(slice(int(numbers[0]), int(numbers[0]) + 1) if len(numbers) == 1 else numbers)
+        return next(self.batches([_index_of(numbers)]))
 
-    def _batch(self, index: slice | NDArray[np.int64]) -> Batch:
-        return Batch(index, self.corners[index], self.rests[index], self.counts[index], self.good)
+    def part(self, start: int, stop: int) -> RankFrames:
+        """The frames start .. stop of this rank, as if it had no others."""
+        some = slice(start, stop)
+        return replace(self, numbers=self.numbers[some], corners=self.corners[some], rests=self.rests[some], counts=self.counts[some])
+
+    def _batch(self, index: Index, counts: Any) -> Batch:
+        return Batch(index, self.corners[index], self.rests[index], counts, self.good)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +114,14 @@ class Batches:
         return (self._walk(start, stop) for start, stop in itertools.pairwise(edges))
 
     def _walk(self, start: int, stop: int) -> Iterator[Batch]:
-        for position in range(start, stop):
-            low, high = position * self.size, (position + 1) * self.size
-            if self.order is None or low >= len(self.order):
-                yield self.frames.batch(low, high)
-            else:
-                yield self.frames.chosen(np.sort(self.order[low:high]))
+        return self.frames.batches([self._index(position) for position in range(start, stop)])
+
+    def _index(self, position: int) -> Index:
+        """The frames of a batch; fewer or none where the rank has no more."""
+        low, high = (min(edge * self.size, len(self.frames)) for edge in (position, position + 1))
+        if self.order is None or low == high:
+            return slice(low, high)
+        return _index_of(np.sort(self.order[low:high]))
 
     @property
     def frame_count(self) -> int:
@@ -95,7 +130,11 @@ class Batches:
 
 
 def in_blocks(frames: RankFrames, size: int, most_frames: int) -> Batches:
-    """Fixed-size batches in the order of the frames; ``most_frames`` is the largest number of frames on any rank."""
+    """Fixed-size batches in the order of the frames; ``most_frames`` is the largest number of frames on any rank.
+
+    They are smaller than ``size`` if counts are stored and no more are read at once.
+    """
+    size = min(size, piece_frames(frames.good.shape)) if isinstance(frames.counts, StoredCounts) else size
     return Batches(frames, size, -(-most_frames // size))
 
 
@@ -111,7 +150,7 @@ def in_compact_batches(frames: RankFrames, size: int, most_frames: int, seed: tu
     They are stretches of a Hilbert curve through the scan, cut elsewhere for each seed.
     """
     random = np.random.default_rng(seed)
-    order = np.argsort(_hilbert_index(frames.corners.mean(axis=1)), kind="stable") if len(frames) else np.empty(0, np.int64)
+    order = hilbert_order(frames.corners.mean(axis=1)) if len(frames) else np.empty(0, np.int64)
     order = np.roll(order, random.integers(max(len(frames), 1)))
     whole = len(frames) // size * size
     order[:whole] = random.permutation(order[:whole].reshape(-1, size)).ravel()
@@ -136,8 +175,13 @@ def frames_of_rank(positions_m: NDArray[np.float64], rank: int, size: int) -> ND
     """
     if size == 1:
         return np.arange(len(positions_m), dtype=np.int64)
-    order = np.argsort(_hilbert_index(positions_m), kind="stable")
+    order = hilbert_order(positions_m)
     return np.sort(np.array_split(order, size)[rank]).astype(np.int64)
+
+
+def hilbert_order(positions: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The numbers of the positions (frame, yx) in their order along a Hilbert curve through them."""
+    return np.argsort(_hilbert_index(positions), kind="stable").astype(np.int64)
 
 
 def _hilbert_index(positions_m: NDArray[np.float64], bits: int = 10) -> NDArray[np.int64]:
@@ -158,3 +202,11 @@ def _hilbert_index(positions_m: NDArray[np.float64], bits: int = 10) -> NDArray[
         )
         y, x = np.where(in_y, y, x), np.where(in_y, x, y)
     return index
+
+
+def _index_of(numbers: NDArray[np.int64]) -> Index:
+    return slice(int(numbers[0]), int(numbers[0]) + 1) if len(numbers) == 1 else numbers
+
+
+def _place(array: NDArray[Any]) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+    return array.__array_interface__["data"][0], array.shape, array.strides

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,42 +12,105 @@ from numpy.typing import NDArray
 
 from ptyplugin.model import Frames, FramesError, Geometry, GeometryError, Orientation, Placement, Preparation
 from ptyplugin.solvers.batches import RankFrames
+from ptyplugin.solvers.growing import GrowingCounts, fits_uint16
 from ptyplugin.solvers.ranks import Ranks
+from ptyplugin.solvers.streaming import StoredCounts
 
 _LOG = logging.getLogger(__name__)
 
-#: Frames read at once.
+Window = tuple[tuple[int, int], tuple[int, int]]
+
+#: Frames read at once: so many, and of so many bytes.
 _CHUNK = 64
+CHUNK_BYTES = 2**24
 #: A preparation that leaves less than this share of the pixels is a mistake.
 _LEAST_GOOD = 0.05
 
 
 def prepare(
-    frames: Frames, numbers: NDArray[np.int64], placement: Placement, geometry: Geometry, preparation: Preparation, ranks: Ranks
+    frames: Frames,
+    numbers: NDArray[np.int64],
+    placement: Placement,
+    geometry: Geometry,
+    preparation: Preparation,
+    ranks: Ranks,
+    streamed: bool = False,
 ) -> RankFrames:
     """Read and prepare the frames ``numbers`` of this rank. All ranks call it together: they agree on centre and mask.
 
-    Counts stay uint16 where they fit (else float32). A pixel that is not finite, negative, at the top of its integer type or
+    Counts are uint16 where they fit (else float32). A pixel that is not finite, negative, at the top of its integer type or
     saturated in any frame is masked in all. In the near field nothing is shifted.
+
+    streamed: counts stay where they are stored and are read whenever they are needed; now they are looked at, for their mask
 
     Raises:
         FramesError: frames that cannot be read, or a mask that leaves next to nothing.
         GeometryError: prepared frames do not have the geometry's shape.
     """
-    window = _window(frames, numbers, geometry, preparation, ranks)
+    stored = _Stored(frames, _window(frames, numbers, geometry, preparation, ranks), preparation, geometry.near_field)
     good = _stored_good(frames)
-    stack: list[NDArray[Any]] = []
-    for start in range(0, len(numbers), _CHUNK):
-        chunk = _read(frames, numbers[start : start + _CHUNK])
-        bad = _bad(chunk, preparation.saturated_counts)
-        good &= ~bad.any(axis=0)
-        stack.append(_settled(oriented(cut_out(np.where(bad, 0, chunk), window), preparation.orientation, geometry.near_field)))
-    good = oriented(cut_out(_everywhere(good, ranks), window), preparation.orientation, geometry.near_field)
+    counts = (_looked_at if streamed else _read_all)(stored, numbers, good)
+    good = stored.laid_out(_everywhere(good, ranks))
     _check(good, geometry)
-    counts = _together(stack, geometry.shape)
-    if not geometry.near_field:
-        good, counts = np.fft.ifftshift(good), np.fft.ifftshift(counts, axes=(-2, -1))
     return RankFrames(numbers, placement.corners[numbers], placement.rests[numbers], counts, good)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """Frames as stored, and how they become prepared ones."""
+
+    frames: Frames
+    window: Window
+    preparation: Preparation
+    near_field: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(y, x) of a prepared frame."""
+        rows, columns = (stop - start for start, stop in self.window)
+        return (columns, rows) if self.preparation.orientation.transposes else (rows, columns)
+
+    def chunks(self, numbers: NDArray[np.int64]) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
+        """Some prepared frames after the other, not yet of their final type; and which of their stored pixels are bad."""
+        for chunk, bad in _chunks(self.frames, numbers, self.preparation.saturated_counts):
+            counts = cut_out(chunk, self.window)
+            counts[cut_out(bad, self.window)] = 0
+            yield self._turned(counts), bad
+
+    def laid_out(self, good: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Good pixels of stored frames as those of prepared ones."""
+        return np.ascontiguousarray(self._turned(cut_out(good, self.window)))
+
+    def _turned(self, frames: NDArray[Any]) -> NDArray[Any]:
+        frames = oriented(frames, self.preparation.orientation, self.near_field)
+        return frames if self.near_field else np.fft.ifftshift(frames, axes=(-2, -1))
+
+
+def _read_all(stored: _Stored, numbers: NDArray[np.int64], good: NDArray[np.bool_]) -> NDArray[np.uint16] | NDArray[np.float32]:
+    """Prepared counts (frame, y, x); ``good`` loses the pixels that are bad in one of them."""
+    counts = GrowingCounts((len(numbers), *stored.shape), stored.frames.dtype)
+    for chunk, bad in stored.chunks(numbers):
+        good &= ~bad.any(axis=0)
+        counts.add(chunk)
+    return counts.there
+
+
+def _looked_at(stored: _Stored, numbers: NDArray[np.int64], good: NDArray[np.bool_]) -> StoredCounts:
+    """What stands for the prepared counts; ``good`` loses the pixels that are bad in one of them."""
+    small = True
+    for chunk, bad in stored.chunks(numbers):
+        good &= ~bad.any(axis=0)
+        small = small and fits_uint16(chunk)
+    dtype = np.dtype(np.uint16 if small else np.float32)
+
+    def read(some: NDArray[np.int64]) -> NDArray[Any]:
+        counts, done = np.empty((len(some), *stored.shape), dtype), 0
+        for chunk, _ in stored.chunks(some):
+            counts[done : done + len(chunk)] = chunk
+            done += len(chunk)
+        return counts
+
+    return StoredCounts(read, numbers, stored.shape, dtype)
 
 
 def oriented(frames: NDArray[Any], orientation: Orientation, near_field: bool = False) -> NDArray[Any]:
@@ -63,7 +128,7 @@ def oriented(frames: NDArray[Any], orientation: Orientation, near_field: bool = 
     return frames
 
 
-def cut_out(frames: NDArray[Any], window: tuple[tuple[int, int], tuple[int, int]]) -> NDArray[Any]:
+def cut_out(frames: NDArray[Any], window: Window) -> NDArray[Any]:
     """Rows and columns (first, last + 1) of frames (..., y, x); what lies outside of the frame is 0."""
     cut = np.zeros((*frames.shape[:-2], *(stop - start for start, stop in window)), dtype=frames.dtype)
     source, target = [], []
@@ -75,9 +140,7 @@ def cut_out(frames: NDArray[Any], window: tuple[tuple[int, int], tuple[int, int]
     return cut
 
 
-def _window(
-    frames: Frames, numbers: NDArray[np.int64], geometry: Geometry, preparation: Preparation, ranks: Ranks
-) -> tuple[tuple[int, int], tuple[int, int]]:
+def _window(frames: Frames, numbers: NDArray[np.int64], geometry: Geometry, preparation: Preparation, ranks: Ranks) -> Window:
     """Which rows and columns of a stored frame are kept, zero frequency in their middle."""
     stored = frames.shape
     sides = (preparation.crop_px, preparation.crop_px) if preparation.crop_px else stored
@@ -99,9 +162,7 @@ def _window(
 def _centre_of_mass(frames: Frames, numbers: NDArray[np.int64], preparation: Preparation, ranks: Ranks) -> tuple[float, float]:
     """Centre of mass (y, x) of the mean frame as stored, px, the same on all ranks."""
     total, good = np.zeros(frames.shape), _stored_good(frames)
-    for start in range(0, len(numbers), _CHUNK):
-        chunk = _read(frames, numbers[start : start + _CHUNK])
-        bad = _bad(chunk, preparation.saturated_counts)
+    for chunk, bad in _chunks(frames, numbers, preparation.saturated_counts):
         good &= ~bad.any(axis=0)
         total += np.where(bad, 0, chunk).sum(axis=0, dtype=np.float64)
     total = ranks.sum(total) * _everywhere(good, ranks)
@@ -119,6 +180,14 @@ def _stored_good(frames: Frames) -> NDArray[np.bool_]:
     return np.asarray(frames.mask == 0)
 
 
+def _chunks(frames: Frames, numbers: NDArray[np.int64], saturated_counts: float | None) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
+    """Some stored frames after the other, and which of their pixels are bad."""
+    size = int(np.clip(CHUNK_BYTES // (frames.shape[0] * frames.shape[1] * frames.dtype.itemsize), 1, _CHUNK))
+    for start in range(0, len(numbers), size):
+        chunk = _read(frames, numbers[start : start + size])
+        yield chunk, _bad(chunk, saturated_counts)
+
+
 def _read(frames: Frames, numbers: NDArray[np.int64]) -> NDArray[Any]:
     chunk = np.asarray(frames.read(numbers))
     if chunk.shape != (len(numbers), *frames.shape):
@@ -134,19 +203,6 @@ def _bad(chunk: NDArray[Any], saturated_counts: float | None) -> NDArray[np.bool
         top = np.iinfo(chunk.dtype).max if chunk.dtype.kind in "iu" and chunk.dtype.itemsize > 1 else np.inf
         bad = (chunk < 0) | (chunk >= top)
     return bad if saturated_counts is None else np.asarray(bad | (chunk >= saturated_counts))
-
-
-def _settled(counts: NDArray[Any]) -> NDArray[Any]:
-    """uint16 where nothing is lost by it, else float32."""
-    fits = counts.size == 0 or (counts.max() <= np.iinfo(np.uint16).max and (counts.dtype.kind != "f" or not np.any(counts % 1)))
-    return counts.astype(np.uint16 if fits else np.float32)
-
-
-def _together(stack: list[NDArray[Any]], shape: tuple[int, int]) -> NDArray[Any]:
-    if not stack:
-        return np.zeros((0, *shape), dtype=np.uint16)
-    kind = np.uint16 if all(part.dtype == np.uint16 for part in stack) else np.float32
-    return np.concatenate([part.astype(kind, copy=False) for part in stack])
 
 
 def _everywhere(good: NDArray[np.bool_], ranks: Ranks) -> NDArray[np.bool_]:

@@ -108,8 +108,8 @@ def _trial_frames(frames: RankFrames, positions_px: NDArray[np.float64], mean: N
     side = _trial_side(mean)
     reduction = np.asarray(mean.shape) / side
     counts = np.zeros((len(chosen), side, side), dtype=np.float32)
-    for place, number in enumerate(frames.numbers):
-        counts[chosen == number] = low_frequencies(frames.counts[place], side)
+    for place in np.flatnonzero(np.isin(frames.numbers, chosen)):
+        counts[chosen == frames.numbers[place]] = low_frequencies(frames.counts[place], side)
     corners = np.rint((positions_px[chosen] - positions_px[chosen].min(axis=0)) / reduction).astype(np.int32)[:, None]
     shape = (int(corners[:, 0, 0].max()) + side, int(corners[:, 0, 1].max()) + side)
     good = low_frequencies(frames.good, side)

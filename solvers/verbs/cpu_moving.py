@@ -120,10 +120,11 @@ class Moving:
         return self._moved
 
     def add_inverse(self, X: Array, spectrum: Array) -> None:
-        """X += the inverse transform of ``spectrum``, (mode, y, x); uses it up."""
+        """X += the inverse transform of ``spectrum``, (mode, y, x), which is 0 afterwards."""
         self._fft.backward(spectrum)
         spectrum *= self.scale
         X += spectrum
+        spectrum[...] = 0
 
     def step_back(self, P: Array, step: Array, rests: NDArray[np.float32]) -> None:
         """P_m += step_ms moved back by ``rests``, after ``flush``.

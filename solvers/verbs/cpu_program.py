@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.solvers.batches import Batch
+from ptyplugin.solvers.streaming import piece_frames
 from ptyplugin.solvers.verbs.cpu_fft import Complex64, Fft, FftName, fft_of
 
 Array = NDArray[Any]
@@ -137,17 +138,20 @@ class Thread:
 
 
 class Crew:
-    """Threads that share the frames of a program: contiguous, equal shares, always the same."""
+    """Threads that share the frames of a program, in rounds: contiguous, equal shares, always the same."""
 
     def __init__(self, threads: int, fft: FftName, shape: tuple[int, int]) -> None:
         self.threads = [Thread(fft_of(fft, shape)) for _ in range(threads)]
+        self._round_frames = piece_frames(shape)
         self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="verbs") if threads > 1 else None
 
-    def shares(self, frames: int) -> list[slice]:
-        """One share per thread that has any frames."""
-        count = min(len(self.threads), frames)
-        edges = [frames * number // count for number in range(count + 1)]
-        return [slice(*pair) for pair in itertools.pairwise(edges)]
+    def rounds(self, frames: int) -> Iterator[list[slice]]:
+        """One share per thread that has any frames, in each round: so sums over all frames are those of blocks read one by one."""
+        for start in range(0, frames, self._round_frames):
+            some = min(self._round_frames, frames - start)
+            count = min(len(self.threads), some)
+            edges = [start + some * number // count for number in range(count + 1)]
+            yield [slice(*pair) for pair in itertools.pairwise(edges)]
 
     def all_do(self, work: Callable[[int], None], count: int) -> None:
         """work(number) for each number below ``count``, the first in the calling thread; ends when all have ended."""
@@ -180,7 +184,7 @@ class Program:
     def fits(self, b: Batch) -> bool:
         """Whether steps on ``b`` are steps on the frames of this program."""
         mine = self.batch
-        same = b is mine or (_place(b.corners) == _place(mine.corners) and _place(b.counts) == _place(mine.counts))
+        same = b is mine or (_place(b.corners) == _place(mine.corners) and b.has_counts_of(mine))
         return same and not self._has_run
 
     def admits(self, frames: Sequence[Array], reads: Sequence[Array], adds: Sequence[Array]) -> bool:
@@ -203,7 +207,7 @@ class Program:
         self._steps.append((kernel, arguments))
 
     def afterwards(self, work: Callable[[], None]) -> None:
-        """Note what is to be done once, after all frames."""
+        """Note what is to be done after each round of frames."""
         self._afterwards.append(work)
 
     def new_waves(self, waves: int) -> Waves:
@@ -240,10 +244,14 @@ class Program:
         for waves in held:
             self.step(_lay_down, floats(waves.keep()), self.slot_of(waves))
             waves.done()
-        shares = self._crew.shares(len(self.batch))
         sums = list(
             {id(argument): argument for _, arguments in self._steps for argument in arguments if isinstance(argument, Sum)}.values()
         )
+        for shares in self._crew.rounds(len(self.batch)):
+            self._do(shares, sums)
+
+    def _do(self, shares: list[slice], sums: list[Sum]) -> None:
+        """All steps on one round of frames."""
         bound = [self._bind(number, share, sums) for number, share in enumerate(shares)]
 
         def walk(number: int) -> None:
