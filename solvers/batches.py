@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyplugin.solvers.streaming import Index, Reading, StoredCounts, piece_frames
+from ptyplugin.solvers.streaming import Index, Reading, StoredCounts, block_frames
 
 #: Where options leave it open: frames of a batch at least, batches of a sweep at most.
 _FRAMES, _BATCHES = 20, 15
@@ -134,7 +134,7 @@ def in_blocks(frames: RankFrames, size: int, most_frames: int) -> Batches:
 
     They are smaller than ``size`` if counts are stored and no more are read at once.
     """
-    size = min(size, piece_frames(frames.good.shape)) if isinstance(frames.counts, StoredCounts) else size
+    size = min(size, block_frames(most_frames, frames.counts.shape[1:])) if isinstance(frames.counts, StoredCounts) else size
     return Batches(frames, size, -(-most_frames // size))
 
 

@@ -112,6 +112,11 @@ def piece_frames(shape: tuple[int, int]) -> int:
     return max(_FEWEST, PIECE_PIXELS // (shape[0] * shape[1]))
 
 
+def block_frames(count: int, shape: tuple[int, int]) -> int:
+    """Into blocks of how many frames ``count`` frames of ``shape`` are cut: as few as are read at once, and about equal."""
+    return max(1, -(-count // max(1, -(-count // piece_frames(shape)))))
+
+
 def _edges(starts: Sequence[int], most: int) -> list[int]:
     """Where pieces begin, and the end: each holds at most ``most`` frames, or one reading.
 

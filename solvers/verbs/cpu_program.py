@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.solvers.batches import Batch
-from ptyplugin.solvers.streaming import piece_frames
+from ptyplugin.solvers.streaming import block_frames
 from ptyplugin.solvers.verbs.cpu_fft import Complex64, Fft, FftName, fft_of
 
 Array = NDArray[Any]
@@ -142,13 +142,14 @@ class Crew:
 
     def __init__(self, threads: int, fft: FftName, shape: tuple[int, int]) -> None:
         self.threads = [Thread(fft_of(fft, shape)) for _ in range(threads)]
-        self._round_frames = piece_frames(shape)
+        self._shape = shape
         self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="verbs") if threads > 1 else None
 
     def rounds(self, frames: int) -> Iterator[list[slice]]:
         """One share per thread that has any frames, in each round: so sums over all frames are those of blocks read one by one."""
-        for start in range(0, frames, self._round_frames):
-            some = min(self._round_frames, frames - start)
+        size = block_frames(frames, self._shape)
+        for start in range(0, frames, size):
+            some = min(size, frames - start)
             count = min(len(self.threads), some)
             edges = [start + some * number // count for number in range(count + 1)]
             yield [slice(*pair) for pair in itertools.pairwise(edges)]
