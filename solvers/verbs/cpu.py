@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ptyplugin.model import Geometry
 from ptyplugin.solvers.batches import Batch
-from ptyplugin.solvers.verbs import Complex, DeviceScalar, Real, cpu_lsq, cpu_moving, cpu_steps
+from ptyplugin.solvers.verbs import Complex, DeviceScalar, Real, cpu_lsq, cpu_moving, cpu_patches, cpu_steps
 from ptyplugin.solvers.verbs import cpu_kernels as kernels
 from ptyplugin.solvers.verbs.cpu_fft import FftName, best_fft
 from ptyplugin.solvers.verbs.cpu_frames import FrameVerbs
@@ -156,8 +156,20 @@ class CpuVerbs(FrameVerbs, StepVerbs, PositionVerbs):
         power: Any = Light((b.rests.shape[1], *P.shape[1:])) if isinstance(moved, Modes) else _intensity(moved)
         if isinstance(moved, Modes):
             self._do(b, kernels.intensity, power, moved)
+        if cpu_patches.are_cheaper(b, len(self._crew.threads)):
+            self._object_patches(num, den, psi, moved, power, b)
+            return
         self._do(b, kernels.coverage_sums, light, Corners(light), power)
         self._do(b, kernels.object_sums, total, Corners(total), psi, moved)
+
+    def _object_patches(self, num: Complex, den: Real, psi: Wave, moved: Any, power: Any, b: Batch) -> None:
+        """What object_sums does, by patches."""
+        places = cpu_patches.patches_of(b)
+        waves, light = places.room(self._crew, "waves", len(num), num.dtype), places.room(self._crew, "light", 1, den.dtype)
+        self._do(b, cpu_patches.lay_light, light[:, 0], places.inner, power)
+        self._do(b, cpu_patches.lay_waves, waves, places.inner, psi, moved)
+        self._afterwards(lambda: places.add(self._crew, den[None], light))
+        self._afterwards(lambda: places.add(self._crew, num, waves))
 
     def probe_sums(self, num: Complex, den: Real, psi: Wave, O: Complex, b: Batch) -> None:
         self._admit(b, frames=(psi,), reads=(O,), adds=(num, den))
