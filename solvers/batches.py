@@ -25,6 +25,8 @@ class Batch:
     rests: (frame, substep, yx) float32, px, what rounding to corners left over
     counts: (frame, y, x) as prepared, zero frequency at [0, 0] in the far field; given as a Reading, they are read when somebody looks
     good: (y, x) bool, the pixels that are to be believed, laid out as the counts
+    background: (y, x) float32 >= 0, counts that every frame has beside its waves, laid out as the counts; None: there are none
+    intensities: (frame,) float32, how strong the beam was in each frame, relative to its mean; None: always the same
     """
 
     index: slice | NDArray[np.int64]
@@ -32,6 +34,8 @@ class Batch:
     rests: NDArray[np.float32]
     counts: NDArray[np.uint16] | NDArray[np.float32]
     good: NDArray[np.bool_]
+    background: NDArray[np.float32] | None = None
+    intensities: NDArray[np.float32] | None = None
     _reading: Reading | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -65,6 +69,8 @@ class RankFrames:
     rests: NDArray[np.float32]
     counts: NDArray[np.uint16] | NDArray[np.float32] | StoredCounts
     good: NDArray[np.bool_]
+    background: NDArray[np.float32] | None = None
+    intensities: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -86,10 +92,13 @@ class RankFrames:
     def part(self, start: int, stop: int) -> RankFrames:
         """The frames start .. stop of this rank, as if it had no others."""
         some = slice(start, stop)
-        return replace(self, numbers=self.numbers[some], corners=self.corners[some], rests=self.rests[some], counts=self.counts[some])
+        intensities = None if self.intensities is None else self.intensities[some]
+        cut = {name: getattr(self, name)[some] for name in ("numbers", "corners", "rests", "counts")}
+        return replace(self, **cut, intensities=intensities)
 
     def _batch(self, index: Index, counts: Any) -> Batch:
-        return Batch(index, self.corners[index], self.rests[index], counts, self.good)
+        intensities = None if self.intensities is None else self.intensities[index]
+        return Batch(index, self.corners[index], self.rests[index], counts, self.good, self.background, intensities)
 
 
 @dataclass(frozen=True, slots=True)

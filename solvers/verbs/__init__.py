@@ -2,7 +2,8 @@
 
 Shapes: O (object mode, Y, X); P (probe mode, y, x); psi, w, A (frame, wave, y, x), where wave runs over probe mode, object mode and
 sub-step, which add incoherently (the sub-step is its last index); O_j = the patch of frame j; F = ``to_detector``; c = number of pixels in
-the far field, 1 in the near field.
+the far field, 1 in the near field. What a verb calls modulus is m, m^2 = s_j sum_m |A_jm|^2 / c + B: s_j is the intensity of the beam in
+frame j (``b.intensities``), B the background (``b.background``); 1 and 0 where there are none.
 """
 # ruff: noqa: E741 -- O is the object in every paper
 
@@ -100,11 +101,11 @@ class Verbs(Protocol):
         ...
 
     def onto_modulus(self, A: Complex, b: Batch, slack: float) -> DeviceScalar:
-        """A <- slack A + (1 - slack) A sqrt(c I / sum_m |A_m|^2) where good, in place; gives what modulus_residual gives before it"""
+        """A <- slack A + (1 - slack) A sqrt(I) / modulus where good, in place; gives what modulus_residual gives before it"""
         ...
 
     def modulus_residual(self, A: Complex, b: Batch) -> DeviceScalar:
-        """sum over good pixels of (sqrt(I) - sqrt(sum_m |A_m|^2 / c))^2"""
+        """sum over good pixels of (sqrt(I) - modulus)^2"""
         ...
 
     def advance(self, psi: Complex, w: Complex, O: Complex, P: Complex, b: Batch, wave: float, data: float, overlap: float) -> None:
@@ -146,7 +147,18 @@ class Verbs(Protocol):
     def likelihood_step(self, A: Complex, b: Batch, noise: Noise) -> DeviceScalar:
         """A <- f A where good, 0 elsewhere, in place; gives what modulus_residual gives before it
 
-        gaussian: f = sqrt(I) / m - 1, m^2 = sum_m |A_m|^2 / c; poisson: f = (I / m^2 - 1) / 2, but never more than gaussian's
+        gaussian: f = sqrt(I) / modulus - 1; poisson: f = (I / modulus^2 - 1) / 2, but never more than gaussian's
+        """
+        ...
+
+    def background_sums(self, num: Real, den: Real, A: Complex, b: Batch, floor: float) -> None:
+        """num += sum_j (I - modulus^2) / v;  den += sum_j 1 / v, where good;  v = modulus^2 + floor"""
+        ...
+
+    def intensity_sums(self, A: Complex, b: Batch, floor: float) -> NDArray[np.float64]:
+        """(frame, 2), on the host: sum over good pixels of (I - modulus^2) a / v and of a^2 / v
+
+        a = modulus^2 - B, v = modulus^2 + floor
         """
         ...
 

@@ -18,6 +18,7 @@ from ptyplugin.model import Geometry
 from ptyplugin.solvers.batches import Batch
 from ptyplugin.solvers.verbs import Complex, DeviceScalar, Real, cpu_lsq, cpu_moving, cpu_patches, cpu_steps
 from ptyplugin.solvers.verbs import cpu_kernels as kernels
+from ptyplugin.solvers.verbs.cpu_detector import DetectorVerbs
 from ptyplugin.solvers.verbs.cpu_fft import FftName, best_fft
 from ptyplugin.solvers.verbs.cpu_frames import FrameVerbs
 from ptyplugin.solvers.verbs.cpu_lsq import StepVerbs
@@ -49,6 +50,7 @@ Steps = tuple[tuple[Kernel, Any], ...]
 _SCALING = (kernels.onto_modulus, cpu_lsq.likelihood_step)
 
 _TINY = float(np.finfo(np.float32).tiny)
+_NO_BACKGROUND = np.empty((0, 0), np.float32)
 
 
 class CpuScalar(DeviceScalar):
@@ -72,7 +74,7 @@ class CpuScalar(DeviceScalar):
         return CpuScalar(np.asarray(self._total + other.array), self._terms, self._finish)
 
 
-class CpuVerbs(FrameVerbs, StepVerbs, PositionVerbs):
+class CpuVerbs(FrameVerbs, StepVerbs, PositionVerbs, DetectorVerbs):
     """See ptyplugin.solvers.verbs.Verbs for the equations.
 
     Args:
@@ -91,7 +93,7 @@ class CpuVerbs(FrameVerbs, StepVerbs, PositionVerbs):
         self._near_field = geometry.near_field
         self._program: Program | None = None
         self._there, self._back = _transforms(geometry, self._own.fft.backward_scale)
-        self._root = np.float32(1 if geometry.near_field else (geometry.shape[0] * geometry.shape[1]) ** -0.5)
+        self._roots = np.array([1 if geometry.near_field else (geometry.shape[0] * geometry.shape[1]) ** -0.5], np.float32)
         self._good: tuple[Array, Array] = (np.empty(0), np.empty(0))
 
     def finish(self) -> None:
@@ -130,7 +132,7 @@ class CpuVerbs(FrameVerbs, StepVerbs, PositionVerbs):
 
     def onto_modulus(self, A: Wave, b: Batch, slack: float) -> DeviceScalar:
         residuals = np.zeros(len(b))
-        numbers = (self._root, np.float32(slack), np.float32(1))
+        numbers = (*self._light_of(b), np.float32(slack), np.float32(1))
         self._admit(b, frames=(A,))
         self._do(b, kernels.onto_modulus, A, Row(b.good.shape[1]), b.counts, self._good_of(b), residuals, *numbers)
         return self._scalar(residuals)
@@ -138,7 +140,7 @@ class CpuVerbs(FrameVerbs, StepVerbs, PositionVerbs):
     def modulus_residual(self, A: Wave, b: Batch) -> DeviceScalar:
         residuals = np.zeros(len(b))
         self._admit(b, frames=(A,))
-        self._do(b, kernels.modulus_residual, A, Row(b.good.shape[1]), b.counts, self._good_of(b), residuals, self._root)
+        self._do(b, kernels.modulus_residual, A, Row(b.good.shape[1]), b.counts, self._good_of(b), residuals, *self._light_of(b))
         return self._scalar(residuals)
 
     def advance(self, psi: Complex, w: Wave, O: Complex, P: Complex, b: Batch, wave: float, data: float, overlap: float) -> None:
@@ -366,6 +368,11 @@ class CpuVerbs(FrameVerbs, StepVerbs, PositionVerbs):
         if self._good[0] is not b.good:
             self._good = b.good, b.good.astype(np.float32)
         return self._good[1]
+
+    def _light_of(self, b: Batch) -> tuple[Array, Array]:
+        """What makes a wave on the detector a modulus: roots and background, as _modulus takes them."""
+        roots = self._roots if b.intensities is None else self._roots * np.sqrt(b.intensities)
+        return roots, _NO_BACKGROUND if b.background is None else b.background
 
     def _scalar(self, residuals: NDArray[np.float64]) -> DeviceScalar:
         if len(residuals) == 1:

@@ -121,14 +121,16 @@ def scale_waves(j: int, w: Floats, factor: Any) -> None:
 
 
 @_compiled
-def onto_modulus(j: int, A: Floats, row: Floats, counts: Any, good: Floats, residuals: Any, root: Any, slack: Any, scale: Any) -> None:
+def onto_modulus(
+    j: int, A: Floats, row: Floats, counts: Any, good: Floats, residuals: Any, roots: Floats, background: Floats, slack: Any, scale: Any
+) -> None:
     """A_j <- scale A_j (slack + (1 - slack) sqrt(I_j) / modulus) where good, scale A_j elsewhere; residuals[j] as in modulus_residual
 
-    modulus = root sqrt(sum_m |A_jm|^2); good (y, x) is 1 or 0; row (x,) is scratch.
+    modulus as in _modulus; good (y, x) is 1 or 0; row (x,) is scratch.
     """
     total, i = 0.0, min(j, A.shape[0] - 1)
     for r in range(A.shape[2]):
-        _modulus(row, A, i, r, root)
+        _modulus(j, row, A, r, roots, background)
         measured, believed, part = counts[j, r], good[r], np.float32(0)
         for c in range(A.shape[3] // 2):
             modulus, amplitude = row[c], np.sqrt(np.float32(measured[c]))
@@ -146,11 +148,11 @@ def onto_modulus(j: int, A: Floats, row: Floats, counts: Any, good: Floats, resi
 
 
 @_compiled
-def modulus_residual(j: int, A: Floats, row: Floats, counts: Any, good: Floats, residuals: Any, root: Any) -> None:
+def modulus_residual(j: int, A: Floats, row: Floats, counts: Any, good: Floats, residuals: Any, roots: Floats, background: Floats) -> None:
     """residuals[j] = sum over good pixels of (sqrt(I_j) - modulus)^2"""
-    total, i = 0.0, min(j, A.shape[0] - 1)
+    total = 0.0
     for r in range(A.shape[2]):
-        _modulus(row, A, i, r, root)
+        _modulus(j, row, A, r, roots, background)
         measured, believed, part = counts[j, r], good[r], np.float32(0)
         for c in range(A.shape[3] // 2):
             deviation = row[c] - np.sqrt(np.float32(measured[c])) if believed[c] > 0 else np.float32(0)
@@ -160,8 +162,12 @@ def modulus_residual(j: int, A: Floats, row: Floats, counts: Any, good: Floats, 
 
 
 @_compiled
-def _modulus(row: Floats, A: Floats, i: int, r: int, root: Any) -> None:
-    """row = root sqrt(sum_m |A_im|^2) of row r"""
+def _modulus(j: int, row: Floats, A: Floats, r: int, roots: Floats, background: Floats) -> None:
+    """row = sqrt(root_j^2 sum_m |A_jm|^2 + background) of row r
+
+    roots: sqrt(s_j / c) of each frame, or one for all; background (y, x), or (0, 0) where there is none
+    """
+    i, root = min(j, A.shape[0] - 1), roots[min(j, roots.shape[0] - 1)]
     for n in range(A.shape[1]):
         wave = A[i, n, r]
         if n == 0:
@@ -170,8 +176,13 @@ def _modulus(row: Floats, A: Floats, i: int, r: int, root: Any) -> None:
         else:
             for c in range(A.shape[3] // 2):
                 row[c] += wave[2 * c] * wave[2 * c] + wave[2 * c + 1] * wave[2 * c + 1]
-    for c in range(A.shape[3] // 2):
-        row[c] = root * np.sqrt(row[c])
+    if background.shape[0] == 0:
+        for c in range(A.shape[3] // 2):
+            row[c] = root * np.sqrt(row[c])
+    else:
+        dark = background[r]
+        for c in range(A.shape[3] // 2):
+            row[c] = np.sqrt(root * root * row[c] + dark[c])
 
 
 @_compiled

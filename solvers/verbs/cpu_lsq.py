@@ -18,12 +18,12 @@ _TWO, _HALF = np.float32(2), np.float32(0.5)
 
 @_compiled
 def likelihood_step(
-    j: int, A: Floats, row: Floats, counts: Any, good: Floats, residuals: Any, root: Any, poisson: bool, scale: Any
+    j: int, A: Floats, row: Floats, counts: Any, good: Floats, residuals: Any, roots: Floats, background: Floats, poisson: bool, scale: Any
 ) -> None:
     """A_j <- scale f A_j, f as in Verbs.likelihood_step, 0 where not good; other arguments as in onto_modulus"""
     total, i = 0.0, min(j, A.shape[0] - 1)
     for r in range(A.shape[2]):
-        _modulus(row, A, i, r, root)
+        _modulus(j, row, A, r, roots, background)
         measured, believed, part = counts[j, r], good[r], np.float32(0)
         for c in range(A.shape[3] // 2):
             modulus, amplitude = row[c], np.sqrt(np.float32(measured[c]))
@@ -96,12 +96,12 @@ class StepVerbs:
     _admit: Any
     _do: Any
     _good_of: Any
-    _root: Any
+    _light_of: Any
     _scalar: Any
 
     def likelihood_step(self, A: Any, b: Batch, noise: Noise) -> DeviceScalar:
         residuals = np.zeros(len(b))
-        numbers = (self._root, noise == "poisson", _ONE)
+        numbers = (*self._light_of(b), noise == "poisson", _ONE)
         self._admit(b, frames=(A,))
         self._do(b, likelihood_step, A, Row(b.good.shape[1]), b.counts, self._good_of(b), residuals, *numbers)
         seen: DeviceScalar = self._scalar(residuals)

@@ -17,7 +17,9 @@ from ptyplugin.solvers.verbs.positions import best_shifts, derivative
 
 
 @_compiled
-def position_gradient(j: int, sums: Any, A: Floats, Ay: Floats, Ax: Floats, row: Floats, counts: Any, good: Floats, root: Any) -> None:
+def position_gradient(
+    j: int, sums: Any, A: Floats, Ay: Floats, Ax: Floats, row: Floats, counts: Any, good: Floats, roots: Floats, background: Floats
+) -> None:
     """sums_j = sums over good pixels of y y, x x, y x, y r, x r, r r; r = sqrt(I) - modulus, y and x its derivatives
 
     row (3 x,) is scratch
@@ -25,8 +27,9 @@ def position_gradient(j: int, sums: Any, A: Floats, Ay: Floats, Ax: Floats, row:
     i, g, h, columns = min(j, A.shape[0] - 1), min(j, Ay.shape[0] - 1), min(j, Ax.shape[0] - 1), A.shape[3] // 2
     moduli, along_y, along_x = row[:columns], row[columns : 2 * columns], row[2 * columns :]
     yy = xx = yx = yr = xr = rr = 0.0
+    root = roots[min(j, roots.shape[0] - 1)]
     for r in range(A.shape[2]):
-        _modulus(moduli, A, i, r, root)
+        _modulus(j, moduli, A, r, roots, background)
         along_y[:], along_x[:] = 0, 0
         for n in range(A.shape[1]):
             wave, down, right = A[i, n, r], Ay[g, n, r], Ax[h, n, r]
@@ -75,7 +78,7 @@ class PositionVerbs:
     _do: Any
     _good_of: Any
     _own: Any
-    _root: Any
+    _light_of: Any
 
     def derivatives(self, O: Array) -> tuple[Array, Array]:
         self.finish()
@@ -84,13 +87,13 @@ class PositionVerbs:
     def frame_residuals(self, A: Any, b: Batch) -> NDArray[np.float64]:
         residuals = np.zeros(len(b))
         self._admit(b, frames=(A,))
-        self._do(b, kernels.modulus_residual, A, Row(b.good.shape[1]), b.counts, self._good_of(b), residuals, self._root)
+        self._do(b, kernels.modulus_residual, A, Row(b.good.shape[1]), b.counts, self._good_of(b), residuals, *self._light_of(b))
         return residuals
 
     def position_gradient(self, A: Any, Ay: Any, Ax: Any, b: Batch) -> NDArray[np.float64]:
         sums = np.zeros((len(b), 6))
         self._admit(b, frames=(A, Ay, Ax))
-        self._do(b, position_gradient, sums, A, Ay, Ax, Row(3 * b.good.shape[1]), b.counts, self._good_of(b), self._root)
+        self._do(b, position_gradient, sums, A, Ay, Ax, Row(3 * b.good.shape[1]), b.counts, self._good_of(b), *self._light_of(b))
         return sums
 
     def correlate(self, psi: Any, O: Array, P: Array, b: Batch, reach: float) -> NDArray[np.float64]:

@@ -33,7 +33,7 @@ class ReferenceStepVerbs:
     _damped: Any
 
     def likelihood_step(self, A: Complex, b: Batch, noise: Noise) -> DeviceScalar:
-        modulus, amplitude = self._modulus(A), np.sqrt(b.counts, dtype=self._real)
+        modulus, amplitude = self._modulus(A, b), np.sqrt(b.counts, dtype=self._real)
         residual: DeviceScalar = self._residual(modulus, amplitude, b)
         factor = amplitude / (modulus + self._tiny**0.5) - 1
         if noise == "poisson":

@@ -37,13 +37,15 @@ class ReferencePositionVerbs:
         return derivative(O, -2), derivative(O, -1)
 
     def frame_residuals(self, A: Complex, b: Batch) -> NDArray[np.float64]:
-        deviation = (self._modulus(A) - np.sqrt(b.counts, dtype=self._real)) * b.good
+        deviation = (self._modulus(A, b) - np.sqrt(b.counts, dtype=self._real)) * b.good
         return np.asarray((deviation**2).sum(axis=(1, 2), dtype=np.float64))
 
     def position_gradient(self, A: Complex, Ay: Complex, Ax: Complex, b: Batch) -> NDArray[np.float64]:
-        modulus = self._modulus(A)
+        modulus = self._modulus(A, b)
         r = (np.sqrt(b.counts, dtype=self._real) - modulus) * b.good
         weight = b.good / ((modulus + self._tiny**0.5) * self._root**2)
+        if b.intensities is not None:
+            weight *= b.intensities[:, None, None]
         y, x = ((A.real * D.real + A.imag * D.imag).sum(axis=1) * weight for D in (Ay, Ax))
         return np.stack([(f * g).sum(axis=(1, 2), dtype=np.float64) for f, g in ((y, y), (x, x), (y, x), (y, r), (x, r), (r, r))], axis=1)
 

@@ -14,10 +14,11 @@ from ptyplugin.solvers.batches import Batch, block_size
 from ptyplugin.solvers.verbs import Complex, DeviceScalar, Real
 from ptyplugin.solvers.verbs.least_squares import ReferenceStepVerbs
 from ptyplugin.solvers.verbs.positions import ReferencePositionVerbs
+from ptyplugin.solvers.verbs.reference_detector import ReferenceDetectorVerbs
 from ptyplugin.solvers.verbs.reference_frames import ReferenceFrameVerbs
 
 
-class ReferenceVerbs(ReferenceFrameVerbs, ReferenceStepVerbs, ReferencePositionVerbs):
+class ReferenceVerbs(ReferenceFrameVerbs, ReferenceStepVerbs, ReferencePositionVerbs, ReferenceDetectorVerbs):
     """See ptyplugin.solvers.verbs.Verbs for the equations.
 
     Args:
@@ -94,7 +95,7 @@ class ReferenceVerbs(ReferenceFrameVerbs, ReferenceStepVerbs, ReferencePositionV
         return scipy.fft.ifft2(w, overwrite_x=True, workers=self._threads(A))
 
     def onto_modulus(self, A: Complex, b: Batch, slack: float) -> DeviceScalar:
-        modulus, amplitude = self._modulus(A), np.sqrt(b.counts, dtype=self._real)
+        modulus, amplitude = self._modulus(A, b), np.sqrt(b.counts, dtype=self._real)
         residual = self._residual(modulus, amplitude, b)
         modulus += self._tiny**0.5
         amplitude /= modulus
@@ -106,7 +107,7 @@ class ReferenceVerbs(ReferenceFrameVerbs, ReferenceStepVerbs, ReferencePositionV
         return residual
 
     def modulus_residual(self, A: Complex, b: Batch) -> DeviceScalar:
-        return self._residual(self._modulus(A), np.sqrt(b.counts, dtype=self._real), b)
+        return self._residual(self._modulus(A, b), np.sqrt(b.counts, dtype=self._real), b)
 
     def advance(self, psi: Complex, w: Complex, O: Complex, P: Complex, b: Batch, wave: float, data: float, overlap: float) -> None:
         model = self.exit_waves(O, P, b)
@@ -186,11 +187,20 @@ class ReferenceVerbs(ReferenceFrameVerbs, ReferenceStepVerbs, ReferencePositionV
     def _threads(self, w: Complex) -> int:
         return min(self._workers, int(w.shape[0] * w.shape[1]))
 
-    def _modulus(self, A: Complex) -> Real:
+    def _modulus(self, A: Complex, b: Batch) -> Real:
+        """sqrt(s_j sum_m |A_jm|^2 / c + B)"""
         power = _abs2(A)
         modulus: Real = power[:, 0] if power.shape[1] == 1 else power.sum(axis=1)
+        if b.background is not None:
+            modulus *= self._real.type(1 / self._root**2)
+            if b.intensities is not None:
+                modulus *= b.intensities[:, None, None]
+            modulus += b.background
+            return np.sqrt(modulus, out=modulus)
         np.sqrt(modulus, out=modulus)
         modulus /= self._root
+        if b.intensities is not None:
+            modulus *= np.sqrt(b.intensities, dtype=self._real)[:, None, None]
         return modulus
 
     def _residual(self, modulus: Real, amplitude: Real, b: Batch) -> DeviceScalar:
