@@ -92,6 +92,7 @@ class CpuVerbs(FrameVerbs, StepVerbs, PositionVerbs, DetectorVerbs):
         self._moving = Moving(self._own.fft)
         self._near_field = geometry.near_field
         self._program: Program | None = None
+        self._rooms = 0  # for patches of this program
         self._there, self._back = _transforms(geometry, self._own.fft.backward_scale)
         self._roots = np.array([1 if geometry.near_field else (geometry.shape[0] * geometry.shape[1]) ** -0.5], np.float32)
         self._good: tuple[Array, Array] = (np.empty(0), np.empty(0))
@@ -167,7 +168,9 @@ class CpuVerbs(FrameVerbs, StepVerbs, PositionVerbs, DetectorVerbs):
     def _object_patches(self, num: Complex, den: Real, psi: Wave, moved: Any, power: Any, b: Batch) -> None:
         """What object_sums does, by patches."""
         places = cpu_patches.patches_of(b)
-        waves, light = places.room(self._crew, "waves", len(num), num.dtype), places.room(self._crew, "light", 1, den.dtype)
+        self._rooms += 1
+        waves = places.room(self._crew, ("waves added", self._rooms), len(num), num.dtype)
+        light = places.room(self._crew, ("light added", self._rooms), 1, den.dtype)
         self._do(b, cpu_patches.lay_light, light[:, 0], places.inner, power)
         self._do(b, cpu_patches.lay_waves, waves, places.inner, psi, moved)
         self._afterwards(lambda: places.add(self._crew, den[None], light))
@@ -318,7 +321,7 @@ class CpuVerbs(FrameVerbs, StepVerbs, PositionVerbs, DetectorVerbs):
 
     def _next_program(self, b: Batch) -> Program:
         self.finish()
-        self._program = Program(b, self._crew)
+        self._program, self._rooms = Program(b, self._crew), 0
         return self._program
 
     def _do(self, b: Batch, kernel: Kernel, *arguments: Any) -> None:

@@ -55,10 +55,10 @@ class Patches:
     sides: NDArray[np.int32]
     inner: NDArray[np.int32]
 
-    def room(self, crew: Crew, name: str, modes: int, dtype: Any) -> Array:
+    def room(self, crew: Crew, name: tuple[str, int], modes: int, dtype: Any) -> Array:
         """(frame, mode, y, x), kept from batch to batch."""
         rows, columns = self.sides.max(axis=0).tolist()
-        return crew.threads[0].scratch((f"patches {name}", 0), (len(self.low), modes, rows, columns), dtype)
+        return crew.threads[0].scratch(name, (len(self.low), modes, rows, columns), dtype)
 
     def add(self, crew: Crew, total: Array, patches: Array) -> None:
         """total += patches, the threads side by side; total (mode, Y, X)"""

@@ -51,6 +51,22 @@ def test_patches_give_what_copies_give(modes: int, object_modes: int, substeps: 
             np.testing.assert_allclose(gave, judged, rtol=0, atol=1e-5 * np.abs(judged).max())
 
 
+def test_several_sums_of_one_batch_do_not_disturb_each_other() -> None:
+    b, rng = batch(7, 1, 0, 40), np.random.default_rng(1)
+    psi = [rng.standard_normal((7, 1, *SHAPE)).astype(np.complex64) for _ in range(2)]
+    P = np.ones((1, *SHAPE), np.complex64)
+    do = CpuVerbs(Geometry(8000.0, 1.0, 75e-6, SHAPE), 2)
+    together = [do.sums(np.empty((1, 60, 55), np.complex64)) for _ in psi]
+    alone = [do.sums(num) for num, _ in together]
+    for waves, gave in zip(psi, together, strict=True):
+        do.object_sums(*gave, waves, P, b)
+    do.finish()
+    for waves, gave, expected in zip(psi, together, alone, strict=True):
+        do.object_sums(*expected, waves, P, b)
+        do.finish()
+        np.testing.assert_array_equal(gave[0], expected[0])
+
+
 def test_patches_are_for_small_batches_on_large_objects_and_several_threads() -> None:
     assert cpu_patches.are_cheaper(batch(20, 1, 0, 300), 2)
     assert not cpu_patches.are_cheaper(batch(20, 1, 0, 300), 1), "one thread needs no copies"
