@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ptyplugin.io.hdf5 import cause, open_hdf5
+from ptyplugin.io.hdf5 import RESULT, cause, open_hdf5
 from ptyplugin.io.start_probe import StartProbe
 from ptyplugin.model import (
     ENERGY_UNITS_EV,
@@ -30,6 +30,7 @@ from ptyplugin.model import (
     ScanError,
 )
 from ptyplugin.model.geometry import HC_EV_M
+from ptyplugin.model.steps import check_steps
 
 _DETECTOR = "entry_1/instrument_1/detector_1"
 _SOURCE = "entry_1/instrument_1/source_1"
@@ -77,11 +78,17 @@ class _Reader:
         self.path = path
 
     def scan(self) -> CxiScan:
+        if self.file.attrs.get("format") == RESULT:
+            raise FileFormatError(
+                f"{self.path} is a result of ptyplugin, not a scan: give the scan that it was made of. To start from the probe in it, "
+                "give it as --probe; to see it, open the picture that --png made."
+            )
         data = self.need(f"{_DETECTOR}/data")
         if data.ndim != 3 or data.dtype.kind not in "uif":
             raise FileFormatError(f"{self.path}: {_DETECTOR}/data has shape {data.shape} of {data.dtype}; counts (frame, y, x) are needed.")
         try:
             scan, geometry = self.positions(len(data)), self.geometry(data.shape[1:])
+            check_steps(scan.positions_m[:, 0], geometry)
         except (ScanError, GeometryError) as error:
             raise type(error)(f"{self.path}: {error}") from error
         mask = f"{_DETECTOR}/mask"

@@ -16,6 +16,9 @@ from ptyplugin.model import FramesError
 #: Chunks of many frames are decompressed once per read and not once per frame (bytes).
 CHUNK_CACHE = 64 * 2**20
 
+#: Attribute ``format`` of a result file.
+RESULT = "ptyplugin result"
+
 _PAUSE_S = 0.05
 
 

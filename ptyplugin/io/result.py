@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import json
 import os
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
 import h5py
 import numpy as np
 
-from ptyplugin.io.hdf5 import cause, open_hdf5
+from ptyplugin.io.hdf5 import RESULT, cause, open_hdf5
 from ptyplugin.model import ErrorName, FileFormatError, FramesError, Geometry, Progress, Reconstruction
 
-#: Marks a file as one of ours.
-_FORMAT = "ptyplugin result"
+#: A temporary file that nobody has written to for so long was left behind by a writer that was killed.
+_ABANDONED_S = 3600.0
 _ARRAYS = ("object", "probe", "positions_m", "positions_px", "mask")
 _ERRORS: tuple[ErrorName, ...] = get_args(ErrorName)
 _GEOMETRY = ("energy_ev", "distance_m", "pixel_m", "focus_distance_m")
@@ -40,6 +43,7 @@ def write_result(path: Path, reconstruction: Reconstruction) -> None:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         temporary = Path(name)
         with os.fdopen(handle, "wb") as target:
@@ -67,7 +71,7 @@ def read_result(path: Path) -> Reconstruction:
     except FramesError as error:
         raise FileFormatError(f"the result file cannot be opened: {error}") from error
     with file:
-        if file.attrs.get("format") != _FORMAT:
+        if file.attrs.get("format") != RESULT:
             raise FileFormatError(f"{path} is not a result file of ptyplugin: give the file that --output named.")
         try:
             return _read(file)
@@ -82,7 +86,7 @@ def _write(file: Any, reconstruction: Reconstruction) -> None:
     geometry = reconstruction.geometry
     numbers = {name: getattr(geometry, name) for name in _GEOMETRY if getattr(geometry, name) is not None}
     derived = {"wavelength_m": geometry.wavelength_m, "object_pixel_m": geometry.object_pixel_m, "frame_shape_px": geometry.shape}
-    file.attrs.update({"format": _FORMAT, **numbers, **derived, f"quality{_JSON}": json.dumps(reconstruction.quality)})
+    file.attrs.update({"format": RESULT, **numbers, **derived, f"quality{_JSON}": json.dumps(reconstruction.quality)})
     for name, value in reconstruction.provenance.items():
         plain = isinstance(value, str | int | float)
         file.attrs[name if plain else name + _JSON] = value if plain else json.dumps(value)
@@ -116,12 +120,20 @@ def _read(file: Any) -> Reconstruction:
 def _read_progress(group: Any) -> list[Progress]:
     job, iterations = str(group.attrs["job"]), int(group.attrs["iterations"])
     stages, seconds = group["stage"].asstr()[()], group["seconds"][()]
-    columns = {name: group[name][()] for name in _ERRORS}
+    columns = {name: group[name][()] for name in _ERRORS if name in group}
     progress = []
     for row, iteration in enumerate(group["iteration"][()]):
         errors = {name: float(column[row]) for name, column in columns.items() if np.isfinite(column[row])}
         progress.append(Progress(job, str(stages[row]), int(iteration), iterations, float(seconds[row]), errors))
     return progress
+
+
+def _sweep(path: Path) -> None:
+    """Take away what writers of ``path`` left behind when they were killed; not what one may be writing now."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(OSError):  # it is another user's, or another writer sweeps too
+            if time.time() - left.stat().st_mtime > _ABANDONED_S:
+                left.unlink()
 
 
 def _as_others_may_read(path: Path) -> None:

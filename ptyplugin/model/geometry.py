@@ -12,10 +12,16 @@ HC_EV_M = 1.239841984332003e-06
 
 #: Plausible range of each number: (low, high, unit, what is usually wrong).
 _RANGES = {
-    "energy_ev": (10.0, 1e6, "eV", "give eV, not keV or J"),
+    "energy_ev": (30.0, 1e6, "eV", "give eV, not keV or J"),
     "distance_m": (1e-4, 100.0, "m", "give metres, not millimetres"),
     "pixel_m": (1e-7, 2e-3, "m", "give metres, e.g. 75e-6"),
     "focus_distance_m": (1e-6, 100.0, "m", "give metres, not millimetres"),
+}
+_J_EV = 1.602176634e-19
+#: By unit, other units that a number may have been given in, the likeliest first: how much of it one of them is.
+_MISTAKEN = {
+    "eV": {"keV": 1e3, "J": 1 / _J_EV, "eV and taken for J": _J_EV, "keV and taken for J": 1e3 * _J_EV},
+    "m": {"millimetres": 1e-3, "micrometres": 1e-6},
 }
 
 
@@ -42,9 +48,20 @@ class Geometry:
             if value is None and name == "focus_distance_m":
                 continue
             if not (math.isfinite(value) and low <= value <= high):
+                hint = _mistaken(value, low, high, unit) or hint
                 raise GeometryError(f"{name} = {value:g} is outside {low:g} .. {high:g} {unit}: {hint}.")
         if len(self.shape) != 2 or min(self.shape) < 8:
             raise GeometryError(f"frame shape {tuple(self.shape)} px is too small: give two numbers of at least 8.")
+        self._check_resolution()
+
+    def _check_resolution(self) -> None:
+        """No far field resolves less than half the wavelength."""
+        if not self.near_field and min(self.object_pixel_m) < self.wavelength_m / 2:
+            wide, pixel = self.pixel_m * max(self.shape), min(self.object_pixel_m)
+            raise GeometryError(
+                f"a detector {wide:.3g} m wide at distance_m = {self.distance_m:g} would give object pixels of {pixel:.3g} m, less than "
+                f"half the wavelength ({self.wavelength_m:.3g} m): is the distance in metres, and the pixel size right?"
+            )
 
     @property
     def wavelength_m(self) -> float:
@@ -76,3 +93,11 @@ class Geometry:
             return side, side
         scale = self.wavelength_m * self.distance_m / self.pixel_m
         return scale / self.shape[0], scale / self.shape[1]
+
+
+def _mistaken(value: float, low: float, high: float, unit: str) -> str:
+    """A question that names the unit which ``value`` may have been in; nothing if none would do."""
+    for name, size in _MISTAKEN[unit].items():
+        if low <= value * size <= high:
+            return f"was it in {name}? Then it is {value * size:.6g} {unit}"
+    return ""

@@ -20,6 +20,8 @@ DEFAULT_RECIPE = "LSQML(40, momentum=0.9) + LSQML(15, momentum=0.9, object_step=
 Option = bool | int | float | str
 
 _LONGEST_TEXT = 2000
+#: Whole numbers up to here are the same as integers and as floats.
+_EXACT = 2.0**53
 _EXAMPLE = 'Write for example "DM(200) + ePIE(100, object_step=0.5)".'
 
 
@@ -40,6 +42,7 @@ class Stage:
         for name, value in self.options.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise RecipeError(f"{self.algorithm}: {name} = {value} is not finite. {_EXAMPLE}")
+        object.__setattr__(self, "options", {name: _canonical(value) for name, value in self.options.items()})
 
     def __str__(self) -> str:
         words = [str(self.iterations), *(f"{name}={_written(self.options[name])}" for name in sorted(self.options))]
@@ -128,6 +131,11 @@ def _constant(node: ast.expr, text: str) -> Option:
 def _wrong(node: ast.expr, text: str) -> RecipeError:
     part = ast.get_source_segment(text.strip(), node) or text
     return RecipeError(f"recipe {text!r}: {part!r} is not an algorithm with a number of iterations. {_EXAMPLE}")
+
+
+def _canonical(value: Option) -> Option:
+    """1.0 is 1: one recipe has one text, and one job key."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT else value
 
 
 def _written(value: Option) -> str:

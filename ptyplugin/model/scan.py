@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ptyplugin.model.errors import ScanError
 from ptyplugin.model.geometry import Geometry
+from ptyplugin.model.steps import check_steps
 
 #: An object larger than this on one side is a unit mistake rather than a sample (pixels).
 LARGEST_OBJECT_PX = 50_000
@@ -81,9 +82,10 @@ class Scan:
         """Integer corners and rests of all patches in an object array with ``margin_px`` pixels around.
 
         Raises:
-            ScanError: the object would be absurdly large (a unit mistake).
+            ScanError: next to no steps, frames that do not overlap at all, or an absurdly large object: unit mistakes.
         """
         pixel = np.asarray(geometry.object_pixel_m)
+        check_steps(self.positions_m.mean(axis=1), geometry)
         at = self.positions_m / pixel
         at = at - at.min(axis=(0, 1)) + margin_px
         corners = np.rint(at)

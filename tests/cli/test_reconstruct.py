@@ -119,7 +119,12 @@ def test_positions_that_are_nan(small_cxi: Path, tmp_path: Path) -> None:
 
 def test_positions_in_another_unit(small_cxi: Path, tmp_path: Path) -> None:
     path = changed(small_cxi, tmp_path, **{TRANSLATION: np.random.default_rng(0).random((36, 3))})
-    fails(run("reconstruct", path), "positions span", "units")
+    fails(run("reconstruct", path), "changed.cxi", "positions span", "in micrometres and taken for metres")
+
+
+def test_a_result_is_no_scan(small_cxi: Path, tmp_path: Path) -> None:
+    assert run("reconstruct", small_cxi, "--recipe", "ePIE(1)", "-o", tmp_path / "a.h5").exit_code == 0
+    fails(run("reconstruct", tmp_path / "a.h5"), "a.h5 is a result of ptyplugin, not a scan", "--probe")
 
 
 @pytest.mark.parametrize("share", [0.1, 0.7])

@@ -28,7 +28,7 @@ def some_result(near: bool = False, iterations: int = 3) -> Reconstruction:
     ]
     progress.append(Progress("0123456789abcdef", "ePIE", iterations, iterations, 1.5, {"error": 0.25, "running_error": 0.5}))
     return Reconstruction(
-        object=wave(1, 40, 50),
+        object=wave(2, 40, 50),
         probe=wave(2, 16, 16),
         geometry=Geometry(8000.0, 2.0, 75e-6, (16, 16), 0.004 if near else None),
         positions_m=random.normal(size=(7, 2)),
@@ -96,6 +96,16 @@ def test_others_may_read_it_and_nothing_else_is_left(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a.h5").stat().st_mode) == 0o644
     assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
     assert read_result(tmp_path / "a.h5").geometry.near_field
+
+
+def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
+    names = [".a.h5.old.part", ".a.h5.young.part", ".b.h5.old.part", "a.h5.old.part"]
+    for name in names:
+        (tmp_path / name).write_text("")
+        if "old" in name:
+            os.utime(tmp_path / name, (0, 0))
+    write_result(tmp_path / "a.h5", some_result())
+    assert {path.name for path in tmp_path.iterdir()} == {"a.h5", *names[1:]}
 
 
 def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,9 +26,16 @@ def test_near_field_pixel_is_demagnified() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"energy_ev": 8.0}, "energy_ev = 8 is outside 10 .. 1e.06 eV: give eV, not keV or J"),
-        ({"distance_m": 2000.0}, "distance_m = 2000 is outside"),
-        ({"pixel_m": 75.0}, "pixel_m = 75 is outside 1e-07 .. 0.002 m: give metres"),
+        ({"energy_ev": 8.0}, r"energy_ev = 8 is outside 30 .. 1e.06 eV: was it in keV\? Then it is 8000 eV"),
+        ({"energy_ev": 12.658}, r"was it in keV\? Then it is 12658 eV"),
+        ({"energy_ev": 1.2817e-15}, r"was it in J\? Then it is 7999\.\d+ eV"),
+        ({"energy_ev": 8000.0 / 1.602176634e-19}, r"was it in eV and taken for J\? Then it is 8000 eV"),
+        ({"energy_ev": -8000.0}, "energy_ev = -8000 is outside .* give eV"),
+        ({"distance_m": 2000.0}, r"distance_m = 2000 is outside .* was it in millimetres\? Then it is 2 m"),
+        ({"distance_m": 2e-3}, r"object pixels of 3\.23e-11 m, less than half the wavelength .* is the distance in metres"),
+        ({"pixel_m": 75.0}, r"pixel_m = 75 is outside 1e-07 .. 0.002 m: was it in micrometres\? Then it is 7.5e-05 m"),
+        ({"pixel_m": 0.055}, r"was it in millimetres\? Then it is 5.5e-05 m"),
+        ({"pixel_m": 55e-9}, "pixel_m = 5.5e-08 is outside .* give metres"),
         ({"energy_ev": float("nan")}, "energy_ev = nan"),
         ({"shape": (4, 128)}, r"frame shape \(4, 128\) px is too small"),
         ({"focus_distance_m": 0.0}, "focus_distance_m = 0 is outside"),
@@ -68,10 +75,47 @@ def test_positions_that_cannot_be_are_refused(positions: np.ndarray, words: str)
         Scan(positions, np.arange(len(positions)))
 
 
-def test_a_unit_mistake_is_recognised_by_the_size_of_the_object() -> None:
-    scan = Scan(np.array([[0.0, 0.0], [10e-3, 0.0]]), np.arange(2))
-    with pytest.raises(ScanError, match="are the motors' units right"):
-        scan.place(GEOMETRY)
+STEPS_M = np.stack(np.meshgrid(np.arange(6), np.arange(6), indexing="ij"), -1).reshape(-1, 2) * 0.5e-6
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [
+        (1e3, "the positions span 0.0025 m x 0.0025 m, .*: were they in millimetres and taken for metres, or in micrometres and taken for"),
+        (1e6, "the positions span 2.5 m x 2.5 m, .* but a frame covers 48: none overlap: were they in micrometres and taken for metres"),
+        (1e9, "were they in nanometres and taken for metres"),
+        (1e-3, "span 2.5e-09 m x 2.5e-09 m, only .* object pixels of .*: were they in millimetres and taken for micrometres, or in metres"),
+        (1e-6, "were they in metres and taken for micrometres"),
+        (1e-9, "were they in metres and taken for nanometres"),
+        (1e-15, "are the motors' units right in the profile"),
+        (1e15, "are the motors' units right in the profile"),
+    ],
+)
+def test_a_unit_mistake_of_positions_is_named(factor: float, words: str) -> None:
+    with pytest.raises(ScanError, match=words):
+        Scan(STEPS_M * factor, np.arange(36)).place(GEOMETRY)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
+def test_steps_that_can_be_are_placed(factor: float) -> None:
+    assert Scan(STEPS_M * factor, np.arange(36)).place(GEOMETRY).corners.shape == (36, 1, 2)
+
+
+def test_frames_that_never_move_from_one_to_the_next_are_refused() -> None:
+    creeping = np.linspace(0, 20e-9, 400)[:, None] * [0.0, 1.0] / 20e-9 * 3 * GEOMETRY.object_pixel_m[1]
+    with pytest.raises(ScanError, match="only 3 object pixels"):
+        Scan(creeping, np.arange(400)).place(GEOMETRY)
+
+
+def test_two_exposures_at_each_place_are_fine() -> None:
+    twice = np.repeat(STEPS_M, 2, axis=0) + np.random.default_rng(0).normal(0, 1e-12, (72, 2))
+    assert Scan(twice, np.arange(72)).place(GEOMETRY).corners.shape == (72, 1, 2)
+
+
+def test_an_absurd_object_is_refused() -> None:
+    rows = np.arange(3000) * 40 * GEOMETRY.object_pixel_m[1]
+    with pytest.raises(ScanError, match="an object of 40 x 120016 px"):
+        Scan(np.stack([np.zeros(3000), rows], axis=1), np.arange(3000)).place(GEOMETRY)
 
 
 def test_ids_must_match_positions() -> None:

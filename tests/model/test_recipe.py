@@ -78,3 +78,14 @@ def test_a_very_long_text_is_refused() -> None:
 def test_any_text_is_a_recipe_or_a_recipe_error(text: str) -> None:
     with contextlib.suppress(RecipeError):
         Recipe.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["LSQML(40, batch=20, momentum=1)", "LSQML(40, batch=20.0, momentum=1.0)", "LSQML(40, momentum=1e0, batch=2e1)"]
+)
+def test_one_recipe_has_one_text_however_its_numbers_are_written(text: str) -> None:
+    assert str(Recipe.parse(text)) == "LSQML(40, batch=20, momentum=1)"
+
+
+def test_numbers_that_are_not_whole_stay() -> None:
+    assert str(Stage("DM", 5, {"beta": 0.5, "on": True, "large": 1e300})) == "DM(5, beta=0.5, large=1e+300, on=True)"
