@@ -73,6 +73,7 @@ def _parts(run: CollectedRun, profile: Profile) -> JobParts:
         preparation=_preparation(profile),
         recipe=profile.reconstruction.recipe,
         probe_modes=profile.reconstruction.probe_modes,
+        object_modes=profile.reconstruction.object_modes,
         subpixel=profile.reconstruction.subpixel,
         seed=profile.reconstruction.seed,
         frames=blocks,

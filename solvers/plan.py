@@ -22,7 +22,7 @@ class Plan:
     """Need and choice; ``str(plan)`` says it in words. Bytes are of all ranks together.
 
     object_shape: (y, x), px
-    waves: per frame: probe modes times sub-steps
+    waves: per frame: probe modes times object modes times sub-steps
     batch_frames: for each stage, its algorithm and how many frames a rank works on at once
     keeps_waves: whether exit waves of all frames are stored; else they are computed when they are needed
     there_bytes: memory of this machine
@@ -73,14 +73,23 @@ class Plan:
         )
 
 
-def make_plan(recipe: Recipe, frame_count: int, placement: Placement, geometry: Geometry, modes: int, verbs: Verbs, ranks: Ranks) -> Plan:
+def make_plan(
+    recipe: Recipe,
+    frame_count: int,
+    placement: Placement,
+    geometry: Geometry,
+    modes: int,
+    verbs: Verbs,
+    ranks: Ranks,
+    object_modes: int = 1,
+) -> Plan:
     """The plan for a recipe on so many frames.
 
     Raises:
         RecipeError: an unknown algorithm or option.
     """
     (rows, columns), (height, width) = geometry.shape, placement.object_shape
-    waves = modes * placement.corners.shape[1]
+    waves = modes * placement.corners.shape[1] * object_modes
     algorithms = [algorithm_of(stage) for stage in recipe.stages]
     keeps = any(algorithm.keeps_waves for algorithm, _ in algorithms)
     share, block = -(-frame_count // ranks.size), verbs.batch_frames((rows, columns), waves)
@@ -95,7 +104,7 @@ def make_plan(recipe: Recipe, frame_count: int, placement: Placement, geometry: 
         keeps_waves=keeps,
         counts_bytes=frame_count * rows * columns * _COUNT_BYTES,
         waves_bytes=frame_count * waves * rows * columns * verbs.dtype.itemsize if keeps else 0,
-        canvas_bytes=ranks.size * _CANVASES * height * width * verbs.dtype.itemsize,
+        canvas_bytes=ranks.size * _CANVASES * object_modes * height * width * verbs.dtype.itemsize,
         there_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     )
 

@@ -27,6 +27,7 @@ from ptyplugin.model import (
 )
 from ptyplugin.solvers.algorithms import check_recipe
 from ptyplugin.solvers.batches import RankFrames, frames_of_rank
+from ptyplugin.solvers.modes import with_modes
 from ptyplugin.solvers.outcome import reconstruction_of
 from ptyplugin.solvers.plan import Plan, make_plan
 from ptyplugin.solvers.prepare import prepare
@@ -71,7 +72,7 @@ class Solver:
         geometry: of the frames after ``preparation``.
         preparation: crop, mask, orientation.
         recipe: what to run.
-        probe_modes: probe modes that add incoherently.
+        probe_modes, object_modes: modes of the probe and of the object that add incoherently.
         subpixel: "probe" moves the probe by what rounding a position to pixels leaves over; "none" leaves it out.
         seed: fixes the order of frames where it is random: the same seed on as many ranks gives the same bits.
         start_probe: (y, x) or (mode, y, x) in the object's orientation and pixel; from the frames if None.
@@ -97,6 +98,7 @@ class Solver:
         *,
         preparation: Preparation | None = None,
         probe_modes: int = 1,
+        object_modes: int = 1,
         subpixel: Subpixel = "probe",
         seed: int = 0,
         start_probe: NDArray[Any] | None = None,
@@ -111,18 +113,18 @@ class Solver:
         self._preparation = preparation or Preparation()
         self._ranks = ranks or OneRank()
         self._start_probe, self._probe_modes, self._seed, self._job_key = start_probe, probe_modes, seed, job_key
-        self._on_progress, self._cancelled = on_progress, cancelled
+        self._object_modes, self._on_progress, self._cancelled = object_modes, on_progress, cancelled
         self._said = {"subpixel": subpixel, "precision": precision, "verbs": "reference" if precision == "double" else verbs}
         self._begun: Begun | None = None
         with failing_together(self._ranks):
-            _check_input(frames, scan, probe_modes)
+            _check_input(frames, scan, probe_modes, object_modes)
             self._placement = _placed(scan, geometry, subpixel)
             self._verbs = verbs_of(verbs, geometry, precision, _threads(self._ranks))
             self._check(recipe)
 
     def plan(self) -> Plan:
         """Need and choice, before anything is allocated; ``print(solver.plan())`` says it in words."""
-        return make_plan(self._recipe, len(self._scan), self._placement, self._geometry, self._probe_modes, self._verbs, self._ranks)
+        return self._plan_of(self._recipe)
 
     @property
     def recipe(self) -> Recipe:
@@ -197,8 +199,10 @@ class Solver:
             way, state = begun.way, begun.state
             last = way.progress[-1].errors
             error = last["error"] if "error" in last else model_error(state, blocks_of(state, way), way)
-            said = {"recipe": self._done(), "probe_modes": self._probe_modes, "seed": self._seed, "ranks": self._ranks.size}
+            said = {"recipe": self._done(), "seed": self._seed, "ranks": self._ranks.size}
+            said |= {"probe_modes": self._probe_modes, "object_modes": self._object_modes}
             made = reconstruction_of(state, error, self._scan, self._placement, self._geometry, way, said | self._said)
+            made = with_modes(made, state, way)
         return made if self._ranks.rank == 0 else None
 
     def _done(self) -> str:
@@ -217,9 +221,13 @@ class Solver:
 
     def _check(self, recipe: Recipe) -> None:
         check_recipe(recipe)
-        plan = make_plan(recipe, len(self._scan), self._placement, self._geometry, self._probe_modes, self._verbs, self._ranks)
+        plan = self._plan_of(recipe)
         _LOG.info("%s", plan)
         plan.check()
+
+    def _plan_of(self, recipe: Recipe) -> Plan:
+        modes, object_modes = self._probe_modes, self._object_modes
+        return make_plan(recipe, len(self._scan), self._placement, self._geometry, modes, self._verbs, self._ranks, object_modes)
 
     def _begin(self) -> Begun:
         """Read and prepare the frames of this rank, find the start."""
@@ -232,17 +240,19 @@ class Solver:
         start = self._start_probe
         if start is None:
             start = probe_from_data(mine, placement.corners.mean(axis=1), self._geometry, self._seed, ranks)
-        state = start_state(start, self._probe_modes, placement, mine, way)
+        state = start_state(start, self._probe_modes, placement, mine, way, self._object_modes)
         return Begun(state, way, steps(state, way))
 
 
-def start_state(start_probe: NDArray[Any], probe_modes: int, placement: Placement, mine: RankFrames, way: Walk) -> State:
+def start_state(
+    start_probe: NDArray[Any], probe_modes: int, placement: Placement, mine: RankFrames, way: Walk, object_modes: int = 1
+) -> State:
     """Object of ones, the start probe with its weak modes at the power of the mean frame, no waves yet."""
     shape, dtype = mine.good.shape, way.verbs.dtype
     probe = given_probe(start_probe, shape, probe_modes).astype(dtype)
     way.verbs.fix_power(probe, np.ones(1, dtype=dtype), way.power)
     waves = np.empty((0, 1, *shape), dtype=dtype)
-    return State(start_object(placement.object_shape, dtype), probe, waves, window_of(mine.corners, shape))
+    return State(start_object(placement.object_shape, dtype, object_modes), probe, waves, window_of(mine.corners, shape))
 
 
 def _threads(ranks: Ranks) -> int:
@@ -271,8 +281,9 @@ def _placed(scan: Scan, geometry: Geometry, subpixel: Subpixel) -> Placement:
     return placement._replace(rests=np.zeros_like(placement.rests))
 
 
-def _check_input(frames: Frames, scan: Scan, probe_modes: int) -> None:
+def _check_input(frames: Frames, scan: Scan, probe_modes: int, object_modes: int) -> None:
     if len(frames) != len(scan):
         raise ScanError(f"{len(frames)} frames but {len(scan)} positions: give one position per frame.")
-    if probe_modes < 1:
-        raise SolverError(f"probe_modes = {probe_modes}: give 1 or more.")
+    for name, modes in (("probe_modes", probe_modes), ("object_modes", object_modes)):
+        if modes < 1:
+            raise SolverError(f"{name} = {modes}: give 1 or more.")

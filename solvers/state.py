@@ -14,6 +14,9 @@ from ptyplugin.solvers.batches import Batches
 from ptyplugin.solvers.ranks import Window
 from ptyplugin.solvers.verbs import Verbs
 
+#: RMS of the real part, and of the imaginary part, of object modes beyond the first at the start.
+_WEAK_MODE = 0.1
+
 
 @dataclass(slots=True)
 class State:
@@ -39,9 +42,16 @@ class State:
         return self.memory[name]
 
 
-def start_object(shape: tuple[int, int], dtype: Any) -> NDArray[Any]:
-    """(1, y, x) of ones: nothing there yet."""
-    return np.ones((1, *shape), dtype=dtype)
+def start_object(shape: tuple[int, int], dtype: Any, modes: int = 1) -> NDArray[Any]:
+    """(object mode, y, x): ones, nothing there yet; the modes beyond the first are weak noise, the same on all ranks.
+
+    Noise, since a mode that is zero, or a multiple of the first, would stay so.
+    """
+    start = np.ones((modes, *shape), dtype=dtype)
+    for number in range(1, modes):
+        random = np.random.default_rng(number)
+        start[number] = _WEAK_MODE * (random.standard_normal(shape) + 1j * random.standard_normal(shape))
+    return start
 
 
 def window_of(corners: NDArray[np.int32], shape: tuple[int, int]) -> Window:

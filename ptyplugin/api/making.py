@@ -21,6 +21,7 @@ def make_job(
     recipe: str | Recipe | Stage | None = None,
     *,
     probe_modes: int | None = None,
+    object_modes: int | None = None,
     subpixel: Subpixel | None = None,
     probe: Path | str | NDArray[Any] | StartProbe | None = None,
     crop_px: int | None = None,
@@ -32,6 +33,7 @@ def make_job(
 
     recipe: text such as "DM(200) + ePIE(100)", a Recipe or a Stage
     probe_modes: by default as many as a ``probe`` given here has, else as the profile says
+    object_modes: states of the sample that add incoherently (it vibrates, or switches while a frame is taken)
     subpixel: "probe" moves the probe by what rounding a position to pixels leaves over; "none" leaves it out
     probe: start probe: a file (see ptyplugin.io.read_probe), or an array (y, x) or (mode, y, x) on the object's pixels
     crop_px: side of the square kept around the zero frequency; makes the object's pixels larger in the far field
@@ -49,10 +51,8 @@ def make_job(
     check_recipe(Recipe.parse(changes.get("recipe", job.recipe)))
     if crop_px is not None:
         changes |= _crop(job, crop_px)
-    if subpixel is not None:
-        changes["subpixel"] = subpixel
-    if seed is not None:
-        changes["seed"] = seed
+    said = {"object_modes": object_modes, "subpixel": subpixel, "seed": seed}
+    changes |= {name: value for name, value in said.items() if value is not None}
     start = _start_probe(probe) or scan.start_probe
     if probe_modes is None:
         probe_modes = len(start.modes) if probe is not None and start else job.probe_modes

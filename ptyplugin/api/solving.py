@@ -28,6 +28,7 @@ def reconstruct(
     recipe: str | Recipe | Stage | None = None,
     *,
     probe_modes: int | None = None,
+    object_modes: int | None = None,
     subpixel: Subpixel | None = None,
     probe: Path | str | NDArray[Any] | StartProbe | None = None,
     crop_px: int | None = None,
@@ -46,7 +47,9 @@ def reconstruct(
         PtypluginError: one of its kinds; its message says what was wrong and what to do.
     """
     scan = scan if isinstance(scan, OpenScan) else open_scan(scan)
-    parts = make_job(scan, recipe, probe_modes=probe_modes, subpixel=subpixel, probe=probe, crop_px=crop_px, seed=seed)
+    parts = make_job(
+        scan, recipe, probe_modes=probe_modes, object_modes=object_modes, subpixel=subpixel, probe=probe, crop_px=crop_px, seed=seed
+    )
     going = _solver_of(parts, scan.site, on_progress, cancelled)
     for _ in going:
         pass
@@ -60,6 +63,7 @@ def solver(
     recipe: str | Recipe | Stage | None = None,
     *,
     probe_modes: int | None = None,
+    object_modes: int | None = None,
     subpixel: Subpixel | None = None,
     probe: Path | str | NDArray[Any] | StartProbe | None = None,
     crop_px: int | None = None,
@@ -80,7 +84,9 @@ def solver(
         PtypluginError: one of its kinds; its message says what was wrong and what to do.
     """
     scan = scan if isinstance(scan, OpenScan) else open_scan(scan)
-    parts = make_job(scan, recipe, probe_modes=probe_modes, subpixel=subpixel, probe=probe, crop_px=crop_px, seed=seed)
+    parts = make_job(
+        scan, recipe, probe_modes=probe_modes, object_modes=object_modes, subpixel=subpixel, probe=probe, crop_px=crop_px, seed=seed
+    )
     return _solver_of(parts, scan.site)
 
 
@@ -145,6 +151,7 @@ class JobSolver(Solver):
                 recipe,
                 preparation=job.preparation,
                 probe_modes=job.probe_modes,
+                object_modes=job.object_modes,
                 subpixel=job.subpixel,
                 seed=job.seed,
                 start_probe=start_probe,

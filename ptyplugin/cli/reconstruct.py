@@ -22,6 +22,9 @@ _RecipeText = Annotated[
     str | None, typer.Option(help='What to run, e.g. "DM(100) + ePIE(50)".', show_default="the profile's, or what suits most scans")
 ]
 _ProbeModes = Annotated[int | None, typer.Option(min=1, help="Probe modes that add incoherently.", show_default="the profile's, or 1")]
+_ObjectModes = Annotated[
+    int | None, typer.Option(min=1, help="States of the sample that add incoherently.", show_default="the profile's, or 1")
+]
 _SubpixelWay = Annotated[
     Literal["none", "probe"] | None,
     typer.Option(help="Meet positions between pixels by moving the probe, or round them.", show_default="the profile's, or probe"),
@@ -50,6 +53,7 @@ def reconstruct(
     source: _Source,
     recipe: _RecipeText = None,
     probe_modes: _ProbeModes = None,
+    object_modes: _ObjectModes = None,
     subpixel: _SubpixelWay = None,
     probe: _StartProbe = None,
     crop_px: _CropPx = None,
@@ -86,6 +90,7 @@ def reconstruct(
             scan,
             recipe,
             probe_modes=probe_modes,
+            object_modes=object_modes,
             subpixel=subpixel,
             probe=probe,
             crop_px=crop_px,

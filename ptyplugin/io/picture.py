@@ -40,14 +40,19 @@ def save_png(reconstruction: Reconstruction, path: Path, truth: NDArray[Any] | N
 
 
 def reconstruction_figure(reconstruction: Reconstruction, truth: NDArray[Any] | None = None) -> Figure:
-    """Phase and amplitude of the scanned area, the strongest probe mode, and the errors over the iterations; the truth if given."""
+    """Phase and amplitude (first mode) of the scanned area, the strongest probe mode, the errors over the iterations; truth if given."""
     layout = ConstrainedLayoutEngine(rect=(0.008, 0.03, 0.984, 0.895), w_pad=0.10, h_pad=0.06, wspace=0.02, hspace=0.04)
     figure = Figure(figsize=(12.0, 9.4), layout=layout)
     places = "PPPAAA;QQEEEE" if truth is None else "PPPTTT;AAQQEE"
     axes = figure.subplot_mosaic(places, height_ratios=[1.75, 1.0])
     view = scanned_view(reconstruction)
     phase = np.angle(view.wave)
-    maps = {"P": ("Object phase", phase, "viridis", "rad"), "A": ("Object amplitude", np.abs(view.wave), "gray", "amplitude")}
+    modes = len(reconstruction.object)
+    first = "" if modes == 1 else f", mode 1 of {modes}"
+    maps = {
+        "P": (f"Object phase{first}", phase, "viridis", "rad"),
+        "A": (f"Object amplitude{first}", np.abs(view.wave), "gray", "amplitude"),
+    }
     if truth is not None:
         maps["T"] = ("True phase", np.angle(_same_view(truth, view)), "viridis", "rad")
     shown = limits(phase[view.seen >= 1])

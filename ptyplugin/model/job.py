@@ -90,6 +90,7 @@ class Job(_Border):
     preparation: Preparation = Preparation()
     recipe: str
     probe_modes: PositiveInt = 1
+    object_modes: PositiveInt = Field(1, description="states of the sample that add incoherently; part of the key when not 1")
     subpixel: Subpixel = Field("probe", description="whether positions between pixels are met, by moving the probe")
     seed: NonNegativeInt = 0
     start_probe: BesideArray | None = None
@@ -122,6 +123,8 @@ class Job(_Border):
             "purpose": self.purpose,
             "result_format": RESULT_FORMAT,
         }
+        if self.object_modes != 1:
+            what["object_modes"] = self.object_modes
         if self.attempt:
             what["attempt"] = self.attempt
         return hashlib.sha256(canonical_json(what)).hexdigest()[:16]

@@ -90,6 +90,7 @@ class ReconstructionTable(_Table):
 
     recipe: str = DEFAULT_RECIPE
     probe_modes: PositiveInt = 1
+    object_modes: PositiveInt = 1
     subpixel: Subpixel = "probe"
     seed: int = Field(0, ge=0)
 

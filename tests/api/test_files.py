@@ -83,6 +83,7 @@ def test_key_is_of_the_content_and_of_what_is_asked(small_cxi: Path, tmp_path: P
     others = [
         make_job(scan, "DM(3)"),
         make_job(scan, probe_modes=2),
+        make_job(scan, object_modes=2),
         make_job(scan, subpixel="none"),
         make_job(scan, seed=1),
         make_job(scan, crop_px=32),
@@ -134,6 +135,7 @@ def test_start_probe_changes_the_course(small_cxi: Path, tmp_path: Path) -> None
         ({"crop_px": 20.5}, JobError, "preparation.crop_px = 20.5 cannot be"),
         ({"seed": -1}, JobError, "seed = -1 cannot be"),
         ({"probe_modes": 0}, JobError, "probe_modes = 0 cannot be"),
+        ({"object_modes": 0}, JobError, "object_modes = 0 cannot be"),
         ({"ranks": 0}, JobError, "resources.ranks = 0 cannot be"),
         ({"device": "tpu"}, JobError, "resources.device = 'tpu' cannot be"),
         ({"probe": "gone.npy"}, FileFormatError, "gone.npy"),

@@ -344,14 +344,14 @@ def test_preparation_and_reconstruction_come_from_the_profile(bench: Any) -> Non
         detector={"orientation": "transpose", "mask_dataset": "/mask", "saturated_counts": 100.0},
         geometry={"focus_distance": {"value": 3.65, "unit": "mm"}},
         preparation={"centre_px": (7.5, 8.0)},
-        reconstruction={"recipe": "ePIE(7)", "probe_modes": 3, "subpixel": "none", "seed": 5},
+        reconstruction={"recipe": "ePIE(7)", "probe_modes": 3, "object_modes": 2, "subpixel": "none", "seed": 5},
     )
     job = job_of(bench, bench.stream_assets(), profile)
     assert job.geometry.shape == (24, 16)
     assert job.geometry.focus_distance_m == pytest.approx(3.65e-3)
     assert job.preparation.orientation is Orientation.TRANSPOSE
     assert (job.preparation.mask_dataset, job.preparation.centre_px, job.preparation.saturated_counts) == ("/mask", (7.5, 8.0), 100.0)
-    assert (job.recipe, job.probe_modes, job.subpixel, job.seed) == ("ePIE(7)", 3, "none", 5)
+    assert (job.recipe, job.probe_modes, job.object_modes, job.subpixel, job.seed) == ("ePIE(7)", 3, 2, "none", 5)
     assert job_of(bench, bench.stream_assets(), bench.profile(preparation={"crop_px": 16})).geometry.shape == (16, 16)
 
 

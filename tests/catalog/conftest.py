@@ -246,7 +246,7 @@ def _reconstruction(job: Job, seed: int) -> Reconstruction:
         Progress(job.key, "DM", 2, 2, 1.0, {"constraint_residual": 0.125, "error": 0.01}),
     ]
     return Reconstruction(
-        object=waves(1, 40, 44),
+        object=waves(2, 40, 44),
         probe=waves(2, H, H),
         geometry=Geometry(energy_ev=8000.0, distance_m=3.0, pixel_m=75e-6, shape=(H, H)),
         positions_m=np.array([[0.0, 0.0], [1e-6, 0.0], [0.0, 1e-6]]),

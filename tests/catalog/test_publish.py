@@ -163,7 +163,8 @@ def test_a_result_speaks_the_words_of_ptyplugin(published: tuple[Any, Reconstruc
     assert again.provenance["recipe"] == "DM(10)"
     assert again.quality == pytest.approx(reconstruction.quality, nan_ok=True)
     titles = {axes.get_title(loc="left") for axes in node.plot().axes}
-    assert {"Object phase", "Object amplitude", "Error over iterations"} <= titles
+    assert again.object.shape == (2, 40, 44)
+    assert {"Object phase, mode 1 of 2", "Object amplitude, mode 1 of 2", "Error over iterations"} <= titles
 
 
 def test_web_pages_get_a_picture_of_the_phase(client: Any, published: tuple[Any, Reconstruction, Path]) -> None:

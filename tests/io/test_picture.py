@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,14 @@ def test_picture_explains_itself() -> None:
     assert "For display only, a phase ramp of" in said
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert "Probe, mode 1 of 2 (96% of the power)" in titles
+    assert "Object phase" in titles
+
+
+def test_picture_says_which_state_of_the_sample_it_shows() -> None:
+    one = reconstruction()
+    figure = reconstruction_figure(replace(one, object=np.concatenate([one.object, 0.3 * one.object])))
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert {"Object phase, mode 1 of 2", "Object amplitude, mode 1 of 2"} <= set(titles)
 
 
 def test_picture_that_cannot_be_written(tmp_path: Path) -> None:

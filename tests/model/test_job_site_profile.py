@@ -94,6 +94,7 @@ def test_what_does_not_change_the_result_does_not_change_the_key(change: dict[st
     [
         {"recipe": "DM(101) + ePIE(50)"},
         {"probe_modes": 2},
+        {"object_modes": 2},
         {"subpixel": "none"},
         {"seed": 1},
         {"purpose": "live"},

@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ptyplugin.model import Geometry
+from ptyplugin.model import Geometry, MemoryFrames, Recipe, SolverError
+from ptyplugin.solvers import Solver, solve
 from ptyplugin.solvers.batches import Batch
+from ptyplugin.solvers.modes import orthogonal_object
+from ptyplugin.solvers.state import start_object
 from ptyplugin.solvers.verbs.cpu import CpuVerbs
 from ptyplugin.solvers.verbs.reference import ReferenceVerbs
 
@@ -120,3 +126,127 @@ def test_sums_and_transforms_are_adjoints(implementation: str, geometry: Geometr
     there, back = np.array(do.to_detector(case.psi.copy(), case.b)), np.array(do.to_sample(other.copy(), case.b))
     scale = 1 if geometry.near_field else 24 * 18
     np.testing.assert_allclose(np.vdot(other, there), scale * np.vdot(back, case.psi), rtol=1e-4)
+
+
+def two_states(e: Any) -> tuple[MemoryFrames, NDArray[np.complex128]]:
+    """Frames of ``e`` while its domains switch: 60 % of the exposure in one state, 40 % in the other; and both states, weighted."""
+    rows, columns = np.indices(e.object.shape)
+    domain = np.sin(rows / 4 + columns / 9) > 0.3
+    states = np.stack([np.sqrt(0.6) * e.object * np.exp(0.7j * domain), np.sqrt(0.4) * e.object * np.exp(-0.7j * domain)])
+    patches = np.stack([states[:, y : y + 32, x : x + 32] for y, x in e.corners])
+    counts = (np.abs(np.fft.fftshift(np.fft.fft2(e.probe[0] * patches), axes=(-2, -1))) ** 2).sum(axis=1) / 32**2
+    return MemoryFrames(np.random.default_rng(5).poisson(counts).astype(np.uint16)), states
+
+
+def light_on(e: Any) -> NDArray[np.float64]:
+    """(y, x): how much light fell on each pixel of the sample."""
+    light = np.zeros(e.object.shape)
+    for y, x in e.corners:
+        light[y : y + 32, x : x + 32] += np.abs(e.probe[0]) ** 2
+    return light
+
+
+@pytest.mark.parametrize("recipe", ["DM(60)", "LSQML(60)", "ePIE(60)", "mPIE(60)", "RAAR(60) + AP(20)"])
+def test_a_sample_of_two_states_is_explained_by_two_modes(experiment: Any, recipe: str) -> None:
+    frames, states = two_states(experiment)
+    k = np.arange(32) - 16
+    wrong = experiment.probe * np.exp(0.005j * (k[:, None] ** 2 + k[None, :] ** 2))
+    how = {"recipe": Recipe.parse(recipe), "start_probe": wrong}
+    one, two = (solve(frames, experiment.scan, experiment.geometry, object_modes=modes, **how) for modes in (1, 2))
+    assert one is not None
+    assert two is not None
+    assert two.object.shape == (2, *one.object.shape[1:])
+    assert two.quality["error"] < 0.6 * one.quality["error"]
+    assert "object_mode_1_share" not in one.quality
+    truth = orthogonal_object(states, light_on(experiment))
+    assert replace(experiment, object=truth[0]).phase_rms(two.object[0], two.positions_px) < 0.1
+    expected = np.array([0.9, 0.1])
+    shares = np.array([two.quality[f"object_mode_{number}_share"] for number in (1, 2)])
+    np.testing.assert_allclose(shares, expected, atol=0.03)
+
+
+def test_ordered_modes_mean_the_same_frames_and_are_orthogonal_in_the_light() -> None:
+    rng = np.random.default_rng(8)
+    modes, light = random(rng, 3, 20, 22), rng.random((20, 22)).astype(np.float32)
+    ordered = orthogonal_object(modes, light)
+    assert ordered.dtype == np.complex64
+    for y, x in ((3, 4), (11, 7)):
+        np.testing.assert_allclose(
+            (ordered[:, y, x].conj() * ordered[:, 5, 5]).sum(), (modes[:, y, x].conj() * modes[:, 5, 5]).sum(), rtol=1e-4
+        )
+    gram = np.einsum("kyx,lyx->kl", ordered.conj(), light * ordered)
+    powers = np.diag(gram).real
+    assert (np.diff(powers) < 0).all()
+    assert np.abs(gram - np.diag(powers)).max() < 1e-5 * powers[0]
+
+
+def test_the_start_is_the_same_on_every_rank_and_one_mode_is_what_it_was() -> None:
+    first, again = (start_object((30, 28), np.complex64, 3) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first[:1], start_object((30, 28), np.complex64))
+    np.testing.assert_array_equal(first[0], 1)
+    assert np.abs(first[1]).std() > 0.1 * np.abs(first[1]).mean()
+    assert np.abs(np.vdot(first[1], first[2])) < 0.2 * np.linalg.norm(first[1]) * np.linalg.norm(first[2])
+
+
+def test_powers_of_probe_modes_are_told(simulate: Any) -> None:
+    e = simulate(modes=2)
+    result = solve(e.frames, e.scan, e.geometry, recipe=Recipe.parse("DM(30)"), probe_modes=2, object_modes=2)
+    assert result is not None
+    powers = (np.abs(result.probe) ** 2).sum(axis=(1, 2))
+    for what, count in (("probe", 2), ("object", 2)):
+        shares = [result.quality[f"{what}_mode_{number}_share"] for number in range(1, count + 1)]
+        assert sum(shares) == pytest.approx(1)
+        assert shares == sorted(shares, reverse=True)
+    assert result.quality["probe_mode_2_share"] == pytest.approx(powers[1] / powers.sum(), rel=1e-4)
+    assert result.provenance["object_modes"] == 2
+
+
+def test_the_near_field_knows_states_of_the_sample_and_sub_steps(simulate: Any) -> None:
+    e = simulate(near_field=True, photons=1e6, substeps=2, grid=(5, 5))
+    for recipe in ("DM(5)", "LSQML(5)", "ePIE(5)"):
+        results = [
+            solve(
+                e.frames,
+                e.scan,
+                e.geometry,
+                recipe=Recipe.parse(recipe),
+                start_probe=e.probe,
+                object_modes=2,
+                verbs=verbs,
+                precision="single",
+            )
+            for verbs in ("cpu", "reference")
+        ]
+        errors = [result.quality["error"] for result in results if result is not None]
+        assert errors[0] == pytest.approx(errors[1], rel=1e-3)
+
+
+def test_the_plan_counts_object_modes_and_fewer_than_one_is_told(experiment: Any) -> None:
+    how: Any = (experiment.frames, experiment.scan, experiment.geometry, Recipe.parse("DM(1)"))
+    one, three = (Solver(*how, probe_modes=2, object_modes=modes).plan() for modes in (1, 3))
+    assert (one.waves, three.waves) == (2, 6)
+    assert three.waves_bytes == 3 * one.waves_bytes
+    assert three.canvas_bytes == 3 * one.canvas_bytes
+    with pytest.raises(SolverError, match="object_modes = 0: give 1 or more"):
+        Solver(*how, object_modes=0)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(("recipe", "times"), [("DM(8)", 1.001), ("LSQML(30)", 1.3)])
+def test_ranks_agree_on_states_of_the_sample(experiment: Any, tmp_path: Path, recipe: str, times: float) -> None:
+    frames, _ = two_states(experiment)
+    g, positions_m = experiment.geometry, experiment.scan.positions_m
+    numbers = {"energy_ev": g.energy_ev, "distance_m": g.distance_m, "pixel_m": g.pixel_m}
+    np.savez(tmp_path / "experiment.npz", counts=frames.counts, positions_m=positions_m, probe=experiment.probe, **numbers)
+    script = [sys.executable, str(Path(__file__).with_name("two_ranks.py")), str(tmp_path), recipe, "single", "2", "two states"]
+    mpiexec = [str(Path(sys.executable).with_name("mpiexec")), "-n", "2"]
+    done = subprocess.run([*mpiexec, *script], capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    one = solve(frames, experiment.scan, g, recipe=Recipe.parse(recipe), start_probe=experiment.probe, object_modes=2)
+    assert one is not None
+    with np.load(tmp_path / "result.npz") as two:
+        assert two["object"].shape == one.object.shape
+        assert float(two["error"]) < times * one.quality["error"]
+        if recipe.startswith("DM"):
+            assert np.linalg.norm(two["object"] - one.object) < 1e-3 * np.linalg.norm(one.object)

@@ -49,6 +49,7 @@ def main(folder: Path, recipe: str, precision: str, size: int, failure: str) -> 
             ranks=OneRank() if size == 1 else MpiRanks(comm),
             cancelled=cancelled,
             precision="double" if precision == "double" else "single",
+            object_modes=2 if failure == "two states" else 1,
         )
     except (PtypluginError, ValueError) as error:
         (folder / f"failure_{comm.rank}.txt").write_text(f"{type(error).__name__}: {error}")
