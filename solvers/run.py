@@ -18,7 +18,7 @@ from ptyplugin.solvers.plugins import Algorithm
 from ptyplugin.solvers.ranks import AfterVerbs
 from ptyplugin.solvers.refining import refine
 from ptyplugin.solvers.state import State, fill_waves
-from ptyplugin.solvers.way import Walk, blocks_of, model_error
+from ptyplugin.solvers.way import Walk, blocks_of, model_errors
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def _iterate(state: State, way: Walk, number: int, iteration: int) -> Progress:
         errors = {algorithm.measures: total.read() / way.counts}
         refine(state, way, refinements_of(stage), iteration)
         if iteration == stage.iterations or done % _ERROR_EVERY == 0:
-            errors["error"] = model_error(state, blocks_of(state, way), way)
+            errors |= model_errors(state, way)
     return _report(stage, done, errors, way)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ptyplugin.model import DEFAULT_RECIPE, Frames, Geometry, Preparation, Progress, Recipe, Reconstruction, Scan, Subpixel
+from ptyplugin.solvers.held_out import SHARE
 from ptyplugin.solvers.ranks import Ranks
 from ptyplugin.solvers.solver import Solver
 from ptyplugin.solvers.verbs.choice import Precision, VerbsName
@@ -34,6 +35,7 @@ def solve(
     job_key: str = "",
     precision: Precision = "single",
     verbs: VerbsName = "cpu",
+    held_out: float = SHARE,
 ) -> Reconstruction | None:
     """Reconstruct object and probe. With several ranks, all of them call it together; rank 0 gets the result, the others None.
 
@@ -64,6 +66,7 @@ def solve(
         job_key=job_key,
         precision=precision,
         verbs=verbs,
+        held_out=held_out,
     )
     for _ in solver:
         pass

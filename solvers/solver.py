@@ -27,6 +27,7 @@ from ptyplugin.model import (
 )
 from ptyplugin.solvers.algorithms import check_recipe
 from ptyplugin.solvers.batches import RankFrames, frames_of_rank
+from ptyplugin.solvers.held_out import SHARE, check_share, frames_to_hold_out, held_out_last
 from ptyplugin.solvers.modes import with_modes
 from ptyplugin.solvers.outcome import reconstruction_of
 from ptyplugin.solvers.plan import Plan, make_plan
@@ -37,7 +38,7 @@ from ptyplugin.solvers.start import probe_from_data
 from ptyplugin.solvers.state import State, given_probe, orthogonal_modes, start_object, window_of
 from ptyplugin.solvers.verbs import Verbs
 from ptyplugin.solvers.verbs.choice import Precision, VerbsName, verbs_of
-from ptyplugin.solvers.way import Walk, blocks_of, model_error
+from ptyplugin.solvers.way import Walk, model_errors
 
 _LOG = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class Solver:
         job_key: passed on in Progress.
         precision: complex64, or complex128 (then of the result too, and by the reference verbs).
         verbs: "cpu", or "reference": NumPy, several times slower, the judge.
+        held_out: share of the frames that the fit never sees, for ``held_out_error``; none of fewer than 50 frames.
 
     Raises:
         RecipeError: an unknown algorithm or option.
@@ -108,6 +110,7 @@ class Solver:
         job_key: str = "",
         precision: Precision = "single",
         verbs: VerbsName = "cpu",
+        held_out: float = SHARE,
     ) -> None:
         self._frames, self._scan, self._geometry, self._recipe = frames, scan, geometry, recipe
         self._preparation = preparation or Preparation()
@@ -118,6 +121,8 @@ class Solver:
         self._begun: Begun | None = None
         with failing_together(self._ranks):
             _check_input(frames, scan, probe_modes, object_modes)
+            check_share(held_out)
+            self._held_out = frames_to_hold_out(scan.positions_m.mean(axis=1), held_out)
             self._placement = _placed(scan, geometry, subpixel)
             self._verbs = verbs_of(verbs, geometry, precision, _threads(self._ranks))
             self._check(recipe)
@@ -198,10 +203,10 @@ class Solver:
         with failing_together(self._ranks):
             way, state = begun.way, begun.state
             last = way.progress[-1].errors
-            error = last["error"] if "error" in last else model_error(state, blocks_of(state, way), way)
+            errors = last if "error" in last else model_errors(state, way)
             said = {"recipe": self._done(), "seed": self._seed, "ranks": self._ranks.size}
             said |= {"probe_modes": self._probe_modes, "object_modes": self._object_modes}
-            made = reconstruction_of(state, error, self._scan, self._placement, self._geometry, way, said | self._said)
+            made = reconstruction_of(state, errors, self._scan, self._placement, self._geometry, way, said | self._said)
             made = with_modes(made, state, way)
         return made if self._ranks.rank == 0 else None
 
@@ -232,16 +237,23 @@ class Solver:
     def _begin(self) -> Begun:
         """Read and prepare the frames of this rank, find the start."""
         scan, ranks, placement = self._scan, self._ranks, self._placement
-        numbers = frames_of_rank(scan.positions_m.mean(axis=1), ranks.rank, ranks.size)
-        mine = prepare(self._frames, numbers, placement, self._geometry, self._preparation, ranks)
-        way = _way(mine, len(scan), self._verbs, ranks)
+        numbers, fitted = held_out_last(frames_of_rank(scan.positions_m.mean(axis=1), ranks.rank, ranks.size), self._held_out)
+        all_mine = prepare(self._frames, numbers, placement, self._geometry, self._preparation, ranks)
+        mine, unseen = all_mine.part(0, fitted), all_mine.part(fitted, len(all_mine))
+        way = _way(mine, unseen, len(scan) - len(self._held_out), self._verbs, ranks)
         way.seed, way.job_key, way.on_progress, way.cancelled = self._seed, self._job_key, self._on_progress, self._cancelled
         way.stages = self._recipe.stages
         start = self._start_probe
         if start is None:
-            start = probe_from_data(mine, placement.corners.mean(axis=1), self._geometry, self._seed, ranks)
+            start = self._probe_from(mine)
         state = start_state(start, self._probe_modes, placement, mine, way, self._object_modes)
         return Begun(state, way, steps(state, way))
+
+    def _probe_from(self, mine: RankFrames) -> NDArray[Any]:
+        """The start probe that the fitted frames suggest; among them, each has another number than in the scan."""
+        seen = np.setdiff1d(np.arange(len(self._scan)), self._held_out)
+        among = replace(mine, numbers=np.searchsorted(seen, mine.numbers))
+        return probe_from_data(among, self._placement.corners.mean(axis=1)[seen], self._geometry, self._seed, self._ranks)
 
 
 def start_state(
@@ -261,16 +273,21 @@ def _threads(ranks: Ranks) -> int:
     return max(1, cores // ranks.size)
 
 
-def _way(mine: RankFrames, frame_count: int, verbs: Verbs, ranks: Ranks) -> Walk:
-    counts = np.zeros(1)
-    for frame in mine.counts:
-        counts += frame.sum(where=mine.good, dtype=np.float64)
-    total = float(ranks.sum(counts)[0])
+def _way(mine: RankFrames, unseen: RankFrames, frame_count: int, verbs: Verbs, ranks: Ranks) -> Walk:
+    """mine: the frames to be fitted, ``frame_count`` on all ranks; unseen: those held out"""
+    counts = np.zeros(2)
+    for place, frames in enumerate((mine, unseen)):
+        for frame in frames.counts:
+            counts[place] += frame.sum(where=frames.good, dtype=np.float64)
+    total, held_out = map(float, ranks.sum(counts))
     if not total > 0:
         raise SolverError(
             f"all {frame_count} frames are empty in their good pixels: was the shutter open, and is the mask right (0 = good)?"
         )
-    return Walk(mine, verbs, ranks, ranks.largest(len(mine)), total, total / frame_count)
+    way = Walk(mine, verbs, ranks, ranks.largest(len(mine)), total, total / frame_count)
+    if held_out > 0:
+        way.held_out, way.held_out_counts = unseen, held_out
+    return way
 
 
 def _placed(scan: Scan, geometry: Geometry, subpixel: Subpixel) -> Placement:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from ptyplugin.model import Progress, Stage
+from ptyplugin.model import ErrorName, Progress, Stage
 from ptyplugin.solvers.batches import Batches, RankFrames, in_blocks
 from ptyplugin.solvers.ranks import Ranks
 from ptyplugin.solvers.state import State
@@ -18,6 +18,7 @@ class Walk:
     """What a walk through a recipe needs, and its progress so far.
 
     counts: sum of all counts in good pixels, over all ranks; power: mean of it per frame, the power that the probe is held at
+    held_out: frames that no sweep sees, or None; held_out_counts: the sum of their counts, over all ranks
     stages: what to do; begun: how many of them have begun. Those that have not may be replaced at any time.
     """
 
@@ -33,20 +34,36 @@ class Walk:
     cancelled: Callable[[], bool] | None = None
     stages: tuple[Stage, ...] = ()
     begun: int = 0
+    held_out: RankFrames | None = None
+    held_out_counts: float = 0.0
     progress: list[Progress] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
 
 def blocks_of(state: State, way: Walk) -> Batches:
     """This rank's frames in batches of the size that the verbs like."""
-    waves = len(state.probe) * len(state.object) * way.frames.corners.shape[1]
-    rows, columns = way.frames.good.shape
-    return in_blocks(way.frames, way.verbs.batch_frames((rows, columns), waves), way.most_frames)
+    return _blocks(way.frames, way.most_frames, state, way)
 
 
-def model_error(state: State, blocks: Batches, way: Walk) -> float:
-    """``error``: sum (sqrt(I) - |F(P O_j)|)^2 / sum I over good pixels and all frames of all ranks, object and probe frozen."""
+def model_errors(state: State, way: Walk) -> dict[ErrorName, float]:
+    """``error`` and, if frames are held out, ``held_out_error``, with object and probe frozen. All ranks call it together."""
+    fitted = _residual(blocks_of(state, way), state, way)
+    if way.held_out is None:
+        return {"error": fitted / way.counts}
+    frames = replace(way.held_out, background=way.frames.background)
+    unseen = _residual(_blocks(frames, len(frames), state, way), state, way)
+    return {"error": (fitted + unseen) / (way.counts + way.held_out_counts), "held_out_error": unseen / way.held_out_counts}
+
+
+def _blocks(frames: RankFrames, most_frames: int, state: State, way: Walk) -> Batches:
+    waves = len(state.probe) * len(state.object) * frames.corners.shape[1]
+    rows, columns = frames.good.shape
+    return in_blocks(frames, way.verbs.batch_frames((rows, columns), waves), most_frames)
+
+
+def _residual(blocks: Batches, state: State, way: Walk) -> float:
+    """sum (sqrt(I) - |F(P O_j)|)^2 over good pixels and the frames of all ranks."""
     total = way.verbs.zero()
     for b in blocks:
         total += way.verbs.modulus_residual(way.verbs.to_detector(way.verbs.exit_waves(state.object, state.probe, b), b), b)
-    return float(way.ranks.sum(total).read()) / way.counts
+    return float(way.ranks.sum(total).read())

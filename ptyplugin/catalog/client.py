@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from math import nan
-from typing import Any
+from typing import Any, get_args
 
 from tiled.client.container import Container
 
@@ -12,7 +12,7 @@ from ptyplugin.catalog.connection import catalog_errors
 from ptyplugin.model import CatalogError, ErrorName, GeometryNumbers, Progress, Reconstruction
 
 _ARRAYS = ("object", "probe", "positions_m", "positions_px", "mask")
-_ERRORS: tuple[ErrorName, ...] = ("error", "running_error", "constraint_residual")
+_ERRORS: tuple[ErrorName, ...] = get_args(ErrorName)
 
 
 class PtychoReconstruction(Container):
@@ -65,5 +65,6 @@ class PtychoReconstruction(Container):
 
 
 def _progress(job: str, row: dict[str, Any], iterations: int) -> Progress:
-    errors = {name: float(row[name]) for name in _ERRORS if row[name] == row[name] and row[name] is not None}
+    values = {name: row.get(name) for name in _ERRORS}
+    errors = {name: float(value) for name, value in values.items() if value is not None and value == value}
     return Progress(job, row["stage"], int(row["iteration"]), iterations, float(row["seconds"]), errors)

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import numpy as np
@@ -24,7 +24,7 @@ from tiled.utils import ensure_uri
 
 from ptyplugin.catalog.connection import catalog_errors, ensure_container, is_conflict, plain
 from ptyplugin.io import read_result
-from ptyplugin.model import CatalogError, Progress, Reconstruction, Site, geometry_numbers
+from ptyplugin.model import CatalogError, ErrorName, Progress, Reconstruction, Site, geometry_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +48,7 @@ _PROGRESS = pa.schema(
         ("iteration", pa.int64()),
         ("stage", pa.string()),
         ("seconds", pa.float64()),
-        ("error", pa.float64()),
-        ("running_error", pa.float64()),
-        ("constraint_residual", pa.float64()),
+        *((name, pa.float64()) for name in get_args(ErrorName)),
     ]
 )
 #: What reading a node that is not whole, or whose file the server cannot see, may raise.

@@ -106,6 +106,8 @@ def iteration_bar(iterations: int, quiet: bool = False) -> Iterator[Callable[[Pr
         def step(progress: Progress) -> None:
             bar.update(task, description=progress.stage, completed=progress.iteration)
             if "error" in progress.errors:
-                bar.update(task, error=f"error {progress.errors['error']:.4g}")
+                held_out = progress.errors.get("held_out_error")
+                unseen = "" if held_out is None else f", held out {held_out:.4g}"
+                bar.update(task, error=f"error {progress.errors['error']:.4g}{unseen}")
 
         yield step

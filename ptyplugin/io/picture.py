@@ -21,6 +21,7 @@ _PALE = "#6b7480"
 _CURVES: dict[ErrorName, tuple[str, str]] = {
     "constraint_residual": ("#9db4c8", "constraint residual"),
     "running_error": ("#e08e45", "running error"),
+    "held_out_error": ("#b03a5b", "error on frames held out"),
     "error": ("#1f4e79", "error"),
 }
 
@@ -147,7 +148,8 @@ def _show_errors(axes: Axes, progress: list[Progress]) -> None:
         points = [(one.iteration, one.errors[name]) for one in progress if name in one.errors]
         if points:
             iterations, errors = zip(*points, strict=True)
-            axes.plot(iterations, errors, color=colour, linewidth=1.8, marker="o" if name == "error" else None, markersize=3.5, label=label)
+            marker = "o" if name in ("error", "held_out_error") else None
+            axes.plot(iterations, errors, color=colour, linewidth=1.8, marker=marker, markersize=3.5, label=label)
             axes.set_yscale("log")
     for start, stage in _stages(progress):
         axes.axvline(start, color=_PALE, linewidth=0.8, linestyle=":")

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from ptyplugin.model.geometry import Geometry
 
-#: The three errors (DESIGN of the project: one definition each).
-#: error: sum((sqrt(I) - |F(P O)|)^2) / sum(I) over good pixels and all frames, object and probe frozen.
+#: The errors, one definition each, in progress and quality alike.
+#: error: sum((sqrt(I) - |F(P O)|)^2) / sum(I) over good pixels and all frames, fitted and held out, object and probe frozen.
+#: held_out_error: the same over the few frames that the fit never sees, if there are any.
 #: running_error: the same sum as a sweep sees it on its way, object and probe changing under it.
 #: constraint_residual: what the reflected wave of a difference map shows; not comparable with the others.
-ErrorName = Literal["error", "running_error", "constraint_residual"]
+ErrorName = Literal["error", "held_out_error", "running_error", "constraint_residual"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,10 @@ class Verbs(Protocol):
         """sum over good pixels of (sqrt(I) - modulus)^2"""
         ...
 
+    def model_counts(self, A: Complex, b: Batch) -> Real:
+        """(frame, y, x) modulus^2: what the model says that is counted; on the host, read after ``finish``"""
+        ...
+
     def advance(self, psi: Complex, w: Complex, O: Complex, P: Complex, b: Batch, wave: float, data: float, overlap: float) -> None:
         """psi_j <- wave psi_j + data w_j + overlap P O_j, in place"""
         ...

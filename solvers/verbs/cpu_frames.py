@@ -1,4 +1,4 @@
-"""Loops of the ``cpu`` verbs that treat each frame by one number of its own; shapes as in cpu_kernels, complex ``weights`` (2 frames,)."""
+"""The part of the ``cpu`` verbs that is about each frame alone; shapes as in cpu_kernels, complex ``weights`` (2 frames,)."""
 # ruff: noqa: E741 -- O is the object in every paper
 
 from __future__ import annotations
@@ -6,16 +6,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.solvers.batches import Batch
+from ptyplugin.solvers.verbs.cpu_kernels import Floats, _compiled, _modulus
 from ptyplugin.solvers.verbs.cpu_program import Array, Corners, Sum
-
-Floats = NDArray[np.float32]
-
-_compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz"})
 
 
 @_compiled
@@ -87,12 +83,23 @@ def turn(j: int, psi: Floats, phases: Floats) -> None:
                 wave[2 * c + 1] = a * v + b * u
 
 
+@_compiled
+def model_counts(j: int, counts: Floats, A: Floats, roots: Floats, background: Floats) -> None:
+    """counts_j = root_j^2 sum_m |A_jm|^2 + background; roots, background as in _modulus"""
+    for r in range(A.shape[2]):
+        row = counts[j, r]
+        _modulus(j, row, A, r, roots, background)
+        for c in range(row.size):
+            row[c] *= row[c]
+
+
 class FrameVerbs:
-    """The part of CpuVerbs that is about frames' phases."""
+    """The part of CpuVerbs that is about each frame alone."""
 
     _admit: Any
     _do: Any
     _moved: Any
+    _light_of: Any
 
     def spread(self, num: Array, psi: Array, weights: Array, P: Array, b: Batch) -> None:
         self._admit(b, frames=(psi,), reads=(P,), adds=(num,))
@@ -114,3 +121,9 @@ class FrameVerbs:
     def frame_phases(self, psi: Array, phases: Array, b: Batch) -> None:
         self._admit(b, frames=(psi,))
         self._do(b, turn, psi, phases.astype(np.complex64))
+
+    def model_counts(self, A: Array, b: Batch) -> Array:
+        counts = np.zeros((len(b), *b.good.shape), dtype=np.float32)
+        self._admit(b, frames=(A,))
+        self._do(b, model_counts, counts, A, *self._light_of(b))
+        return counts

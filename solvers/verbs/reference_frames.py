@@ -1,4 +1,4 @@
-"""The part of ReferenceVerbs that is about frames' phases."""
+"""The part of ReferenceVerbs that is about each frame alone."""
 # ruff: noqa: E741 -- O is the object in every paper
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.solvers.batches import Batch
-from ptyplugin.solvers.verbs import Complex
+from ptyplugin.solvers.verbs import Complex, Real
 
 
 class ReferenceFrameVerbs:
@@ -19,6 +19,7 @@ class ReferenceFrameVerbs:
     exit_waves: Any
     _moved: Any
     _object_sums: Any
+    _modulus: Any
 
     def spread(self, num: Complex, psi: Complex, weights: NDArray[np.complex128], P: Complex, b: Batch) -> None:
         self._object_sums(num, psi * weights.astype(self.dtype)[:, None, None, None], self._moved(P, b), b)
@@ -33,3 +34,7 @@ class ReferenceFrameVerbs:
 
     def frame_phases(self, psi: Complex, phases: NDArray[np.complex128], b: Batch) -> None:
         psi *= phases.astype(self.dtype)[:, None, None, None]
+
+    def model_counts(self, A: Complex, b: Batch) -> Real:
+        modulus: Real = self._modulus(A, b)
+        return np.square(modulus, out=modulus)
