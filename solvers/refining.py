@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from ptyplugin.solvers.options import choice, option
+from ptyplugin.solvers.position_search import SEARCHES
+from ptyplugin.solvers.positions import refine_positions
+from ptyplugin.solvers.probe_constraints import centre_probe, cut_to_disc
 from ptyplugin.solvers.state import State
 from ptyplugin.solvers.way import Walk
 
@@ -12,6 +17,32 @@ from ptyplugin.solvers.way import Walk
 class Refinements:
     """Options of every stage, beside those of its algorithm; made as those are."""
 
+    probe: Literal["free", "fixed"] = choice("free", ("free", "fixed"), "whether the probe is found, or known and kept as it is")
+    probe_support: float = option(
+        0.0, 0.0, 1.5, "radius of the disc around the probe's centre of mass outside of which it is 0, as a share of half the frame; 0: none"
+    )
+    centre_probe: int = option(
+        0, 0, 1_000_000, "move the probe into the middle of its frame, with the object, every so many iterations; 0: never"
+    )
+
+    positions: Literal["fixed", "gradient", "correlation", "trials"] = choice(
+        "fixed", SEARCHES, "as the scan said, or moved to where the frames were taken, found by what"
+    )
+    positions_from: int = option(5, 1, 1_000_000, "iteration of the stage from which on positions are refined")
+    positions_every: int = option(2, 1, 1000, "iterations from one step of the positions to the next")
+    positions_max: float = option(10.0, 0.1, 1000.0, "how far a frame may be moved from where the scan said, px along each axis")
+
 
 def refine(state: State, way: Walk, options: Refinements, iteration: int) -> None:
     """Refine what ``options`` ask for, in place, after iteration ``iteration`` of the stage. All ranks call it together."""
+    if options.probe_support:
+        cut_to_disc(state, way, options.probe_support)
+    if options.centre_probe and iteration % options.centre_probe == 0:
+        centre_probe(state, way)
+    if options.positions != "fixed" and _is_due(iteration, options.positions_from, options.positions_every):
+        done = iteration / way.stages[way.begun - 1].iterations
+        refine_positions(state, way, options.positions, options.positions_max, done)
+
+
+def _is_due(iteration: int, first: int, every: int) -> bool:
+    return iteration >= first and (iteration - first) % every == 0

@@ -15,6 +15,7 @@ from ptyplugin.model import Cancelled, Progress, Recipe, SolverError, Stage
 from ptyplugin.solvers.algorithms import algorithm_of, refinements_of
 from ptyplugin.solvers.batches import Batches, in_compact_batches, in_random_batches, open_size
 from ptyplugin.solvers.plugins import Algorithm
+from ptyplugin.solvers.positions import place
 from ptyplugin.solvers.ranks import AfterVerbs
 from ptyplugin.solvers.refining import refine
 from ptyplugin.solvers.state import State, fill_waves
@@ -40,6 +41,7 @@ def steps(state: State, way: Walk) -> Iterator[Progress]:
         Cancelled: ``way.cancelled`` said so on any rank.
         SolverError: numbers that are not finite any more, or another rank's failure.
     """
+    place(state, way)
     for number in itertools.count(way.begun):
         if number == len(way.stages):
             return

@@ -26,6 +26,7 @@ class State:
     probe: (probe mode, y, x) complex, the same on all ranks between sweeps
     waves: (frame, wave, y, x) complex, this rank's exit waves; empty for algorithms that keep none
     window: rows and columns of the object that this rank's frames touch
+    shifts: (frame, yx) px, float64, how far this rank's frames, then those held out, lie from where the scan said; empty: there
     memory: what an algorithm remembers from sweep to sweep of a stage, by name; empty when the next one begins
     """
 
@@ -34,6 +35,7 @@ class State:
     waves: NDArray[Any]
     window: Window
     memory: dict[str, NDArray[Any]] = field(default_factory=dict)
+    shifts: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
 
     def remembered(self, name: str, start: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """What is remembered under ``name``; ``start()`` the first time."""

@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ptyplugin.model import ErrorName, Progress, Stage
 from ptyplugin.solvers.batches import Batches, RankFrames, in_blocks
 from ptyplugin.solvers.ranks import Ranks
@@ -19,6 +22,8 @@ class Walk:
 
     counts: sum of all counts in good pixels, over all ranks; power: mean of it per frame, the power that the probe is held at
     held_out: frames that no sweep sees, or None; held_out_counts: the sum of their counts, over all ranks
+    said: (frame, substep, yx) px, float64, where the scan said that the fitted frames, then those held out, lie in the object; rounds:
+        whether frames are used at the nearest pixel
     stages: what to do; begun: how many of them have begun. Those that have not may be replaced at any time.
     """
 
@@ -36,6 +41,8 @@ class Walk:
     begun: int = 0
     held_out: RankFrames | None = None
     held_out_counts: float = 0.0
+    said: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 1, 2)))
+    rounds: bool = False
     progress: list[Progress] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 

@@ -95,7 +95,8 @@ def _lowest(spectrum: Complex, reach: float) -> NDArray[np.float64]:
     y, x = (
         np.exp(2j * np.pi * (middle + fine)[:, None] * scipy.fft.fftfreq(size)) for middle, size in zip(at, spectrum.shape, strict=True)
     )
-    surface = (y @ spectrum @ x.T).real
+    # No BLAS: it would wake its own threads, which then stand in the way of the verbs'.
+    surface = np.einsum("ar,rb->ab", y, np.einsum("rc,bc->rb", spectrum, x)).real
     row, column = np.unravel_index(surface.argmin(), surface.shape)
     best = at + fine[[row, column]] + (fine[1] - fine[0]) * np.array([_vertex(surface[:, column], row), _vertex(surface[row], column)])
     return np.asarray(np.clip(best, -reach, reach))
