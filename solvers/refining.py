@@ -18,13 +18,8 @@ class Refinements:
     """Options of every stage, beside those of its algorithm; made as those are."""
 
     probe: Literal["free", "fixed"] = choice("free", ("free", "fixed"), "whether the probe is found, or known and kept as it is")
-    probe_support: float = option(
-        0.0, 0.0, 1.5, "radius of the disc around the probe's centre of mass outside of which it is 0, as a share of half the frame; 0: none"
-    )
-    centre_probe: int = option(
-        0, 0, 1_000_000, "move the probe into the middle of its frame, with the object, every so many iterations; 0: never"
-    )
-
+    probe_support: float = option(0.0, 0.0, 1.5, "the probe is 0 beyond this radius, a share of half the frame; 0: everywhere allowed")
+    centre_probe: int = option(0, 0, 1_000_000, "iterations from one move of the probe into the middle of its frame to the next; 0: never")
     positions: Literal["fixed", "gradient", "correlation", "trials"] = choice(
         "fixed", SEARCHES, "as the scan said, or moved to where the frames were taken, found by what"
     )

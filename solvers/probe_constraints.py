@@ -1,0 +1,55 @@
+"""What is known of the probe, enforced after each sweep: it ends at the edge of a disc, and it stands in the middle of its frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyplugin.solvers.state import State
+from ptyplugin.solvers.way import Walk
+
+#: The probe is moved when its centre of mass is further than this from the middle, px: at half a pixel it would go to and fro.
+_TOLERATED_PX = 1.0
+#: What merges of ranks' copies remember of the light's place.
+_OF_PLACES = ("light", "overlaps")
+
+
+def cut_to_disc(state: State, way: Walk, radius: float) -> None:
+    """P <- 0 outside of a disc around its centre of mass; then the power of P is that of the mean frame again, P O as it was.
+
+    radius: share of half the frame's side
+    """
+    way.verbs.finish()
+    at = centre_of_mass(state.probe)
+    y, x = ((np.arange(size) - middle) / (radius * size / 2) for size, middle in zip(state.probe.shape[-2:], at, strict=True))
+    state.probe[:, y[:, None] ** 2 + x[None, :] ** 2 > 1] = 0
+    way.verbs.fix_power(state.probe, state.object, way.power)
+
+
+def centre_probe(state: State, way: Walk) -> None:
+    """Move probe, object, exit waves and what an algorithm remembers of them by whole pixels until the probe stands in the middle.
+
+    For the far field, whose modulus does not see it: all P O_j move as one, but for what goes around the frame's edge, where the probe is
+    dark. The object's edges go around as well.
+    """
+    way.verbs.finish()
+    shape = state.probe.shape[-2:]
+    off = np.subtract(centre_of_mass(state.probe), [size // 2 for size in shape])
+    if not np.abs(off).max() > _TOLERATED_PX:
+        return
+    shift = tuple(int(pixels) for pixels in -np.rint(off))
+    moving = (*state.memory.values(), state.object, state.probe, *state.waves)
+    for array in moving:
+        if array.dtype.kind == "c" and array.shape[-2:] in (shape, state.object.shape[-2:]):
+            array[...] = np.roll(array, shift, axis=(-2, -1))
+    for name in _OF_PLACES:
+        state.memory.pop(name, None)
+
+
+def centre_of_mass(probe: NDArray[Any]) -> tuple[float, float]:
+    """(y, x) px of the power of all modes of a probe (mode, y, x)."""
+    power = (np.abs(probe) ** 2).sum(axis=0, dtype=np.float64)
+    y, x = (float((power.sum(axis=1 - axis) * np.arange(power.shape[axis])).sum() / power.sum()) for axis in (0, 1))
+    return y, x
