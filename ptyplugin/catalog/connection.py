@@ -16,7 +16,7 @@ from tiled.client.utils import ClientError
 from tiled.structures.core import Spec, StructureFamily
 from tiled.utils import OneShotCachedMap
 
-from ptyplugin.model import CatalogError, Site
+from ptyplugin.model import CatalogAway, CatalogError, Site
 
 #: Seconds to wait for a connection, and for an answer (a large array is read in pieces of at most 100 MiB).
 CONNECT_S = 3.0
@@ -40,7 +40,8 @@ class OneTry(httpx.BaseTransport):
         """Send once; only a connection that turns out to be closed is opened anew.
 
         Raises:
-            CatalogError: no answer, or the answer says that the server failed.
+            CatalogError: the server failed over what was asked.
+            CatalogAway: no answer, or the answer says that there can be none now.
         """
         try:
             response = self._send(request)
@@ -50,7 +51,9 @@ class OneTry(httpx.BaseTransport):
             response.read()
             response.close()
             place = request.url.copy_with(query=None)
-            raise CatalogError(f"the catalog failed ({response.status_code}) at {request.method} {place}: its log says why.")
+            # 500 may be about what was asked for (a file that is gone); the others say that nobody is there to answer.
+            kind = CatalogError if response.status_code == httpx.codes.INTERNAL_SERVER_ERROR else CatalogAway
+            raise kind(f"the catalog failed ({response.status_code}) at {request.method} {place}: its log says why.")
         return response
 
     def _send(self, request: httpx.Request) -> httpx.Response:
@@ -73,7 +76,8 @@ def connect(site: Site, api_key: str | None = None) -> Any:
     The key is ``api_key``, else TILED_API_KEY of the environment. Requests of this client are sent once: see OneTry.
 
     Raises:
-        CatalogError: no catalog is named, it does not answer, or it refuses the key.
+        CatalogError: no catalog is named, or what answers is none.
+        CatalogAway: it does not answer, or refuses the key.
     """
     if site.tiled_uri is None:
         raise CatalogError(f"no catalog is named: set tiled_uri in the site file, e.g. {_EXAMPLE}.")
@@ -92,7 +96,7 @@ def connect(site: Site, api_key: str | None = None) -> Any:
     except BaseException as error:
         context.close()
         if isinstance(error, RuntimeError | CannotPrompt):
-            raise CatalogError(f"the catalog at {uri} asks for a key: set TILED_API_KEY.") from error
+            raise CatalogAway(f"the catalog at {uri} asks for a key: set TILED_API_KEY.") from error
         raise
 
 
@@ -105,7 +109,7 @@ def _knock(uri: str) -> None:
     except httpx.TransportError as error:
         raise _away(httpx.URL(uri), error) from error
     if answer.is_server_error:
-        raise CatalogError(f"the catalog at {_shown(uri)} does not work ({answer.status_code} {answer.reason_phrase}): its log says why.")
+        raise CatalogAway(f"the catalog at {_shown(uri)} does not work ({answer.status_code} {answer.reason_phrase}): its log says why.")
 
 
 def _shown(uri: str) -> str:
@@ -113,9 +117,9 @@ def _shown(uri: str) -> str:
     return re.sub(r"//[^/@]*@", "//", uri.partition("?")[0])
 
 
-def _away(url: httpx.URL, error: Exception) -> CatalogError:
+def _away(url: httpx.URL, error: Exception) -> CatalogAway:
     reason = str(error) or type(error).__name__
-    return CatalogError(f"the catalog at {url.scheme}://{url.netloc.decode()} does not answer ({reason}): is it running?")
+    return CatalogAway(f"the catalog at {url.scheme}://{url.netloc.decode()} does not answer ({reason}): is it running?")
 
 
 @contextmanager
@@ -123,16 +127,17 @@ def catalog_errors(doing: str) -> Iterator[None]:
     """Turn what Tiled and httpx raise into a CatalogError; ``doing`` completes "cannot ...".
 
     Raises:
-        CatalogError: the catalog refused, failed or did not answer.
+        CatalogError: the catalog refused what was asked.
+        CatalogAway: it did not answer, or refuses the key.
     """
     try:
         yield
     except httpx.HTTPStatusError as error:
         if error.response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            raise CatalogError(f"cannot {doing}: the catalog refuses the key. Check TILED_API_KEY and what it allows.") from error
+            raise CatalogAway(f"cannot {doing}: the catalog refuses the key. Check TILED_API_KEY and what it allows.") from error
         raise CatalogError(f"cannot {doing}: the catalog answers {error}.") from error
     except httpx.TransportError as error:
-        raise CatalogError(f"cannot {doing}: the catalog does not answer ({error or type(error).__name__}).") from error
+        raise CatalogAway(f"cannot {doing}: the catalog does not answer ({error or type(error).__name__}).") from error
 
 
 def warm_up() -> None:

@@ -14,7 +14,7 @@ from tiled.structures.core import StructureFamily
 
 from ptyplugin.catalog.connection import catalog_errors, family
 from ptyplugin.catalog.runs import find_run
-from ptyplugin.model import CatalogError, FramesError, Site, TiledSource
+from ptyplugin.model import CatalogAway, CatalogError, FramesError, Site, TiledSource
 
 #: Bytes asked for at once: large enough to fill the line, small beside a worker's memory.
 REQUEST_BYTES = 32 * 2**20
@@ -62,6 +62,7 @@ class CatalogFrames:
 
         Raises:
             FramesError: there are no such frames, or the catalog does not give them.
+            CatalogAway: it has gone away on the way.
         """
         frames = np.asarray(frames, dtype=np.int64)
         if frames.size and not (frames.min() >= 0 and frames.max() < len(self)):
@@ -84,7 +85,10 @@ class CatalogFrames:
 
     def _fetch(self, begin: int, end: int) -> NDArray[Any]:
         try:
-            block = self._array[begin:end]
+            with catalog_errors(f"read frames of {self._name}"):
+                block = self._array[begin:end]
+        except CatalogAway:
+            raise
         except (CatalogError, httpx.HTTPError, KeyError, ValueError) as error:
             raise FramesError(f"frames of {self._name} cannot be read through the catalog: {error}") from error
         return np.asarray(block).reshape(-1, *self.shape)

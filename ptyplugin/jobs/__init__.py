@@ -6,6 +6,26 @@ from ptyplugin.jobs.contents import JOB_FILE
 from ptyplugin.jobs.inbox import Inbox, submit
 from ptyplugin.jobs.intake import Intake
 from ptyplugin.jobs.ledger import MAX_TRIES, Ledger
+from ptyplugin.jobs.orders import Order, check_order, give
+from ptyplugin.jobs.progress import JobProgress, ProgressFile, read_progress
 from ptyplugin.jobs.view import Entry, LedgerView, State, Transition, open_read_only
 
-__all__ = ["JOB_FILE", "MAX_TRIES", "Entry", "Inbox", "Intake", "Ledger", "LedgerView", "State", "Transition", "open_read_only", "submit"]
+__all__ = [
+    "JOB_FILE",
+    "MAX_TRIES",
+    "Entry",
+    "Inbox",
+    "Intake",
+    "JobProgress",
+    "Ledger",
+    "LedgerView",
+    "Order",
+    "ProgressFile",
+    "State",
+    "Transition",
+    "check_order",
+    "give",
+    "open_read_only",
+    "read_progress",
+    "submit",
+]

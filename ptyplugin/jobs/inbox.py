@@ -1,9 +1,9 @@
 """The inbox: where jobs are handed over, with or without a daemon, on any local or shared file system.
 
-An item is a folder ``<key>.<stamp><random>/`` with ``job.json`` and the job's arrays. It is written under ``tmp/``, flushed to the
-disk, and renamed into ``new/`` (the way of a maildir): what lies in ``new/`` is whole and will not be lost. Items that cannot be
-taken in are set aside in ``bad/`` with the reason beside them. The three have the permissions of the folder itself: for an inbox that
-several accounts share, make it writable for their group.
+An item is a folder ``<key>.<stamp><random>/`` with ``job.json`` and the job's arrays, or with an order (see orders.py). It is
+written under ``tmp/``, flushed to the disk, and renamed into ``new/`` (the way of a maildir): what lies in ``new/`` is whole and
+will not be lost. Items that cannot be taken in are set aside in ``bad/`` with the reason beside them. The three have the
+permissions of the folder itself: for an inbox that several accounts share, make it writable for their group.
 """
 
 from __future__ import annotations
@@ -67,20 +67,29 @@ class Inbox:
     def submit(self, job: Job | Refusal, arrays: Mapping[str, NDArray[Any]]) -> str:
         """See :func:`submit`."""
         _check_names(job, arrays)
-        name = f"{job.key}.{time.time_ns():016x}{secrets.token_hex(4)}"
+        self.hand_over(job.key, {**arrays, JOB_FILE: job.to_bytes()})
+        return job.key
+
+    def hand_over(self, key: str, files: Mapping[str, bytes | NDArray[Any]]) -> Path:
+        """Put an item with these files under ``new/``, whole and on the disk when this returns; gives its place.
+
+        Raises:
+            SiteError: the inbox cannot be written.
+        """
+        name = f"{key}.{time.time_ns():016x}{secrets.token_hex(4)}"
         with self._telling():
             self._make()
             item = self._tmp / name
             item.mkdir()
             try:
-                self._write(item, job, arrays)
+                self._write(item, files)
                 move(item, self._new / name)
             except BaseException:
                 # On a full disk each further try would leave what it could still write.
                 with suppress(OSError):
                     remove_tree(item)
                 raise
-        return job.key
+        return self._new / name
 
     def waiting(self) -> list[Path]:
         """The items that wait, in the order of their arrival.
@@ -130,10 +139,12 @@ class Inbox:
                 make_folder(folder)
                 folder.chmod(mode)
 
-    def _write(self, item: Path, job: Job | Refusal, arrays: Mapping[str, NDArray[Any]]) -> None:
-        for file, array in arrays.items():
-            write_array(item / file, array)
-        write_bytes(item / JOB_FILE, job.to_bytes())
+    def _write(self, item: Path, files: Mapping[str, bytes | NDArray[Any]]) -> None:
+        for file, content in files.items():
+            if isinstance(content, bytes):
+                write_bytes(item / file, content)
+            else:
+                write_array(item / file, content)
         self._share(item)
         sync_folder(item)
 

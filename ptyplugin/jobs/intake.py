@@ -6,13 +6,16 @@ A daemon that is killed between any two steps finds the item again, and taking i
 from __future__ import annotations
 
 import logging
+import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from ptyplugin.jobs.contents import JOB_FILE, arrays_beside, parse
 from ptyplugin.jobs.durable import copy_handed_over, make_folder, move, read_handed_over, remove_tree, sync_folder, write_bytes
 from ptyplugin.jobs.inbox import Inbox, key_of
 from ptyplugin.jobs.ledger import Ledger
+from ptyplugin.jobs.orders import ORDER_FILE, Order
 from ptyplugin.model import Job, JobError, Refusal
 
 _log = logging.getLogger(__name__)
@@ -21,13 +24,18 @@ _log = logging.getLogger(__name__)
 _JOB_LIMIT_BYTES = 64 << 20
 #: Largest array beside a job; more frames than that come as a file, not inside events.
 _ARRAY_LIMIT_BYTES = 64 << 30
+_ORDER_LIMIT_BYTES = 1 << 10
+
+#: (order, the name of its item): carries it out; whether that is done. An order that is not done yet stays in the inbox.
+Obey = Callable[[Order, str], bool]
 
 
 class Intake:
-    """Carries items from the inbox into the ledger and into one folder per job."""
+    """Carries jobs from the inbox into the ledger and into one folder per job, and has orders carried out by ``obey``."""
 
-    def __init__(self, inbox: Inbox, ledger: Ledger, jobs: Path) -> None:
+    def __init__(self, inbox: Inbox, ledger: Ledger, jobs: Path, obey: Obey | None = None) -> None:
         self._inbox, self._ledger, self._jobs = inbox, ledger, jobs
+        self._obey = obey or ledger.obey
 
     def clean(self) -> None:
         """Remove what a killed daemon left half copied; the items themselves are still in the inbox."""
@@ -43,6 +51,8 @@ class Intake:
             OSError: the disk or the network is in trouble; the item stays where it is.
             LedgerError: the ledger cannot be written; the item stays where it is.
         """
+        if os.path.lexists(item / ORDER_FILE):
+            return self._take_order(item)
         try:
             job = self._read(item)
             if self._ledger.knows(job.key):
@@ -56,9 +66,25 @@ class Intake:
         self._inbox.remove(item)
         return job.key
 
+    def _take_order(self, item: Path) -> str | None:
+        try:
+            _check_folder(item)
+            order = Order.from_bytes(read_handed_over(item / ORDER_FILE, _ORDER_LIMIT_BYTES))
+        except JobError as error:
+            place = self._inbox.set_aside(item, str(error))
+            _log.error("%s It is kept in %s.", _printable(str(error)), _printable(str(place)))
+            return None
+        try:
+            done = self._obey(order, item.name)
+        except JobError as error:
+            _log.warning("%s", error)
+            done = True
+        if done:
+            self._inbox.remove(item)
+        return order.job
+
     def _read(self, item: Path) -> Job | Refusal:
-        if item.is_symlink() or not item.is_dir():
-            raise JobError(f"{item} is no folder: jobs are handed over with ptyplugin.jobs.submit.")
+        _check_folder(item)
         job = parse(read_handed_over(item / JOB_FILE, _JOB_LIMIT_BYTES))
         try:
             key = job.key
@@ -91,6 +117,11 @@ class Intake:
         place = self._inbox.set_aside(item, sentence)
         _log.error("%s It is kept in %s.", sentence, _printable(str(place)))
         return key
+
+
+def _check_folder(item: Path) -> None:
+    if item.is_symlink() or not item.is_dir():
+        raise JobError(f"{item} is no folder: jobs are handed over with ptyplugin.jobs.submit.")
 
 
 def _say_arrival(job: Job | Refusal) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.jobs.lock import Lock
+from ptyplugin.jobs.orders import Order, check_order
 from ptyplugin.jobs.schema import connect_writer, now_s
 from ptyplugin.jobs.view import Entry, LedgerView, State
 from ptyplugin.model import Job, JobError, LedgerError, Refusal, RunSource
@@ -111,10 +112,39 @@ class Ledger(LedgerView):
         with self._transaction():
             self._move(entry, ("queued", "running"), "failed", sentence)
 
-    def cancelled(self, entry: Entry, sentence: str) -> None:
-        """Somebody asked that the job be not done."""
+    def cancelled(self, entry: Entry, sentence: str, item: str | None = None) -> None:
+        """Somebody asked, with the order in this item, that the job be not done."""
         with self._transaction():
             self._move(entry, ("queued", "running"), "cancelled", sentence)
+            self._remember_order(item)
+
+    def obeyed(self, item: str) -> bool:
+        """Whether the order in this item was carried out."""
+        return bool(self._rows("SELECT 1 FROM obeyed WHERE item = ?", (item,)))
+
+    def obey(self, order: Order, item: str) -> bool:
+        """Carry out the order in this item, once however often it comes; False when the job runs and somebody has to stop it.
+
+        Raises:
+            JobError: there is no such job, or its state does not allow it.
+        """
+        if self.obeyed(item):
+            return True
+        entry = self.show(order.job)
+        if order.order == "cancel" and entry.state == "running":
+            return False
+        check_order(order, entry)
+        if order.order == "cancel":
+            self.cancelled(entry, "it was cancelled before it began.", item)
+        else:
+            self._retried(entry, item)
+        return True
+
+    def _retried(self, entry: Entry, item: str) -> None:
+        with self._transaction():
+            changes = {"tries": 0, "not_before_s": 0.0, "fraction_done": 0.0}
+            self._move(entry, ("failed", "cancelled"), "queued", f"somebody asked for it again (it was {entry.state}).", changes)
+            self._remember_order(item)
 
     def requeue(self, entry: Entry, sentence: str, *, wait_s: float = 0.0, count_try: bool = True) -> None:
         """Put a started job back, to be started again after ``wait_s``; fails it when it was started often enough.
@@ -179,6 +209,10 @@ class Ledger(LedgerView):
             is_now = self.show(entry.key)
             raise LedgerError(f"job {entry.key} cannot become {after}: it is {is_now.state} (start {is_now.tries}, not {entry.tries}).")
         self._remember(entry.key, after, sentence)
+
+    def _remember_order(self, item: str | None) -> None:
+        if item is not None:
+            self._connection.execute("INSERT OR IGNORE INTO obeyed (item, at_s) VALUES (?, ?)", (item, now_s()))
 
     def _remember(self, key: str, state: State, sentence: str | None) -> None:
         self._connection.execute("INSERT INTO transition (job, at_s, state, sentence) VALUES (?, ?, ?, ?)", (key, now_s(), state, sentence))

@@ -58,6 +58,8 @@ CREATE TABLE growth (
     PRIMARY KEY (job, first_frame)
 );
 """
+#: Orders that were carried out, by the name of their item; made where it is missing, so that ledgers from before it get it.
+_ORDERS = "CREATE TABLE IF NOT EXISTS obeyed (item TEXT PRIMARY KEY, at_s REAL NOT NULL)"
 
 
 def connect_writer(path: Path) -> sqlite3.Connection:
@@ -129,6 +131,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             f"BEGIN IMMEDIATE; {_TABLES} PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
         sync_folder(path.parent)
+    connection.execute(_ORDERS)
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:

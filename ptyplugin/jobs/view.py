@@ -15,6 +15,10 @@ from ptyplugin.model import JobError, LedgerError
 
 #: queued -> running -> solved (the result file is there) -> published (it is in the catalog); or failed, or cancelled.
 State = Literal["queued", "running", "solved", "published", "failed", "cancelled"]
+#: The largest number that SQLite keeps.
+_LARGEST = 2**63 - 1
+#: How many of several jobs are named to a person who meant one.
+_SOME = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,25 @@ class LedgerView:
         found = self._entries("SELECT * FROM job WHERE key = ?", (key,))
         if not found:
             raise JobError(f"there is no job {key} in the ledger: `ptyplugin jobs list` shows those that are.")
+        return found[0]
+
+    def find(self, text: str) -> Entry:
+        """The job that a person means: its key or scan id, or the beginning of its key or of its run's uid.
+
+        Raises:
+            JobError: there is none, or there are several.
+        """
+        scan_id = int(text) if text.isdecimal() and len(text) < len(str(_LARGEST)) else None
+        found = self._entries("SELECT * FROM job WHERE key = ?1 OR scan_id = ?2", (text, scan_id))
+        if not found and text:
+            begins = "substr(key, 1, length(?1)) = ?1 OR substr(run_uid, 1, length(?1)) = ?1"
+            found = self._entries(f"SELECT * FROM job WHERE {begins} ORDER BY number", (text,))
+        if not found:
+            raise JobError(f"there is no job {text} in the ledger: `ptyplugin jobs list` shows those that are.")
+        if len(found) > 1:
+            some = ", ".join(f"{entry.key} ({entry.state})" for entry in found[-_SOME:])
+            among = "" if len(found) <= _SOME else f"the last {_SOME} of them "
+            raise JobError(f"{text} may mean {len(found)} jobs, {among}{some}: give the key of one.")
         return found[0]
 
     def history(self, key: str) -> Sequence[Transition]:

@@ -20,8 +20,10 @@ from __future__ import annotations
 
 from ptyplugin.model.errors import (
     Cancelled,
+    CatalogAway,
     CatalogError,
     DeviceError,
+    DiskError,
     FileFormatError,
     FramesError,
     GeometryError,
@@ -69,8 +71,10 @@ __all__ = [
     "BesideArray",
     "BesideSource",
     "Cancelled",
+    "CatalogAway",
     "CatalogError",
     "DeviceError",
+    "DiskError",
     "ErrorName",
     "FileFormatError",
     "FileSource",

@@ -12,7 +12,9 @@
     ├── SiteError          (ValueError)        wrong site configuration
     ├── JobError           (ValueError)        a job that cannot be read or written
     ├── FileFormatError    (ValueError)        a CXI or result file that is not what it should be
+    ├── DiskError          (OSError)           a disk that cannot be written now: full, read-only, away
     ├── CatalogError       (ConnectionError)   the catalog is away, refuses, or has no such run
+    │   └── CatalogAway                        it does not answer, fails, or refuses the key: whatever it is asked for
     ├── SolverError        (RuntimeError)      the reconstruction failed
     │   ├── Cancelled                          somebody asked for it to stop
     │   └── RanksCrashed                       a process of the solver was killed or died: worth another try
@@ -63,8 +65,16 @@ class FileFormatError(PtypluginError, ValueError):
     """A CXI or result file that is not what it should be."""
 
 
+class DiskError(PtypluginError, OSError):
+    """A disk that cannot be written now: full, read-only or away. No fault of the job that wanted to."""
+
+
 class CatalogError(PtypluginError, ConnectionError):
     """The catalog is away, refuses, or has no such run."""
+
+
+class CatalogAway(CatalogError):
+    """The catalog does not answer, fails, or refuses the key, whatever it is asked for. No fault of the job that asked."""
 
 
 class SolverError(PtypluginError, RuntimeError):

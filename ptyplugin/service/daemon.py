@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Self
 
-from ptyplugin.jobs import Inbox, Intake, Ledger
+from ptyplugin.jobs import Inbox, Intake, Ledger, Order
 from ptyplugin.model import LedgerError, Progress, PtypluginError, Site, SiteError
 from ptyplugin.service.complaints import Complaints
 from ptyplugin.service.launchers import Launcher
@@ -54,7 +54,7 @@ class Daemon:
         self._site, self._stop = site, threading.Event()
         self._inbox, self._complaints = Inbox(site.inbox), Complaints(_log)
         self._ledger = Ledger(site.ledger)
-        self._intake = Intake(self._inbox, self._ledger, site.jobs)
+        self._intake = Intake(self._inbox, self._ledger, site.jobs, self._obey)
         self._slot = Slot(site, self._ledger, launcher or Mpiexec(), lambda: self._stop.is_set(), on_progress)
         self._catalog = CatalogPublish(site) if publish is None and site.tiled_uri else None
         put = publish or self._catalog
@@ -81,14 +81,6 @@ class Daemon:
         """Have ``run`` return within a few seconds; a job that runs is put back and counts no try."""
         self._stop.set()
 
-    def cancel(self, key: str) -> None:
-        """Have a job be not done, or stop it if it runs.
-
-        Raises:
-            JobError: there is no such job, or it has ended already.
-        """
-        self._slot.cancel(key)
-
     def run_once(self) -> None:
         """Take in what waits, solve it here and now, publish it once. Jobs to be tried again later stay in the queue.
 
@@ -104,6 +96,8 @@ class Daemon:
     def run(self, stop: threading.Event | None = None) -> None:
         """Work until ``stop`` is set or ``stop()`` is called."""
         self._stop = stop or self._stop
+        # Orders that an earlier daemon did not come to are carried out before anything is solved.
+        self._take_in()
         threads = self._threads()
         for thread in threads:
             thread.start()
@@ -172,6 +166,12 @@ class Daemon:
             trouble = True
         if trouble:
             self._stop.wait(TROUBLE_S)
+
+    def _obey(self, order: Order, item: str) -> bool:
+        done = self._ledger.obey(order, item)
+        if not done:
+            self._slot.stop(order.job, item)
+        return done
 
     def _solve_all(self, stop: threading.Event) -> None:
         while not stop.is_set():

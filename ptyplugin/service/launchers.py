@@ -21,6 +21,7 @@ class Launcher(Protocol):
             Cancelled: ``cancelled`` said so.
             RanksCrashed: a process of it died; worth another try.
             CatalogError: its frames come through the catalog, which does not have them now; worth another try.
+            CatalogAway, DiskError: a trouble of this installation; worth a try as soon as that is over.
             PtypluginError: why it cannot be solved.
         """
         ...

@@ -16,11 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ptyplugin.model import Cancelled, CatalogError, Progress, RanksCrashed, SolverError
+from ptyplugin.model import Cancelled, DiskError, Progress, RanksCrashed, SolverError
 from ptyplugin.service import tied
 from ptyplugin.service.processes import Process, forget, kill, remember
-from ptyplugin.service.solving import SOLVE_JOB, Task
-from ptyplugin.service.wire import Message, Wire, progress_of
+from ptyplugin.service.solving import SOLVE_JOB, Task, disk_is_in_trouble
+from ptyplugin.service.wire import Message, Wire, error_of, progress_of
 
 #: How long the loop sleeps when no rank says anything, seconds.
 _TICK_S = 0.05
@@ -86,7 +86,8 @@ class _Group:
 
         Raises:
             SolverError: there is no mpiexec.
-            RanksCrashed: it cannot be started now (no memory, no room for temporary files).
+            DiskError: there is no room for its log or temporary files.
+            RanksCrashed: it cannot be started now (no memory).
         """
         mpiexec = Path(sys.executable).parent / "mpiexec"
         if not mpiexec.exists():
@@ -107,7 +108,8 @@ class _Group:
                     env=self._environment(),
                 )
         except OSError as error:
-            raise RanksCrashed(f"the {self._size} ranks of the solver cannot be started ({error}).") from error
+            kind = DiskError if disk_is_in_trouble(error) else RanksCrashed
+            raise kind(f"the {self._size} ranks of the solver cannot be started ({error}).") from error
 
     def follow(self, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> None:
         """Until every rank has said how it went, one has gone without a word, or patience is at its end."""
@@ -123,7 +125,7 @@ class _Group:
         """The result file.
 
         Raises:
-            Cancelled, RanksCrashed, CatalogError, SolverError: there is none.
+            Cancelled, RanksCrashed, CatalogError, DiskError, SolverError: there is none.
         """
         outcomes = [rank.outcome for rank in self._ranks if rank.outcome]
         kinds = [outcome["kind"] for outcome in outcomes]
@@ -131,7 +133,7 @@ class _Group:
             return self._task.result
         if "failed" in kinds:
             first = min((outcome for outcome in outcomes if outcome["kind"] == "failed"), key=lambda failure: bool(failure["echo"]))
-            raise CatalogError(first["sentence"]) if first["catalog"] else SolverError(first["sentence"])
+            raise error_of(first)
         if self._cancelled or "cancelled" in kinds:
             raise Cancelled("the job was cancelled.")
         raise self._why_not()

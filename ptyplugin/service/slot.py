@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ptyplugin.jobs import Entry, Ledger
-from ptyplugin.model import Cancelled, CatalogError, JobError, Progress, PtypluginError, RanksCrashed, Site
+from ptyplugin.jobs import MAX_TRIES, Entry, Ledger, ProgressFile
+from ptyplugin.model import Cancelled, CatalogAway, CatalogError, DiskError, Progress, PtypluginError, RanksCrashed, Site
 from ptyplugin.service.launchers import Launcher
 from ptyplugin.service.solving import Task, in_one_sentence
 
@@ -20,13 +19,18 @@ LEASE_S = 60.0
 RETRY_S = 1.0
 #: The same for a job whose frames come through the catalog and are not there: who writes the raw run may be behind, or the server away.
 CATALOG_RETRY_S = 15.0
+#: Seconds between the starts of a job that a trouble of this installation (a full disk, a catalog that is away) keeps from being
+#: solved: from the first to the longest, doubled each time. Such a start is no try.
+TROUBLE_RETRY_S = 5.0
+LONGEST_RETRY_S = 600.0
 
 
 @dataclass(slots=True)
 class _Running:
     entry: Entry
+    progress_file: ProgressFile
     fraction_done: float = 0.0
-    cancelled: bool = False
+    cancelled_by: str | None = None
 
 
 class Slot:
@@ -45,8 +49,8 @@ class Slot:
     ) -> None:
         self._site, self._ledger, self._launcher = site, ledger, launcher
         self._stopping, self._on_progress = stopping, on_progress
-        self._claiming = threading.Lock()
         self._running: _Running | None = None
+        self._troubles: dict[str, int] = {}
 
     def solve_next(self) -> bool:
         """Solve the next job, if one waits; whether one did.
@@ -54,14 +58,14 @@ class Slot:
         Raises:
             LedgerError: the ledger cannot be written; a job that was started is started again when its lease has run out.
         """
-        with self._claiming:
-            entry = self._ledger.claim(LEASE_S)
-            if entry is None:
-                return False
-            self._running = _Running(entry)
+        entry = self._ledger.claim(LEASE_S)
+        if entry is None:
+            return False
+        self._running = _Running(entry, ProgressFile(self._site.jobs / entry.key))
         try:
             self._solve(self._running)
         finally:
+            self._running.progress_file.remove()
             self._running = None
         return True
 
@@ -74,20 +78,10 @@ class Slot:
         if running := self._running:
             self._ledger.beat(running.entry, LEASE_S, running.fraction_done)
 
-    def cancel(self, key: str) -> None:
-        """Have a job be not done, or stop it if it runs.
-
-        Raises:
-            JobError: there is no such job, or it has ended already.
-        """
-        with self._claiming:
-            entry, running = self._ledger.show(key), self._running
-            if entry.state == "queued":
-                self._ledger.cancelled(entry, "it was cancelled before it began.")
-            elif running and running.entry.key == key:
-                running.cancelled = True
-            else:
-                raise JobError(f"job {key} is {entry.state}: only a job that waits or runs can be cancelled.")
+    def stop(self, key: str, item: str) -> None:
+        """Have a job that runs here be cancelled after its present iteration, because of the order in ``item``."""
+        if (running := self._running) and running.entry.key == key:
+            running.cancelled_by = item
 
     def _solve(self, running: _Running) -> None:
         entry = running.entry
@@ -101,33 +95,48 @@ class Slot:
             self._put_down(running)
         except RanksCrashed as error:
             self._try_again(entry, str(error), RETRY_S)
+        except (CatalogAway, DiskError) as error:
+            self._wait(entry, str(error))
         except CatalogError as error:
             self._try_again(entry, str(error), CATALOG_RETRY_S)
         except PtypluginError as error:
             _log.error("job %s failed: %s", entry.key, error)
             self._ledger.failed(entry, str(error))
         except OSError as error:
-            self._try_again(entry, f"the job's folder {task.folder} cannot be used ({error.strerror}).", RETRY_S)
+            self._wait(entry, f"the job's folder {task.folder} cannot be used ({error.strerror}).")
         else:
+            self._troubles.pop(entry.key, None)
             self._ledger.solved(entry, result)
             _log.info("job %s is solved: %s", entry.key, result)
 
     def _put_down(self, running: _Running) -> None:
-        if running.cancelled:
+        if running.cancelled_by is not None:
             _log.info("job %s is cancelled", running.entry.key)
-            self._ledger.cancelled(running.entry, "it was cancelled while it ran.")
+            self._ledger.cancelled(running.entry, "it was cancelled while it ran.", running.cancelled_by)
         else:
             self._ledger.requeue(running.entry, "the daemon was stopped while it ran.", count_try=False)
 
     def _try_again(self, entry: Entry, sentence: str, wait_s: float) -> None:
+        wait_s *= 2 ** (entry.tries - 1)
+        if entry.tries < MAX_TRIES:
+            sentence += f" It is tried again in {wait_s:g} s (start {entry.tries} of {MAX_TRIES})."
         _log.warning("job %s: %s", entry.key, sentence)
         # Whoever stops the daemon may stop its ranks too: that is no fault of the job.
-        self._ledger.requeue(entry, sentence, wait_s=wait_s * 2 ** (entry.tries - 1), count_try=not self._stopping())
+        self._ledger.requeue(entry, sentence, wait_s=wait_s, count_try=not self._stopping())
+
+    def _wait(self, entry: Entry, sentence: str) -> None:
+        """Put back a job that has no part in what went wrong: it is tried again for as long as it takes."""
+        troubles = self._troubles[entry.key] = self._troubles.get(entry.key, 0) + 1
+        wait_s = min(TROUBLE_RETRY_S * 2 ** (troubles - 1), LONGEST_RETRY_S)
+        sentence += f" The job waits for this to be mended and is tried again in {wait_s:g} s."
+        _log.warning("job %s: %s", entry.key, sentence)
+        self._ledger.requeue(entry, sentence, wait_s=wait_s, count_try=False)
 
     def _hear(self, running: _Running, progress: Progress) -> None:
         running.fraction_done = progress.iteration / max(progress.iterations, 1)
+        running.progress_file(progress)
         if self._on_progress:
             self._on_progress(progress)
 
     def _is_over(self, running: _Running) -> bool:
-        return running.cancelled or self._stopping()
+        return running.cancelled_by is not None or self._stopping()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import traceback
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any, TextIO
 
 from ptyplugin.io import write_result
 from ptyplugin.jobs import JOB_FILE
-from ptyplugin.model import Job, JobError, Progress, PtypluginError, Reconstruction, Site, SolverError
+from ptyplugin.model import DiskError, FileFormatError, Job, JobError, Progress, PtypluginError, Reconstruction, Site, SolverError
 
 #: (job, folder, site, ranks, on_progress, cancelled) -> the result on rank 0, None on the others.
 SolveFunction = Callable[[Job, Path, Site, Any, Callable[[Progress], None], Callable[[], bool]], Reconstruction | None]
@@ -20,6 +21,8 @@ SolveFunction = Callable[[Job, Path, Site, Any, Callable[[Progress], None], Call
 #: module:function that solves a job.
 SOLVE_JOB = "ptyplugin.api:solve_job"
 _LOG_FILE = "log.txt"
+#: What the system answers when a disk is full, read-only or away.
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOTCONN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ def solve_to_file(
     """Solve the job; rank 0 writes the result file and gives its path, the others give None.
 
     Raises:
+        DiskError: the result cannot be written now.
         PtypluginError: why it cannot be solved.
     """
     job = task.job()
@@ -73,7 +77,10 @@ def solve_to_file(
         return None
     if reconstruction is None:
         raise SolverError(f"job {job.key} ended without a result: its log {task.log} may say more.")
-    write_result(task.result, reconstruction)
+    try:
+        write_result(task.result, reconstruction)
+    except FileFormatError as error:
+        raise DiskError(str(error)) from error
     return task.result
 
 
@@ -85,6 +92,13 @@ def in_one_sentence(task: Task, log: TextIO) -> Iterator[None]:
     except PtypluginError:
         raise
     except Exception as error:
+        if disk_is_in_trouble(error):
+            raise DiskError(f"the reconstruction cannot go on: {error}. Make room or repair the disk.") from error
         traceback.print_exception(error, file=log)
         reason = " ".join(str(error).split()) or "no reason given"
         raise SolverError(f"the reconstruction ended with {type(error).__name__}: {reason} (details in {task.log}).") from error
+
+
+def disk_is_in_trouble(error: BaseException) -> bool:
+    """Whether this is the system's answer for a disk that is full, read-only or away."""
+    return isinstance(error, OSError) and error.errno in _DISK

@@ -1,6 +1,6 @@
 """What a daemon and its ranks say to each other: JSON lines over one socket per rank, beside MPI and not through it.
 
-rank -> daemon: hello (rank, size, pid), progress, and one of done (result), failed (sentence, echo, catalog), cancelled
+rank -> daemon: hello (rank, size, pid), progress, and one of done (result), failed (sentence, echo, error), cancelled
 daemon -> rank: job (folder, site, solve), cancel, leave. A closed socket means that the other one is gone.
 """
 
@@ -10,9 +10,12 @@ import json
 import socket
 from typing import Any
 
-from ptyplugin.model import Progress
+from ptyplugin.model import CatalogAway, CatalogError, DiskError, Progress, PtypluginError, SolverError
 
 Message = dict[str, Any]
+
+#: Errors that stay what they are on the way; all others arrive as a SolverError.
+_ERRORS: dict[str, type[PtypluginError]] = {kind.__name__: kind for kind in (CatalogAway, CatalogError, DiskError)}
 
 #: Bytes that are read at a time.
 _CHUNK = 1 << 16
@@ -68,3 +71,13 @@ def progress_fields(progress: Progress) -> Message:
 def progress_of(message: Message) -> Progress:
     """The Progress in a message."""
     return Progress(**{name: value for name, value in message.items() if name != "kind"})
+
+
+def failure_fields(error: PtypluginError) -> Message:
+    """An error as a message."""
+    return {"sentence": str(error), "error": type(error).__name__}
+
+
+def error_of(message: Message) -> PtypluginError:
+    """The error in a message."""
+    return _ERRORS.get(message["error"], SolverError)(message["sentence"])

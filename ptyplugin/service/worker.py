@@ -11,10 +11,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from ptyplugin.model import Cancelled, CatalogError, PtypluginError, Site, SolverError
+from ptyplugin.model import Cancelled, PtypluginError, Site, SolverError
 from ptyplugin.service.solving import Task, in_one_sentence, solve_function, solve_to_file
 from ptyplugin.service.tied import tie_to_parent
-from ptyplugin.service.wire import Message, Wire, progress_fields
+from ptyplugin.service.wire import Message, Wire, failure_fields, progress_fields
 from ptyplugin.solvers.ranks import MpiRanks, RankFailed
 
 
@@ -89,7 +89,7 @@ def _answer(parent: Parent, comm: Any, order: Message) -> None:
         parent.send("cancelled")
     except PtypluginError as error:
         # An echo is the other ranks' failure, heard of here.
-        parent.send("failed", sentence=str(error), echo=isinstance(error, RankFailed), catalog=isinstance(error, CatalogError))
+        parent.send("failed", **failure_fields(error), echo=isinstance(error, RankFailed))
     else:
         parent.send("done", result=None if result is None else str(result))
 

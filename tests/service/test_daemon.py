@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ptyplugin.jobs import Ledger, open_read_only, submit
-from ptyplugin.model import CatalogError, JobError, LedgerError, Progress, PtypluginError, RanksCrashed, Refusal, RunSource, Site
+from ptyplugin.jobs import Ledger, Order, give, open_read_only, submit
+from ptyplugin.model import CatalogError, LedgerError, Progress, PtypluginError, RanksCrashed, Refusal, RunSource, Site
 from ptyplugin.service import Daemon, Inline, Launcher, daemon, publisher, slot
 from ptyplugin.service.solving import Task
 
@@ -135,12 +135,12 @@ def test_a_job_can_be_cancelled_while_it_waits_and_while_it_runs(site, make_job,
         thread.start()
         with open_read_only(site.ledger) as view:
             until(lambda: len(view.list()) == 2 and view.list(state="running"))
-            inline.cancel(waits.key)
-            inline.cancel(runs.key)
+            for job in (waits, runs):
+                give(site, Order(order="cancel", job=job.key))
+            until(lambda: view.list(state="cancelled"))
+            assert not view.list(state="queued")
             started.set()
             until(lambda: len(view.list(state="cancelled")) == 2)
-            with pytest.raises(JobError, match="is cancelled: only a job that waits or runs"):
-                inline.cancel(runs.key)
         inline.stop()
         thread.join(20)
 
