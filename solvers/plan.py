@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from ptyplugin.model import Geometry, Placement, Recipe, SolverError
 from ptyplugin.solvers.algorithms import algorithm_of
 from ptyplugin.solvers.batches import open_size
+from ptyplugin.solvers.growing import counts_dtype
+from ptyplugin.solvers.plugins import Algorithm
+from ptyplugin.solvers.prepare import CHUNK_BYTES
 from ptyplugin.solvers.ranks import Ranks
+from ptyplugin.solvers.streaming import PIECES, block_frames
 from ptyplugin.solvers.verbs import Verbs
 
-#: The object, its copies and its sums while a sweep runs.
-_CANVASES = 4
-#: Bytes of a count as it is kept.
-_COUNT_BYTES = 2
+#: The interpreter and its libraries, with compiled code and the smaller arrays.
+PYTHON_BYTES = 320_000_000
+#: The object, its copies and its sums while a sweep runs; and what each thread beyond the first adds to.
+_CANVASES, _CANVASES_OF_THREAD = 4, 1.5
+#: Arrays like the waves of a batch that there are at the same time, and like a chunk of frames while it is prepared.
+_WAVES_AT_ONCE, _CHUNKS_AT_ONCE = 2, 4
+_READS_QUICKER = '{}: batches="compact" reads neighbours, which is quicker than to read frames from everywhere'
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Need and choice; ``str(plan)`` says it in words. Bytes are of all ranks together.
+    """Need and choice; ``str(plan)`` says it in words. Bytes are of all ranks together, and what is needed at most.
 
     object_shape: (y, x), px
     waves: per frame: probe modes times object modes times sub-steps
     batch_frames: for each stage, its algorithm and how many frames a rank works on at once
     keeps_waves: whether exit waves of all frames are stored; else they are computed when they are needed
-    there_bytes: memory of this machine
+    streams: whether counts are read from where they lie whenever they are needed; else they are in memory
+    counts_bytes: of all counts; counts_there_bytes: of those that are in memory at once
+    canvas_bytes: the object, and what has its shape; work_bytes: the waves of a batch, or frames while they are prepared
+    python_bytes: the interpreter and its libraries
+    there_bytes: memory that there is
+    hints: sentences on what would be quicker
     """
 
     frames: int
@@ -35,77 +50,148 @@ class Plan:
     ranks: int
     batch_frames: tuple[tuple[str, int], ...]
     keeps_waves: bool
+    streams: bool
     counts_bytes: int
+    counts_there_bytes: int
     waves_bytes: int
     canvas_bytes: int
+    work_bytes: int
+    python_bytes: int
     there_bytes: int
+    hints: tuple[str, ...] = ()
 
     @property
     def needed_bytes(self) -> int:
-        """All that is kept from iteration to iteration, beside the interpreter and its libraries."""
-        return self.counts_bytes + self.waves_bytes + self.canvas_bytes
+        """All together."""
+        return self.counts_there_bytes + self.waves_bytes + self.canvas_bytes + self.work_bytes + self.python_bytes
 
     def check(self) -> None:
         """Refuse what cannot be done.
 
         Raises:
-            SolverError: more memory than this machine has.
+            SolverError: more memory than there is; the message says what would need less.
         """
         if self.needed_bytes > self.there_bytes:
             rows, columns = self.frame_shape
             raise SolverError(
                 f"{self.frames} frames of {rows} x {columns} px with {self.waves} waves each need about "
-                f"{self.needed_bytes / 1e9:.0f} GB of memory, this machine has {self.there_bytes / 1e9:.0f} GB: crop the frames, or use "
-                "fewer probe modes."
+                f"{_in_words(self.needed_bytes)} of memory, there are {_in_words(self.there_bytes)}: {self._what_to_do()}."
             )
+
+    def _what_to_do(self) -> str:
+        stored = [algorithm for algorithm, _ in self.batch_frames]
+        if self.keeps_waves and self.needed_bytes - self.waves_bytes <= self.there_bytes:
+            return f"{_in_words(self.waves_bytes)} are waves that a stage of {' + '.join(stored)} stores; LSQML and ePIE store none"
+        if self.work_bytes > max(self.canvas_bytes, self.there_bytes // 2):
+            return "use smaller batches (batch=...), crop the frames, or use fewer modes"
+        return "crop the frames, use fewer modes, or fewer ranks"
 
     def __str__(self) -> str:
         waves = "stored" if self.keeps_waves else "computed when needed"
         batches = ", ".join(f"{algorithm} {frames} frame(s) at once" for algorithm, frames in self.batch_frames)
+        counts = f"streamed from disk, {_in_words(self.counts_bytes)}" if self.streams else "in memory"
+        parts = {
+            "counts": self.counts_there_bytes,
+            "waves": self.waves_bytes,
+            "object": self.canvas_bytes,
+            "work": self.work_bytes,
+            "Python and libraries": self.python_bytes,
+        }
         return "\n".join(
             [
                 f"{self.frames} frames of {self.frame_shape[0]} x {self.frame_shape[1]} px on {self.ranks} rank(s), "
                 f"object {self.object_shape[0]} x {self.object_shape[1]} px",
-                f"{batches}; {self.waves} wave(s) per frame, {waves}",
-                f"memory: {_in_words(self.needed_bytes)} of {_in_words(self.there_bytes)} (counts {_in_words(self.counts_bytes)}, "
-                f"waves {_in_words(self.waves_bytes)}, object {_in_words(self.canvas_bytes)})",
+                f"{batches}; {self.waves} wave(s) per frame, {waves}; counts {counts}",
+                f"memory: {_in_words(self.needed_bytes)} of {_in_words(self.there_bytes)} "
+                f"({', '.join(f'{name} {_in_words(size)}' for name, size in parts.items())})",
+                *self.hints,
             ]
         )
 
 
-def make_plan(
-    recipe: Recipe,
-    frame_count: int,
-    placement: Placement,
-    geometry: Geometry,
-    modes: int,
-    verbs: Verbs,
-    ranks: Ranks,
-    object_modes: int = 1,
-) -> Plan:
-    """The plan for a recipe on so many frames.
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be reconstructed, as far as memory is concerned.
+
+    stored: type of the counts as they are stored; waves: per frame; threads: of each rank
+    """
+
+    frames: int
+    stored: np.dtype[Any]
+    geometry: Geometry
+    placement: Placement
+    waves: int
+    object_modes: int
+    threads: int
+
+
+def make_plan(recipe: Recipe, task: Task, verbs: Verbs, ranks: Ranks, rank_bytes: int, streams: bool | None = None) -> Plan:
+    """The plan for a recipe on so many frames, with so much memory for each rank.
+
+    streams: whether counts are streamed, if that is decided already; else they are where it needs less memory than there is
 
     Raises:
         RecipeError: an unknown algorithm or option.
     """
-    (rows, columns), (height, width) = geometry.shape, placement.object_shape
-    waves = modes * placement.corners.shape[1] * object_modes
-    algorithms = [algorithm_of(stage) for stage in recipe.stages]
-    keeps = any(algorithm.keeps_waves for algorithm, _ in algorithms)
-    share, block = -(-frame_count // ranks.size), verbs.batch_frames((rows, columns), waves)
-    wished = [block if algorithm.walks == "blocks" else options.batch or open_size(share) for algorithm, options in algorithms]
+    in_memory = _plan(recipe, task, verbs, ranks, rank_bytes, False)
+    streamed = _plan(recipe, task, verbs, ranks, rank_bytes, True)
+    if streams is None:
+        streams = in_memory.needed_bytes > in_memory.there_bytes and streamed.needed_bytes < in_memory.needed_bytes
+    return streamed if streams else in_memory
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """A stage with the frames that a rank works on at once, and those whose waves lie in memory meanwhile."""
+
+    name: str
+    algorithm: Algorithm
+    batch: int
+    at_work: int
+    hint: str
+
+
+def _stages(recipe: Recipe, task: Task, verbs: Verbs, share: int, streams: bool) -> Iterator[_Stage]:
+    block = verbs.batch_frames(task.geometry.shape, task.waves)
+    for stage in recipe.stages:
+        algorithm, options = algorithm_of(stage)
+        if algorithm.walks == "blocks":
+            batch = min(block, share, block_frames(share, task.geometry.shape) if streams else share)
+            # What is not cut into blocks has only one frame of each thread at work.
+            yield _Stage(stage.algorithm, algorithm, batch, task.threads if block > share else batch, "")
+        else:
+            batch = min(options.batch or open_size(share), share)
+            sparse = streams and algorithm.walks == "chosen batches" and options.batches != "compact"
+            yield _Stage(stage.algorithm, algorithm, batch, batch, _READS_QUICKER.format(stage.algorithm) if sparse else "")
+
+
+def _plan(recipe: Recipe, task: Task, verbs: Verbs, ranks: Ranks, rank_bytes: int, streams: bool) -> Plan:
+    (rows, columns), (height, width) = task.geometry.shape, task.placement.object_shape
+    share, count_bytes = -(-task.frames // ranks.size), rows * columns * counts_dtype(task.stored).itemsize
+    wave_bytes = rows * columns * task.waves * verbs.dtype.itemsize
+    stages = list(_stages(recipe, task, verbs, share, streams))
+    keeps = any(stage.algorithm.keeps_waves for stage in stages)
+    canvases = task.object_modes * (_CANVASES + _CANVASES_OF_THREAD * (task.threads - 1))
+    work = max(stage.at_work * (_WAVES_AT_ONCE * wave_bytes + count_bytes) for stage in stages)
     return Plan(
-        frames=frame_count,
+        frames=task.frames,
         frame_shape=(rows, columns),
         object_shape=(height, width),
-        waves=waves,
+        waves=task.waves,
         ranks=ranks.size,
-        batch_frames=tuple((stage.algorithm, min(size, share)) for stage, size in zip(recipe.stages, wished, strict=True)),
+        batch_frames=tuple((stage.name, stage.batch) for stage in stages),
         keeps_waves=keeps,
-        counts_bytes=frame_count * rows * columns * _COUNT_BYTES,
-        waves_bytes=frame_count * waves * rows * columns * verbs.dtype.itemsize if keeps else 0,
-        canvas_bytes=ranks.size * _CANVASES * object_modes * height * width * verbs.dtype.itemsize,
-        there_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        streams=streams,
+        counts_bytes=task.frames * count_bytes,
+        counts_there_bytes=ranks.size * min(PIECES * block_frames(share, (rows, columns)), share) * count_bytes
+        if streams
+        else task.frames * count_bytes,
+        waves_bytes=task.frames * wave_bytes if keeps else 0,
+        canvas_bytes=int(ranks.size * canvases * height * width * verbs.dtype.itemsize),
+        work_bytes=ranks.size * max(work, _CHUNKS_AT_ONCE * min(CHUNK_BYTES, share * count_bytes)),
+        python_bytes=ranks.size * PYTHON_BYTES,
+        there_bytes=ranks.size * rank_bytes,
+        hints=tuple(dict.fromkeys(stage.hint for stage in stages if stage.hint)),
     )
 
 

@@ -12,6 +12,7 @@ from ptyplugin.solvers.held_out import SHARE
 from ptyplugin.solvers.ranks import Ranks
 from ptyplugin.solvers.solver import Solver
 from ptyplugin.solvers.verbs.choice import Precision, VerbsName
+from ptyplugin.solvers.verbs.cpu_fft import FftName
 
 #: What is run when nobody says otherwise: find the image, refine it, then average the noise out of it by small steps.
 DEFAULT = Recipe.parse(DEFAULT_RECIPE)
@@ -35,6 +36,8 @@ def solve(
     job_key: str = "",
     precision: Precision = "single",
     verbs: VerbsName = "cpu",
+    fft: FftName | None = None,
+    memory_bytes: int | None = None,
     held_out: float = SHARE,
 ) -> Reconstruction | None:
     """Reconstruct object and probe. With several ranks, all of them call it together; rank 0 gets the result, the others None.
@@ -66,6 +69,8 @@ def solve(
         job_key=job_key,
         precision=precision,
         verbs=verbs,
+        fft=fft,
+        memory_bytes=memory_bytes,
         held_out=held_out,
     )
     for _ in solver:

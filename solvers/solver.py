@@ -28,16 +28,19 @@ from ptyplugin.model import (
 from ptyplugin.solvers.algorithms import check_recipe
 from ptyplugin.solvers.batches import RankFrames, frames_of_rank
 from ptyplugin.solvers.held_out import SHARE, check_share, frames_to_hold_out, held_out_last
+from ptyplugin.solvers.memory import memory_of_rank
 from ptyplugin.solvers.modes import with_modes
 from ptyplugin.solvers.outcome import reconstruction_of
-from ptyplugin.solvers.plan import Plan, make_plan
+from ptyplugin.solvers.plan import Plan, Task, make_plan
 from ptyplugin.solvers.prepare import prepare
 from ptyplugin.solvers.ranks import OneRank, Ranks, failing_together
 from ptyplugin.solvers.run import steps
 from ptyplugin.solvers.start import probe_from_data
 from ptyplugin.solvers.state import State, given_probe, orthogonal_modes, start_object, window_of
+from ptyplugin.solvers.streaming import StoredCounts
 from ptyplugin.solvers.verbs import Verbs
 from ptyplugin.solvers.verbs.choice import Precision, VerbsName, verbs_of
+from ptyplugin.solvers.verbs.cpu_fft import FftName
 from ptyplugin.solvers.way import Walk, model_errors
 
 _LOG = logging.getLogger(__name__)
@@ -83,6 +86,9 @@ class Solver:
         job_key: passed on in Progress.
         precision: complex64, or complex128 (then of the result too, and by the reference verbs).
         verbs: "cpu", or "reference": NumPy, several times slower, the judge.
+        fft: which library transforms for "cpu"; None: pyFFTW where it is installed, whose results differ in the last digits from process
+            to process, else SciPy.
+        memory_bytes: what all ranks together may use, interpreters included; None: what this machine gives.
         held_out: share of the frames that the fit never sees, for ``held_out_error``; none of fewer than 50 frames.
 
     Raises:
@@ -110,6 +116,8 @@ class Solver:
         job_key: str = "",
         precision: Precision = "single",
         verbs: VerbsName = "cpu",
+        fft: FftName | None = None,
+        memory_bytes: int | None = None,
         held_out: float = SHARE,
     ) -> None:
         self._frames, self._scan, self._geometry, self._recipe = frames, scan, geometry, recipe
@@ -124,7 +132,8 @@ class Solver:
             check_share(held_out)
             self._held_out = frames_to_hold_out(scan.positions_m.mean(axis=1), held_out)
             self._placement = _placed(scan, geometry, subpixel)
-            self._verbs = verbs_of(verbs, geometry, precision, _threads(self._ranks))
+            self._verbs = verbs_of(verbs, geometry, precision, _threads(self._ranks), fft)
+            self._rank_bytes = memory_of_rank(self._ranks, memory_bytes)
             self._check(recipe)
 
     def plan(self) -> Plan:
@@ -231,14 +240,16 @@ class Solver:
         plan.check()
 
     def _plan_of(self, recipe: Recipe) -> Plan:
-        modes, object_modes = self._probe_modes, self._object_modes
-        return make_plan(recipe, len(self._scan), self._placement, self._geometry, modes, self._verbs, self._ranks, object_modes)
+        waves = self._probe_modes * self._object_modes * self._placement.corners.shape[1]
+        task = Task(len(self._scan), self._frames.dtype, self._geometry, self._placement, waves, self._object_modes, _threads(self._ranks))
+        streams = None if self._begun is None else isinstance(self._begun.way.frames.counts, StoredCounts)
+        return make_plan(recipe, task, self._verbs, self._ranks, self._rank_bytes, streams)
 
     def _begin(self) -> Begun:
         """Read and prepare the frames of this rank, find the start."""
         scan, ranks, placement = self._scan, self._ranks, self._placement
         numbers, fitted = held_out_last(frames_of_rank(scan.positions_m.mean(axis=1), ranks.rank, ranks.size), self._held_out)
-        all_mine = prepare(self._frames, numbers, placement, self._geometry, self._preparation, ranks)
+        all_mine = prepare(self._frames, numbers, placement, self._geometry, self._preparation, ranks, self.plan().streams)
         mine, unseen = all_mine.part(0, fitted), all_mine.part(fitted, len(all_mine))
         way = _way(mine, unseen, len(scan) - len(self._held_out), self._verbs, ranks)
         way.seed, way.job_key, way.on_progress, way.cancelled = self._seed, self._job_key, self._on_progress, self._cancelled

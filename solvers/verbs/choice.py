@@ -8,17 +8,18 @@ import numpy as np
 
 from ptyplugin.model import Geometry
 from ptyplugin.solvers.verbs import Verbs
+from ptyplugin.solvers.verbs.cpu_fft import FftName
 from ptyplugin.solvers.verbs.reference import ReferenceVerbs
 
 VerbsName = Literal["cpu", "reference"]
 Precision = Literal["single", "double"]
 
 
-def verbs_of(name: VerbsName, geometry: Geometry, precision: Precision = "single", threads: int = 1) -> Verbs:
-    """The verbs of this name; in double precision there is the reference only."""
+def verbs_of(name: VerbsName, geometry: Geometry, precision: Precision = "single", threads: int = 1, fft: FftName | None = None) -> Verbs:
+    """The verbs of this name; in double precision there is the reference only. ``fft``: for "cpu", the best there is if None."""
     if name == "reference" or precision == "double":
         return ReferenceVerbs(geometry, np.complex64 if precision == "single" else np.complex128, workers=threads)
     # Compiled code is loaded by those who solve, not by those who import the package.
     from ptyplugin.solvers.verbs.cpu import CpuVerbs
 
-    return CpuVerbs(geometry, threads)
+    return CpuVerbs(geometry, threads, fft)

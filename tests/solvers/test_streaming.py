@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ptyplugin.model import Geometry, MemoryFrames, Placement, Preparation
-from ptyplugin.solvers import OneRank
+from ptyplugin.model import FramesError, Geometry, MemoryFrames, Placement, Preparation, Recipe
+from ptyplugin.solvers import OneRank, Solver
 from ptyplugin.solvers import streaming as module
 from ptyplugin.solvers.batches import RankFrames, in_blocks, in_random_batches
 from ptyplugin.solvers.growing import GrowingCounts
 from ptyplugin.solvers.prepare import prepare
 from ptyplugin.solvers.streaming import StoredCounts
+from ptyplugin.solvers.verbs import cpu_patches
+
+
+@dataclass
+class Watched:
+    """A model.Frames that notes who reads what."""
+
+    frames: MemoryFrames
+    reads: list[list[int]] = field(default_factory=list)
+    threads: set[int] = field(default_factory=set)
+
+    shape = property(lambda self: self.frames.shape)
+    dtype = property(lambda self: self.frames.dtype)
+    mask = property(lambda self: self.frames.mask)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def read(self, frames: NDArray[np.int64]) -> NDArray[Any]:
+        self.reads.append(frames.tolist())
+        self.threads.add(threading.get_ident())
+        return self.frames.read(frames)
 
 
 @pytest.fixture
@@ -121,3 +145,47 @@ def test_counts_become_wide_when_they_must() -> None:
         growing.add(chunk)
         assert growing.there.dtype == (np.uint16 if number < 3 else np.float32)
     np.testing.assert_array_equal(growing.there, np.concatenate(chunks))
+
+
+def all_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every solver streams, as if there were too little memory."""
+    plan = Solver._plan_of
+    monkeypatch.setattr(Solver, "_plan_of", lambda self, recipe: replace(plan(self, recipe), streams=True))
+
+
+@pytest.mark.usefixtures("_small_pieces")
+@pytest.mark.parametrize("subpixel", ["none", "probe"])
+@pytest.mark.parametrize("recipe", ["DM(4)", "LSQML(4, batch=8)", 'LSQML(3, batches="compact")', "ePIE(3)", "mPIE(3, batch=6)"])
+def test_the_same_bits_streamed_or_in_memory(experiment: Any, recipe: str, subpixel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ptyplugin.solvers.solver._threads", lambda ranks: 2)
+    # Of real pieces none is so small that sums go by patches.
+    monkeypatch.setattr(cpu_patches, "_MOST_PIXELS", 0)
+    bits = []
+    for streams in (False, True):
+        if streams:
+            all_stream(monkeypatch)
+        frames = Watched(experiment.frames)
+        solver = Solver(
+            frames, experiment.scan, experiment.geometry, Recipe.parse(recipe), subpixel=subpixel, start_probe=experiment.probe, fft="scipy"
+        )
+        for _ in solver:
+            pass
+        bits.append((solver.object, solver.probe))
+        counted = sum(map(len, frames.reads))
+        assert counted > 49 * 4 if streams else counted == 49
+    for streamed, in_memory in zip(*bits, strict=True):
+        np.testing.assert_array_equal(streamed, in_memory)
+
+
+def test_a_frame_that_cannot_be_read_later_is_told(experiment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    all_stream(monkeypatch)
+    frames = Watched(experiment.frames)
+    solver = Solver(frames, experiment.scan, experiment.geometry, Recipe.parse("ePIE(3)"))
+    next(solver)
+
+    def broken(numbers: NDArray[np.int64]) -> NDArray[Any]:
+        raise FramesError("frame 7 cannot be read: the file system is gone.")
+
+    frames.read = broken  # type: ignore[method-assign]
+    with pytest.raises(FramesError, match="file system is gone"):
+        next(solver)
