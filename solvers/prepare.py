@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ptyplugin.model import Frames, FramesError, Geometry, GeometryError, Orientation, Placement, Preparation
 from ptyplugin.solvers.batches import RankFrames
+from ptyplugin.solvers.believing import Looked
 from ptyplugin.solvers.growing import GrowingCounts, fits_uint16
 from ptyplugin.solvers.ranks import Ranks
 from ptyplugin.solvers.streaming import StoredCounts
@@ -35,23 +36,28 @@ def prepare(
     preparation: Preparation,
     ranks: Ranks,
     streamed: bool = False,
+    say: Callable[[str], object] = _LOG.warning,
 ) -> RankFrames:
     """Read and prepare the frames ``numbers`` of this rank. All ranks call it together: they agree on centre and mask.
 
     Counts are uint16 where they fit (else float32). A pixel that is not finite, negative, at the top of its integer type or
-    saturated in any frame is masked in all. In the near field nothing is shifted.
+    saturated in any frame is masked in all; negative fractions, as a subtracted background leaves them, are zero. In the near field
+    nothing is shifted.
 
     streamed: counts stay where they are stored and are read whenever they are needed; now they are looked at, for their mask
+    say: called with sentences for people about what was found
 
     Raises:
+        BrokenFrames: some frames are broken or dark: prepare the others.
         FramesError: frames that cannot be read, or a mask that leaves next to nothing.
         GeometryError: prepared frames do not have the geometry's shape.
     """
     stored = _Stored(frames, _window(frames, numbers, geometry, preparation, ranks), preparation, geometry.near_field)
-    good = _stored_good(frames)
-    counts = (_looked_at if streamed else _read_all)(stored, numbers, good)
-    good = stored.laid_out(_everywhere(good, ranks))
-    _check(good, geometry)
+    looked = Looked(_stored_good(frames), stored.inside, len(placement.corners))
+    counts = (_looked_at if streamed else _read_all)(stored, numbers, looked)
+    looked.judge(ranks, say)
+    good = stored.laid_out(looked.good)
+    _check(good, looked)
     return RankFrames(numbers, placement.corners[numbers], placement.rests[numbers], counts, good)
 
 
@@ -70,12 +76,25 @@ class _Stored:
         rows, columns = (stop - start for start, stop in self.window)
         return (columns, rows) if self.preparation.orientation.transposes else (rows, columns)
 
-    def chunks(self, numbers: NDArray[np.int64]) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
-        """Some prepared frames after the other, not yet of their final type; and which of their stored pixels are bad."""
+    @property
+    def inside(self) -> NDArray[np.bool_]:
+        """Which pixels of a stored frame are kept."""
+        kept = np.zeros(self.frames.shape, dtype=bool)
+        kept[tuple(slice(max(start, 0), max(stop, 0)) for start, stop in self.window)] = True
+        return kept
+
+    def chunks(self, numbers: NDArray[np.int64], looked: Looked | None = None) -> Iterator[NDArray[Any]]:
+        """Some prepared frames after the other, not yet of their final type; ``looked`` sees them as they are stored."""
+        done = 0
         for chunk, bad in _chunks(self.frames, numbers, self.preparation.saturated_counts):
+            if looked is not None:
+                looked.see(numbers[done : done + len(chunk)], chunk, bad)
+            done += len(chunk)
             counts = cut_out(chunk, self.window)
             counts[cut_out(bad, self.window)] = 0
-            yield self._turned(counts), bad
+            if counts.dtype.kind == "f":
+                np.maximum(counts, 0, out=counts)
+            yield self._turned(counts)
 
     def laid_out(self, good: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Good pixels of stored frames as those of prepared ones."""
@@ -86,26 +105,24 @@ class _Stored:
         return frames if self.near_field else np.fft.ifftshift(frames, axes=(-2, -1))
 
 
-def _read_all(stored: _Stored, numbers: NDArray[np.int64], good: NDArray[np.bool_]) -> NDArray[np.uint16] | NDArray[np.float32]:
-    """Prepared counts (frame, y, x); ``good`` loses the pixels that are bad in one of them."""
+def _read_all(stored: _Stored, numbers: NDArray[np.int64], looked: Looked) -> NDArray[np.uint16] | NDArray[np.float32]:
+    """Prepared counts (frame, y, x)."""
     counts = GrowingCounts((len(numbers), *stored.shape), stored.frames.dtype)
-    for chunk, bad in stored.chunks(numbers):
-        good &= ~bad.any(axis=0)
+    for chunk in stored.chunks(numbers, looked):
         counts.add(chunk)
     return counts.there
 
 
-def _looked_at(stored: _Stored, numbers: NDArray[np.int64], good: NDArray[np.bool_]) -> StoredCounts:
-    """What stands for the prepared counts; ``good`` loses the pixels that are bad in one of them."""
+def _looked_at(stored: _Stored, numbers: NDArray[np.int64], looked: Looked) -> StoredCounts:
+    """What stands for the prepared counts."""
     small = True
-    for chunk, bad in stored.chunks(numbers):
-        good &= ~bad.any(axis=0)
+    for chunk in stored.chunks(numbers, looked):
         small = small and fits_uint16(chunk)
     dtype = np.dtype(np.uint16 if small else np.float32)
 
     def read(some: NDArray[np.int64]) -> NDArray[Any]:
         counts, done = np.empty((len(some), *stored.shape), dtype), 0
-        for chunk, _ in stored.chunks(some):
+        for chunk in stored.chunks(some):
             counts[done : done + len(chunk)] = chunk
             done += len(chunk)
         return counts
@@ -196,9 +213,10 @@ def _read(frames: Frames, numbers: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def _bad(chunk: NDArray[Any], saturated_counts: float | None) -> NDArray[np.bool_]:
-    """Pixels that cannot be counts: not finite, negative, the detector's marker (top of the integer type), saturated."""
+    """Pixels that cannot be counts: not finite, a detector's marker (negative and whole, top of the integer type), saturated."""
     if chunk.dtype.kind == "f":
-        bad = ~(chunk >= 0) | np.isinf(chunk)
+        bad = ~np.isfinite(chunk)
+        bad |= (chunk < 0) & (np.floor(chunk) == chunk)
     else:
         top = np.iinfo(chunk.dtype).max if chunk.dtype.kind in "iu" and chunk.dtype.itemsize > 1 else np.inf
         bad = (chunk < 0) | (chunk >= top)
@@ -210,10 +228,12 @@ def _everywhere(good: NDArray[np.bool_], ranks: Ranks) -> NDArray[np.bool_]:
     return np.asarray(ranks.sum(np.asarray(~good, dtype=np.int32)) == 0)
 
 
-def _check(good: NDArray[np.bool_], geometry: Geometry) -> None:
-    share = float(good.mean())
+def _check(good: NDArray[np.bool_], looked: Looked) -> None:
+    share, masked = float(good.mean()), np.count_nonzero(looked.masked) / good.size
     if share < _LEAST_GOOD:
+        inverted = " (is it inverted?)" if masked > 0.5 else ""
         raise FramesError(
-            f"only {share:.1%} of the {geometry.shape[0]} x {geometry.shape[1]} pixels are good in all frames: "
-            "check the mask (0 = good), saturated_counts and centre_px, and whether a frame is broken."
+            f"only {share:.1%} of the {good.shape[0]} x {good.shape[1]} pixels are good in all frames: {masked:.1%} are masked{inverted}, "
+            "the others are not finite, negative or saturated in some frame, or outside of it. Check the mask (0 = good), "
+            "saturated_counts and centre_px."
         )

@@ -27,6 +27,7 @@ from ptyplugin.model import (
 )
 from ptyplugin.solvers.algorithms import check_recipe
 from ptyplugin.solvers.batches import RankFrames, frames_of_rank
+from ptyplugin.solvers.believing import BrokenFrames, all_but, strays, where
 from ptyplugin.solvers.held_out import SHARE, check_share, frames_to_hold_out, held_out_last
 from ptyplugin.solvers.memory import memory_of_rank
 from ptyplugin.solvers.modes import with_modes
@@ -126,12 +127,14 @@ class Solver:
         self._start_probe, self._probe_modes, self._seed, self._job_key = start_probe, probe_modes, seed, job_key
         self._object_modes, self._on_progress, self._cancelled = object_modes, on_progress, cancelled
         self._said = {"subpixel": subpixel, "precision": precision, "verbs": "reference" if precision == "double" else verbs}
+        self._subpixel: Subpixel = subpixel
         self._begun: Begun | None = None
         with failing_together(self._ranks):
             _check_input(frames, scan, probe_modes, object_modes)
             check_share(held_out)
-            self._held_out = frames_to_hold_out(scan.positions_m.mean(axis=1), held_out)
-            self._placement = _placed(scan, geometry, subpixel)
+            self._share, self._notes = held_out, list[str]()
+            far = strays(scan, geometry)
+            self._leave_out(far, f"{len(far)} frames that lie far from all others were left out (frame {where(far)}).")
             self._verbs = verbs_of(verbs, geometry, precision, _threads(self._ranks), fft)
             self._rank_bytes = memory_of_rank(self._ranks, memory_bytes)
             self._check(recipe)
@@ -214,7 +217,7 @@ class Solver:
             last = way.progress[-1].errors
             errors = last if "error" in last else model_errors(state, way)
             said = {"recipe": self._done(), "seed": self._seed, "ranks": self._ranks.size}
-            said |= {"probe_modes": self._probe_modes, "object_modes": self._object_modes}
+            said |= {"probe_modes": self._probe_modes, "object_modes": self._object_modes, "notes": list(self._notes)}
             made = reconstruction_of(state, errors, self._scan, self._placement, self._geometry, way, said | self._said)
             made = with_modes(made, state, way)
         return made if self._ranks.rank == 0 else None
@@ -247,9 +250,8 @@ class Solver:
 
     def _begin(self) -> Begun:
         """Read and prepare the frames of this rank, find the start."""
+        all_mine, fitted = self._prepared()
         scan, ranks, placement = self._scan, self._ranks, self._placement
-        numbers, fitted = held_out_last(frames_of_rank(scan.positions_m.mean(axis=1), ranks.rank, ranks.size), self._held_out)
-        all_mine = prepare(self._frames, numbers, placement, self._geometry, self._preparation, ranks, self.plan().streams)
         mine, unseen = all_mine.part(0, fitted), all_mine.part(fitted, len(all_mine))
         way = _way(mine, unseen, len(scan) - len(self._held_out), self._verbs, ranks)
         way.seed, way.job_key, way.on_progress, way.cancelled = self._seed, self._job_key, self._on_progress, self._cancelled
@@ -259,6 +261,25 @@ class Solver:
             start = self._probe_from(mine)
         state = start_state(start, self._probe_modes, placement, mine, way, self._object_modes)
         return Begun(state, way, steps(state, way))
+
+    def _prepared(self) -> tuple[RankFrames, int]:
+        """This rank's frames, those held out behind the others, and how many the others are. Broken ones leave the scan."""
+        ranks = self._ranks
+        while True:
+            mine = frames_of_rank(self._scan.positions_m.mean(axis=1), ranks.rank, ranks.size)
+            numbers, fitted = held_out_last(mine, self._held_out)
+            how = (self._placement, self._geometry, self._preparation, ranks, self.plan().streams, self._notes.append)
+            try:
+                return prepare(self._frames, numbers, *how), fitted
+            except BrokenFrames as broken:  # on all ranks alike
+                self._leave_out(broken.numbers, str(broken))
+
+    def _leave_out(self, numbers: NDArray[np.int64], why: str) -> None:
+        """Put the scan without the frames ``numbers`` on pixels, and choose those held out."""
+        self._notes += [why] if len(numbers) else []
+        self._frames, self._scan = all_but(numbers, self._frames, self._scan)
+        self._held_out = frames_to_hold_out(self._scan.positions_m.mean(axis=1), self._share)
+        self._placement = _placed(self._scan, self._geometry, self._subpixel)
 
     def _probe_from(self, mine: RankFrames) -> NDArray[Any]:
         """The start probe that the fitted frames suggest; among them, each has another number than in the scan."""

@@ -170,7 +170,11 @@ class JobSolver(Solver):
 
     def result(self) -> Reconstruction | None:
         made = super().result()
-        return None if made is None else replace(made, provenance={**made.provenance, **provenance(self._job, self._started)})
+        if made is None:
+            return None
+        known = provenance(self._job, self._started)
+        known["notes"] += made.provenance["notes"]
+        return replace(made, provenance={**made.provenance, **known})
 
 
 def check_device(device: str) -> None:

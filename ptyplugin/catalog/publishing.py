@@ -107,7 +107,7 @@ def result_metadata(reconstruction: Reconstruction, key: str) -> dict[str, Any]:
             "wavelength_m": reconstruction.geometry.wavelength_m,
             "object_pixel_m": reconstruction.geometry.object_pixel_m,
         },
-        "notes": job.get("notes", []),
+        "notes": reconstruction.provenance.get("notes", []),
         "provenance": provenance,
     }
     clean: dict[str, Any] = json_clean(metadata)

@@ -158,13 +158,13 @@ def _say(parts: JobParts, result: Reconstruction, seconds: float, output: Path, 
                 "seconds": round(seconds, 3),
                 "quality": result.quality,
                 "object_pixel_m": list(result.geometry.object_pixel_m),
-                "notes": parts.job.notes,
+                "notes": result.provenance["notes"],
                 "output": str(output),
                 "png": None if png is None else str(png),
             }
         )
         return
-    for note in parts.job.notes:
+    for note in result.provenance["notes"]:
         typer.echo(note)
     error = result.quality.get("error")
     said = "" if error is None else f"error {error:.4g} after "
