@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ptyplugin.cli.job_finding import AsJson, Key, SiteFile, open_ledger
+from ptyplugin.cli.job_logs import logs
+from ptyplugin.cli.job_orders import cancel, retry
+from ptyplugin.cli.job_watch import watch
 from ptyplugin.cli.screen import answer, show_table, stderr
 from ptyplugin.cli.sentences import one_sentence
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from ptyplugin.jobs import Entry, LedgerView, Transition
+    from ptyplugin.jobs import Entry, JobProgress, Transition
 
 app = typer.Typer(help="What became of the jobs that were handed over.", no_args_is_help=True, rich_markup_mode="rich")
 
-_SITE = Annotated[Path | None, typer.Option(help="TOML file of this installation.", show_default="what PTYPLUGIN_SITE names")]
-_JSON = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 _STATE = Literal["queued", "running", "solved", "published", "failed", "cancelled"]
 _HEADS = ("arrived", "job", "scan", "run", "state", "frames", "recipe")
 _COLOURS = {"queued": "yellow", "running": "cyan", "solved": "blue", "published": "green", "failed": "red", "cancelled": "dim"}
@@ -29,8 +30,8 @@ def list_jobs(
     state: Annotated[_STATE | None, typer.Option(help="Only those in this state.", show_default=False)] = None,
     scan_id: Annotated[int | None, typer.Option(help="Only those of this scan.", show_default=False)] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest ones.")] = 50,
-    site: _SITE = None,
-    as_json: _JSON = False,
+    site: SiteFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """List jobs in the order of their arrival.
 
@@ -38,9 +39,12 @@ def list_jobs(
         ptyplugin jobs list --state failed
         ptyplugin jobs list --scan-id 1742 --json
 
-    Below a failed job stands why; a long recipe is whole in --json.
+    Below a job that failed or has to wait stands why; a long recipe is whole
+    in --json.
     """
-    with _ledger(site) as ledger:
+    from ptyplugin.model import load_site
+
+    with open_ledger(load_site(site)) as ledger:
         found = ledger.list(state=state, scan_id=scan_id, limit=limit)
     if as_json:
         answer([_record(entry) for entry in found])
@@ -50,31 +54,33 @@ def list_jobs(
         stderr().print("no jobs found.")
 
 
-def show_job(key: Annotated[str, typer.Argument(help="The job's key, 16 hex digits.")], site: _SITE = None, as_json: _JSON = False) -> None:
+def show_job(key: Key, site: SiteFile = None, as_json: AsJson = False) -> None:
     """Show one job and what happened to it.
 
-    Example:
+    Examples:
         ptyplugin jobs show 0123456789abcdef
+        ptyplugin jobs show 1742                          by scan id
 
     The keys stand in ptyplugin jobs list.
     """
-    with _ledger(site) as ledger:
-        entry, history = ledger.show(key), ledger.history(key)
+    from ptyplugin.jobs import read_progress
+    from ptyplugin.model import load_site
+
+    where = load_site(site)
+    with open_ledger(where) as ledger:
+        entry = ledger.find(key)
+        history, progress = ledger.history(entry.key), read_progress(where.jobs / entry.key) if entry.state == "running" else None
     if as_json:
-        answer({**_record(entry), "history": [{"at": _time(one.at_s), "state": one.state, "sentence": one.sentence} for one in history]})
+        steps = [{"at": _time(one.at_s), "state": one.state, "sentence": one.sentence} for one in history]
+        answer({**_record(entry), "progress": None if progress is None else progress.model_dump(mode="json"), "history": steps})
         return
     for name, value in _record(entry).items():
         if value not in (None, [], ""):
             typer.echo(f"{name:<14} {'; '.join(value) if isinstance(value, list) else value}")
+    if progress:
+        typer.echo(f"{'progress':<14} {_how_far(progress)}")
     for one in history:
         typer.echo(_line(one))
-
-
-def _ledger(site: Path | None) -> LedgerView:
-    from ptyplugin.jobs import open_read_only
-    from ptyplugin.model import load_site
-
-    return open_read_only(load_site(site).ledger)
 
 
 def _time(seconds: float) -> str:
@@ -104,6 +110,11 @@ def _record(entry: Entry) -> dict[str, Any]:
     }
 
 
+def _how_far(progress: JobProgress) -> str:
+    errors = "".join(f", {name} {value:.4g}" for name, value in progress.errors.items())
+    return f"{progress.stage}, iteration {progress.iteration} of {progress.iterations}{errors}, about {progress.left_s:.0f} s left"
+
+
 def _line(one: Transition) -> str:
     return f"{_time(one.at_s)[:19].replace('T', ' ')}  {one.state:<10} {one.sentence or ''}".rstrip()
 
@@ -121,8 +132,12 @@ def _row(entry: Entry) -> tuple[list[str | Text], str | None]:
         "-" if entry.frames is None else str(entry.frames),
         entry.recipe or "",
     ]
-    return cells, entry.sentence if entry.state == "failed" else None
+    return cells, entry.sentence if entry.state in ("failed", "queued") else None
 
 
 app.command("list")(one_sentence(list_jobs))
 app.command("show")(one_sentence(show_job))
+app.command("watch")(one_sentence(watch))
+app.command("logs")(one_sentence(logs))
+app.command("cancel")(one_sentence(cancel))
+app.command("retry")(one_sentence(retry))

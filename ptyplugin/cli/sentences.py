@@ -30,16 +30,17 @@ def one_sentence(command: Callable[_Arguments, None]) -> Callable[_Arguments, No
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
             raise
         except KeyboardInterrupt:
-            _say("stopped by Ctrl-C.")
+            say("stopped by Ctrl-C.")
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
-            _say(_sentence(error))
+            say(_sentence(error))
             raise typer.Exit(FAILED) from error
 
     return run
 
 
-def _say(sentence: str) -> None:
+def say(sentence: str) -> None:
+    """A sentence of ours on stderr."""
     stderr().print(f"[bold red]ptyplugin:[/bold red] {_plain(sentence)}", soft_wrap=True)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ptyplugin.jobs.contents import JOB_FILE
-from ptyplugin.jobs.inbox import Inbox, submit
+from ptyplugin.jobs.contents import JOB_FILE, LOG_FILE
+from ptyplugin.jobs.inbox import Inbox, submit, waiting_keys
 from ptyplugin.jobs.intake import Intake
 from ptyplugin.jobs.ledger import MAX_TRIES, Ledger
 from ptyplugin.jobs.orders import Order, check_order, give
@@ -12,6 +12,7 @@ from ptyplugin.jobs.view import Entry, LedgerView, State, Transition, open_read_
 
 __all__ = [
     "JOB_FILE",
+    "LOG_FILE",
     "MAX_TRIES",
     "Entry",
     "Inbox",
@@ -28,4 +29,5 @@ __all__ = [
     "open_read_only",
     "read_progress",
     "submit",
+    "waiting_keys",
 ]

@@ -8,6 +8,8 @@ from ptyplugin.model import BesideArray, BesideSource, Job, JobError, Refusal, r
 
 #: Name of the job in its folder, in the inbox and under the site's jobs.
 JOB_FILE = "job.json"
+#: Name of the log in the job's folder: what its ranks say, and the traceback of the unexpected.
+LOG_FILE = "log.txt"
 
 
 class _Kind(BaseModel):

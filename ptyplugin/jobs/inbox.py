@@ -51,6 +51,15 @@ def submit(site: Site, job: Job | Refusal, arrays: Mapping[str, NDArray[Any]] | 
     return Inbox(site.inbox).submit(job, arrays or {})
 
 
+def waiting_keys(site: Site) -> list[str]:
+    """The keys of the jobs that were handed over and not taken in yet.
+
+    Raises:
+        SiteError: the inbox cannot be read.
+    """
+    return [key for item in Inbox(site.inbox).waiting() if (item / JOB_FILE).exists() and (key := key_of(item))]
+
+
 def key_of(item: Path) -> str | None:
     """The key in the name of an item, or None if it has another name."""
     match = _NAME.match(item.name)

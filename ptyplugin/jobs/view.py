@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from ptyplugin.jobs.schema import connect_reader
 from ptyplugin.model import JobError, LedgerError
@@ -136,6 +136,17 @@ class LedgerView:
         where = " AND ".join(["arrived_s >= ?", *(f"{name} = ?" for name in given)])
         found = self._entries(f"SELECT * FROM job WHERE {where} ORDER BY number DESC LIMIT ?", (since_s, *given.values(), limit))
         return found[::-1]
+
+    def lately(self, limit: int) -> Sequence[Entry]:
+        """The jobs that came to something last, or wait for a reason; the last one first."""
+        state = "state != 'running' AND (state != 'queued' OR sentence IS NOT NULL)"
+        return self._entries(f"SELECT * FROM job WHERE {state} ORDER BY changed_s DESC LIMIT ?", (limit,))
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs are in each state that there is."""
+        rows = self._rows("SELECT state, count(*) AS count FROM job GROUP BY state", ())
+        found = {row["state"]: row["count"] for row in rows}
+        return {state: found[state] for state in get_args(State) if state in found}
 
     def _entries(self, query: str, values: Sequence[Any]) -> Sequence[Entry]:
         return [_entry(row) for row in self._rows(query, values)]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ptyplugin.io import write_result
-from ptyplugin.jobs import JOB_FILE
+from ptyplugin.jobs import JOB_FILE, LOG_FILE
 from ptyplugin.model import DiskError, FileFormatError, Job, JobError, Progress, PtypluginError, Reconstruction, Site, SolverError
 
 #: (job, folder, site, ranks, on_progress, cancelled) -> the result on rank 0, None on the others.
@@ -20,7 +20,6 @@ SolveFunction = Callable[[Job, Path, Site, Any, Callable[[Progress], None], Call
 
 #: module:function that solves a job.
 SOLVE_JOB = "ptyplugin.api:solve_job"
-_LOG_FILE = "log.txt"
 #: What the system answers when a disk is full, read-only or away.
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOTCONN})
 
@@ -47,7 +46,7 @@ class Task:
     @property
     def log(self) -> Path:
         """The job's own log."""
-        return self.folder / _LOG_FILE
+        return self.folder / LOG_FILE
 
     @property
     def result(self) -> Path:

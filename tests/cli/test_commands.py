@@ -23,6 +23,8 @@ from ptyplugin.jobs import Intake, Ledger, submit
 from ptyplugin.jobs.inbox import Inbox
 from ptyplugin.model import Refusal, RunSource, Site, load_site
 
+_ORDERS = [("jobs", "watch"), ("jobs", "logs"), ("jobs", "cancel"), ("jobs", "retry")]
+
 
 def run(*words: object) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])
@@ -32,7 +34,7 @@ def test_version() -> None:
     assert run("--version").stdout == f"ptyplugin {ptyplugin.__version__}\n"
 
 
-@pytest.mark.parametrize("words", [(), ("reconstruct",), ("results",), ("serve",), ("jobs",), ("jobs", "list"), ("jobs", "show")])
+@pytest.mark.parametrize("words", [(), ("reconstruct",), ("results",), ("serve",), ("jobs",), ("jobs", "list"), ("jobs", "show"), *_ORDERS])
 def test_help_teaches(words: tuple[str, ...]) -> None:
     said = run(*words, "--help").stdout
     assert "Usage: ptyplugin" in said or "Usage: " in said
@@ -115,7 +117,7 @@ def test_a_long_last_column_is_cut(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 
 def test_examples_stand_out_in_the_help() -> None:
-    for words in [("demo",), ("reconstruct",), ("results",), ("serve",), ("jobs", "list"), ("jobs", "show")]:
+    for words in [("demo",), ("reconstruct",), ("results",), ("serve",), ("jobs", "list"), ("jobs", "show"), *_ORDERS]:
         lines = run(*words, "--help").stdout.splitlines()
         examples = [line for line in lines if line.strip().startswith("ptyplugin ")]
         assert examples, words

@@ -1,0 +1,44 @@
+"""What the commands about jobs share: their options, and finding the job that a person means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ptyplugin.jobs import LedgerView
+    from ptyplugin.model import Site
+
+SiteFile = Annotated[Path | None, typer.Option("--site", help="TOML file of this installation.", show_default="what PTYPLUGIN_SITE names")]
+AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+Key = Annotated[str, typer.Argument(help="The job: its key or scan id, or the beginning of its key or of its run's uid.")]
+Keys = Annotated[list[str], typer.Argument(help="The jobs: each one's key or scan id, or the beginning of its key or of its run's uid.")]
+
+
+def open_ledger(site: Site) -> LedgerView:
+    """The site's ledger, to read."""
+    from ptyplugin.jobs import open_read_only
+
+    return open_read_only(site.ledger)
+
+
+def key_meant(site: Site, text: str) -> str:
+    """The key of the job that a person means, in the ledger or still in the inbox.
+
+    Raises:
+        JobError: there is none, or there are several.
+        LedgerError: there is no ledger, and no such job in the inbox.
+    """
+    from ptyplugin.jobs import waiting_keys
+    from ptyplugin.model import JobError, LedgerError
+
+    try:
+        with open_ledger(site) as ledger:
+            return ledger.find(text).key
+    except (JobError, LedgerError):
+        waiting = {key for key in waiting_keys(site) if text and key.startswith(text)}
+        if len(waiting) != 1:
+            raise
+        return waiting.pop()
