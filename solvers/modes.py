@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.model import Reconstruction
-from ptyplugin.solvers.state import State
+from ptyplugin.solvers.algorithms import refinements_of
+from ptyplugin.solvers.state import State, orthogonal_modes
 from ptyplugin.solvers.way import Walk, blocks_of
 
 
@@ -19,13 +20,21 @@ def with_modes(made: Reconstruction, state: State, way: Walk) -> Reconstruction:
     quality, where there are several modes: ``probe_mode_1_share``, ... of the probe's power; ``object_mode_1_share``, ... of the light
     behind the sample: sum over pixels of |O_k|^2 times the light that fell there
     """
-    shares = _shares("probe", (np.abs(made.probe) ** 2).sum(axis=(1, 2), dtype=np.float64))
+    probe = probe_of(state, way)
+    shares = _shares("probe", (np.abs(probe) ** 2).sum(axis=(1, 2), dtype=np.float64))
     ordered = state.object.copy()
     if len(ordered) > 1:
         light = _light(state, way)
         ordered = orthogonal_object(ordered, light)
         shares |= _shares("object", (np.abs(ordered) ** 2 * light).sum(axis=(1, 2), dtype=np.float64))
-    return replace(made, object=ordered, quality=made.quality | shares)
+    return replace(made, object=ordered, probe=probe, quality=made.quality | shares)
+
+
+def probe_of(state: State, way: Walk) -> NDArray[Any]:
+    """(probe mode, y, x): orthogonal modes, the strongest first; the modes that were given if every stage so far has kept them."""
+    if all(refinements_of(stage).probe == "fixed" for stage in way.stages[: way.begun]):
+        return state.probe.copy()
+    return orthogonal_modes(state.probe)
 
 
 def orthogonal_object(modes: NDArray[Any], light: NDArray[Any]) -> NDArray[Any]:

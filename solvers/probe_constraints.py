@@ -36,16 +36,29 @@ def centre_probe(state: State, way: Walk) -> None:
     """
     way.verbs.finish()
     shape = state.probe.shape[-2:]
-    off = np.subtract(centre_of_mass(state.probe), [size // 2 for size in shape])
-    if not np.abs(off).max() > _TOLERATED_PX:
+    off = off_middle(state.probe)
+    if max(map(abs, off)) <= _TOLERATED_PX:
         return
-    shift = tuple(int(pixels) for pixels in -np.rint(off))
+    shift = tuple(-round(pixels) for pixels in off)
     moving = (*state.memory.values(), state.object, state.probe, *state.waves)
     for array in moving:
         if array.dtype.kind == "c" and array.shape[-2:] in (shape, state.object.shape[-2:]):
             array[...] = np.roll(array, shift, axis=(-2, -1))
     for name in _OF_PLACES:
         state.memory.pop(name, None)
+
+
+def off_middle(probe: NDArray[Any]) -> tuple[float, float]:
+    """(y, x) px from the middle of the frame to the centre of mass of a probe (mode, y, x), on a ring of as many pixels.
+
+    On a ring it moves by as much as the probe does, although dim edges go around.
+    """
+    power = (np.abs(probe) ** 2).sum(axis=0, dtype=np.float64)
+    off = []
+    for axis, size in enumerate(power.shape):
+        angles = 2 * np.pi * (np.arange(size) - size // 2) / size
+        off.append(float(np.angle((power.sum(axis=1 - axis) * np.exp(1j * angles)).sum())) * size / (2 * np.pi))
+    return off[0], off[1]
 
 
 def centre_of_mass(probe: NDArray[Any]) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptyplugin.model import Cancelled, Progress, Recipe, SolverError, Stage
 from ptyplugin.solvers.algorithms import algorithm_of, refinements_of
@@ -62,18 +63,28 @@ def _begin(state: State, way: Walk, algorithm: Algorithm) -> None:
 def _iterate(state: State, way: Walk, number: int, iteration: int) -> Progress:
     """One iteration of stage ``number``."""
     stage = way.stages[number]
-    algorithm, options = algorithm_of(stage)
+    (algorithm, options), refinements = algorithm_of(stage), refinements_of(stage)
     done = iteration + sum(earlier.iterations for earlier in way.stages[:number])
     in_order = algorithm.walks == "blocks"
     batches = blocks_of(state, way) if in_order else _drawn_batches(way, number, iteration, algorithm, options)
     with np.errstate(all="ignore"):  # what is not finite is found by _report, in every implementation alike
+        kept = state.probe.copy() if refinements.probe == "fixed" else None
         total = algorithm.sweep(state, batches, way.verbs, AfterVerbs(way.ranks, way.verbs.finish), options, iteration)
-        way.verbs.fix_power(state.probe, state.object, way.power)
+        _settle_probe(state, way, kept)
         errors = {algorithm.measures: total.read() / way.counts}
-        refine(state, way, refinements_of(stage), iteration)
+        refine(state, way, refinements, iteration)
         if iteration == stage.iterations or done % _ERROR_EVERY == 0:
             errors |= model_errors(state, way)
     return _report(stage, done, errors, way)
+
+
+def _settle_probe(state: State, way: Walk, kept: NDArray[Any] | None) -> None:
+    """After a sweep: the probe is what was kept, to the last bit (merges of ranks' copies round it), or has the power of the mean frame."""
+    if kept is None:
+        way.verbs.fix_power(state.probe, state.object, way.power)
+        return
+    way.verbs.finish()
+    state.probe[...] = kept
 
 
 def _drawn_batches(way: Walk, stage: int, iteration: int, algorithm: Algorithm, options: Any) -> Batches:

@@ -25,19 +25,19 @@ from ptyplugin.model import (
     SolverError,
     Subpixel,
 )
-from ptyplugin.solvers.algorithms import check_recipe
+from ptyplugin.solvers.algorithms import check_recipe, refinements_of
 from ptyplugin.solvers.batches import RankFrames, frames_of_rank
 from ptyplugin.solvers.believing import BrokenFrames, all_but, strays, where
 from ptyplugin.solvers.held_out import SHARE, check_share, frames_to_hold_out, held_out_last
 from ptyplugin.solvers.memory import memory_of_rank
-from ptyplugin.solvers.modes import with_modes
+from ptyplugin.solvers.modes import probe_of, with_modes
 from ptyplugin.solvers.outcome import reconstruction_of
 from ptyplugin.solvers.plan import Plan, Task, make_plan
 from ptyplugin.solvers.prepare import prepare
 from ptyplugin.solvers.ranks import OneRank, Ranks, failing_together
 from ptyplugin.solvers.run import steps
 from ptyplugin.solvers.start import probe_from_data
-from ptyplugin.solvers.state import State, given_probe, orthogonal_modes, start_object, window_of
+from ptyplugin.solvers.state import State, given_probe, start_object, window_of
 from ptyplugin.solvers.streaming import StoredCounts
 from ptyplugin.solvers.verbs import Verbs
 from ptyplugin.solvers.verbs.choice import Precision, VerbsName, verbs_of
@@ -198,12 +198,13 @@ class Solver:
 
     @property
     def probe(self) -> NDArray[Any]:
-        """(probe mode, y, x) complex, as it is now: orthogonal modes, the strongest first; a copy.
+        """(probe mode, y, x) complex, as it is now: orthogonal modes, the strongest first, or those given if all stages keep them; a copy.
 
         Raises:
             SolverError: no iteration has been done.
         """
-        return orthogonal_modes(self._there().state.probe)
+        begun = self._there()
+        return probe_of(begun.state, begun.way)
 
     def result(self) -> Reconstruction | None:
         """What there is so far as a Reconstruction, on rank 0; None on the others. All ranks call it together.
@@ -238,9 +239,22 @@ class Solver:
 
     def _check(self, recipe: Recipe) -> None:
         check_recipe(recipe)
+        self._check_probe(recipe)
         plan = self._plan_of(recipe)
         _LOG.info("%s", plan)
         plan.check()
+
+    def _check_probe(self, recipe: Recipe) -> None:
+        """Refuse to keep a probe that is not known, and to centre one where the detector sees it move."""
+        refinements, start = [refinements_of(stage) for stage in recipe.stages], self._start_probe
+        given = 0 if start is None else 1 if np.ndim(start) == 2 else len(start)
+        if given < self._probe_modes and all(asked.probe == "fixed" for asked in refinements):
+            raise RecipeError(
+                f'the recipe keeps the probe in all its stages (probe="fixed"), but of its {self._probe_modes} mode(s) {given} are known: '
+                "give a start probe with as many, or free it in a stage."
+            )
+        if self._geometry.near_field and any(asked.centre_probe for asked in refinements):
+            raise RecipeError("in the near field the detector sees where the probe stands: leave out centre_probe.")
 
     def _plan_of(self, recipe: Recipe) -> Plan:
         waves = self._probe_modes * self._object_modes * self._placement.corners.shape[1]

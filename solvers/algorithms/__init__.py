@@ -22,6 +22,8 @@ _ALGORITHMS = {
     "mPIE": Algorithm(pie.sweep, pie.MpieOptions, "random batches", False, "running_error"),
 }
 
+#: An iteration that no stage has.
+_NEVER = 1_000_001
 #: Options that every stage has.
 _REFINED = {field.name for field in dataclasses.fields(Refinements)}
 
@@ -38,19 +40,29 @@ def algorithm_of(stage: Stage) -> tuple[Algorithm, Any]:
         raise RecipeError(f"there is no algorithm {name!r}: the recipe can use {', '.join([*_ALGORITHMS, *sorted(installed())])}.")
     check_only_one(name, name in _ALGORITHMS)
     algorithm = _ALGORITHMS[name] if name in _ALGORITHMS else load(name)
-    return algorithm, read_options(algorithm.options, name, {key: stage.options[key] for key in stage.options if key not in _REFINED})
+    options = read_options(algorithm.options, name, {key: stage.options[key] for key in stage.options if key not in _REFINED})
+    return algorithm, _keeping_the_probe(name, options) if refinements_of(stage).probe == "fixed" else options
 
 
 def refinements_of(stage: Stage) -> Refinements:
     """What a stage asks for beside its algorithm.
 
     Raises:
-        RecipeError: a value of the wrong type or out of its range.
+        RecipeError: a value of the wrong type or out of its range, or values that contradict each other.
     """
     refinements: Refinements = read_options(
         Refinements, stage.algorithm, {key: stage.options[key] for key in stage.options if key in _REFINED}
     )
+    if refinements.probe == "fixed" and (refinements.probe_support or refinements.centre_probe):
+        raise RecipeError(f'{stage}: probe="fixed" keeps the probe as it is: leave out probe_support and centre_probe.')
     return refinements
+
+
+def _keeping_the_probe(name: str, options: Any) -> Any:
+    """The options of an algorithm that leaves the probe as it is."""
+    if "probe_from" not in {field.name for field in dataclasses.fields(options)}:
+        raise RecipeError(f'{name} cannot be told to keep the probe, since it has no option probe_from: leave out probe="fixed".')
+    return dataclasses.replace(options, probe_from=_NEVER)
 
 
 def check_recipe(recipe: Recipe) -> None:

@@ -119,6 +119,6 @@ class StepVerbs:
 
     def add_steps(self, O: Array, dO: Array, P: Array, dP: Array, sums: Array, object_share: float, probe_share: float) -> None:
         self.finish()
-        alpha, beta = best_lengths(sums)
+        alpha, beta = best_lengths(sums, object_share > 0, probe_share > 0)
         add(floats(O), floats(dO), np.float32(object_share * alpha))
         add(floats(P), floats(dP), np.float32(probe_share * beta))

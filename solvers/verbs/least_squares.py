@@ -11,13 +11,15 @@ from ptyplugin.solvers.batches import Batch
 from ptyplugin.solvers.verbs import Complex, DeviceScalar, Noise, Real
 
 
-def best_lengths(sums: Real) -> tuple[float, float]:
+def best_lengths(sums: Real, object_moves: bool = True, probe_moves: bool = True) -> tuple[float, float]:
     """(alpha, beta) >= 0 for steps of two parts, w ~ alpha u + beta v: each the best alone, then both times the best common factor.
 
-    sums: <u, u>, <v, v>, Re <u, v>, Re <u, w>, Re <v, w>, (1, 5). A part that is zero gets the length 0.
+    sums: <u, u>, <v, v>, Re <u, v>, Re <u, w>, Re <v, w>, (1, 5). A part that is zero or does not move gets the
+    length 0, and the other its own best one.
     """
     uu, vv, uv, uw, vw = (float(number) for number in sums.ravel())
-    alpha, beta = max(uw / uu, 0.0) if uu > 0 else 0.0, max(vw / vv, 0.0) if vv > 0 else 0.0
+    alpha = max(uw / uu, 0.0) if uu > 0 and object_moves else 0.0
+    beta = max(vw / vv, 0.0) if vv > 0 and probe_moves else 0.0
     square = alpha * alpha * uu + beta * beta * vv + 2 * alpha * beta * uv
     factor = (alpha * uw + beta * vw) / square if square > 0 else 0.0
     return factor * alpha, factor * beta
@@ -49,6 +51,6 @@ class ReferenceStepVerbs:
         return np.array([[np.vdot(x, y).real for x, y in pairs]], dtype=np.float64)
 
     def add_steps(self, O: Complex, dO: Complex, P: Complex, dP: Complex, sums: Real, object_share: float, probe_share: float) -> None:
-        alpha, beta = best_lengths(sums)
+        alpha, beta = best_lengths(sums, object_share > 0, probe_share > 0)
         O += self._real.type(object_share * alpha) * dO
         P += self._real.type(probe_share * beta) * dP

@@ -72,6 +72,8 @@ def test_the_example_of_the_page_works_once_installed(install: Install, experime
     assert np.abs(np.vdot(probe, experiment.probe[0])) > 0.9999 * np.linalg.norm(probe) * np.linalg.norm(experiment.probe[0])
     with pytest.raises(RecipeError, match=r"KnownProbe has no option 'speed': it has inertia=0.001"):
         check_recipe(Recipe.parse("KnownProbe(1, speed=2)"))
+    with pytest.raises(RecipeError, match="KnownProbe cannot be told to keep the probe, since it has no option probe_from"):
+        check_recipe(Recipe.parse('KnownProbe(1, probe="fixed")'))
     with pytest.raises(RecipeError, match=r"the recipe can use .*ePIE.*, KnownProbe"):
         check_recipe(Recipe.parse("Magic(1)"))
 
