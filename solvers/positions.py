@@ -30,10 +30,10 @@ _TREND_FRAMES = 8
 _REMEMBERED = ("light", "overlaps")
 
 
-def refine_positions(state: State, way: Walk, search: Search, farthest_px: float, done: float) -> None:
+def refine_positions(state: State, way: Walk, search: Search, farthest_px: float, done: float, probe_is_known: bool = False) -> None:
     """Move the frames towards where their data want them, by one step. All ranks call it together.
 
-    farthest_px: how far from where the scan said; done: share of the stage that is done
+    farthest_px: how far from where the scan said, along each axis; done: share of the stage that is done
     """
     if not len(state.shifts):
         state.shifts = np.zeros((len(way.said), 2))
@@ -47,7 +47,7 @@ def refine_positions(state: State, way: Walk, search: Search, farthest_px: float
         steps.append(found.steps)
         variances.append(found.variances)
         start = rows.stop
-    settled = _settled(way, state.shifts, np.concatenate(steps), np.concatenate(variances))
+    settled = _settled(way, state.shifts, np.concatenate(steps), np.concatenate(variances), probe_is_known)
     move(state, way, np.clip(settled, limits[:, 0], limits[:, 1]))
     for name in _REMEMBERED:
         state.memory.pop(name, None)
@@ -133,7 +133,9 @@ def _trials(state: State, way: Walk, farthest_px: float, done: float) -> NDArray
     return np.asarray(trials)
 
 
-def _settled(way: Walk, shifts: NDArray[np.float64], steps: NDArray[np.float64], variances: NDArray[np.float64]) -> NDArray[np.float64]:
+def _settled(
+    way: Walk, shifts: NDArray[np.float64], steps: NDArray[np.float64], variances: NDArray[np.float64], probe_is_known: bool
+) -> NDArray[np.float64]:
     """(frame, yx) px: the new shifts of this rank's frames.
 
     Of the steps of all frames that are fitted, the part that the frames cannot tell is taken away. Then what the shifts have beyond their
@@ -144,7 +146,7 @@ def _settled(way: Walk, shifts: NDArray[np.float64], steps: NDArray[np.float64],
     table = np.concatenate([way.said.mean(axis=1), shifts, steps, variances[:, None], fitted[:, None]], axis=1)
     known = everywhere(table, numbers, way.ranks)
     places, wanted, variance, seen = known[:, :2], known[:, 2:4] + known[:, 4:6], known[:, 6], known[:, 7] > 0
-    wanted -= _untold(places, known[:, 4:6], seen)
+    wanted -= _untold(places, known[:, 4:6], seen, probe_is_known)
     trend = _trend(places, wanted, seen)[0]
     rest = wanted - trend
     scatter = np.median((rest[seen] ** 2).sum(axis=1)) / (2 * np.log(2)) - np.median(variance[seen])
@@ -152,11 +154,11 @@ def _settled(way: Walk, shifts: NDArray[np.float64], steps: NDArray[np.float64],
     return np.asarray((trend + share[:, None] * rest)[numbers])
 
 
-def _untold(places: NDArray[np.float64], steps: NDArray[np.float64], seen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(frame, yx) px: the part of the steps that is a shift of all frames, or scale and shear."""
+def _untold(places: NDArray[np.float64], steps: NDArray[np.float64], seen: NDArray[np.bool_], probe_is_known: bool) -> NDArray[np.float64]:
+    """(frame, yx) px: the part of the steps that is a shift of all frames, and, where the probe is free, scale and shear."""
     trend, slopes, middle = _trend(places, steps, seen)
-    turn = (slopes - slopes.T) / 2
-    return np.asarray(trend - (places - middle) @ turn)
+    told = slopes if probe_is_known else (slopes - slopes.T) / 2
+    return np.asarray(trend - (places - middle) @ told)
 
 
 def _trend(

@@ -36,7 +36,7 @@ def refine(state: State, way: Walk, options: Refinements, iteration: int) -> Non
         centre_probe(state, way)
     if options.positions != "fixed" and _is_due(iteration, options.positions_from, options.positions_every):
         done = iteration / way.stages[way.begun - 1].iterations
-        refine_positions(state, way, options.positions, options.positions_max, done)
+        refine_positions(state, way, options.positions, options.positions_max, done, probe_is_known=options.probe == "fixed")
 
 
 def _is_due(iteration: int, first: int, every: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ from ptyplugin.solvers.memory import memory_of_rank
 from ptyplugin.solvers.modes import probe_of, with_modes
 from ptyplugin.solvers.outcome import reconstruction_of
 from ptyplugin.solvers.plan import Plan, Task, make_plan
+from ptyplugin.solvers.positions import with_positions
 from ptyplugin.solvers.prepare import prepare
 from ptyplugin.solvers.ranks import OneRank, Ranks, failing_together
 from ptyplugin.solvers.run import steps
@@ -48,6 +50,8 @@ _LOG = logging.getLogger(__name__)
 
 #: A scan on a grid of pixels whose positions miss it by no more than this is on the grid.
 _SMALLEST_REST_PX = 0.01
+#: Pixels of the object around all frames.
+_MARGIN_PX = 4
 
 
 @dataclass(slots=True)
@@ -126,8 +130,8 @@ class Solver:
         self._ranks = ranks or OneRank()
         self._start_probe, self._probe_modes, self._seed, self._job_key = start_probe, probe_modes, seed, job_key
         self._object_modes, self._on_progress, self._cancelled = object_modes, on_progress, cancelled
-        self._said = {"subpixel": subpixel, "precision": precision, "verbs": "reference" if precision == "double" else verbs}
         self._subpixel: Subpixel = subpixel
+        self._said = {"subpixel": subpixel, "precision": precision, "verbs": "reference" if precision == "double" else verbs}
         self._begun: Begun | None = None
         with failing_together(self._ranks):
             _check_input(frames, scan, probe_modes, object_modes)
@@ -162,7 +166,9 @@ class Solver:
             raise RecipeError(f"the recipe {recipe} changes what has begun: let it start with {past}, and change what comes after that.")
         self._check(recipe)
         self._recipe = recipe
-        if self._begun:
+        if not self._begun:
+            self._placement = _placed(self._scan, self._geometry, self._subpixel, _margin_px(recipe))
+        else:
             self._begun.way.stages = recipe.stages
             if self._begun.ended:
                 self._begun.steps, self._begun.ended = steps(self._begun.state, self._begun.way), False
@@ -220,7 +226,7 @@ class Solver:
             said = {"recipe": self._done(), "seed": self._seed, "ranks": self._ranks.size}
             said |= {"probe_modes": self._probe_modes, "object_modes": self._object_modes, "notes": list(self._notes)}
             made = reconstruction_of(state, errors, self._scan, self._placement, self._geometry, way, said | self._said)
-            made = with_modes(made, state, way)
+            made = with_positions(with_modes(made, state, way), state, way)
         return made if self._ranks.rank == 0 else None
 
     def _done(self) -> str:
@@ -270,11 +276,17 @@ class Solver:
         way = _way(mine, unseen, len(scan) - len(self._held_out), self._verbs, ranks)
         way.seed, way.job_key, way.on_progress, way.cancelled = self._seed, self._job_key, self._on_progress, self._cancelled
         way.stages = self._recipe.stages
+        way.said, way.rounds = self._said_px()[all_mine.numbers], self._subpixel == "none"
         start = self._start_probe
         if start is None:
             start = self._probe_from(mine)
         state = start_state(start, self._probe_modes, placement, mine, way, self._object_modes)
         return Begun(state, way, steps(state, way))
+
+    def _said_px(self) -> NDArray[np.float64]:
+        """(frame, substep, yx) px in the object, where the scan says that the frames lie, as exactly as it says it."""
+        corners, rests, _ = self._scan.place(self._geometry, _margin_px(self._recipe))
+        return np.asarray(corners + rests, dtype=np.float64)
 
     def _prepared(self) -> tuple[RankFrames, int]:
         """This rank's frames, those held out behind the others, and how many the others are. Broken ones leave the scan."""
@@ -293,7 +305,7 @@ class Solver:
         self._notes += [why] if len(numbers) else []
         self._frames, self._scan = all_but(numbers, self._frames, self._scan)
         self._held_out = frames_to_hold_out(self._scan.positions_m.mean(axis=1), self._share)
-        self._placement = _placed(self._scan, self._geometry, self._subpixel)
+        self._placement = _placed(self._scan, self._geometry, self._subpixel, _margin_px(self._recipe))
 
     def _probe_from(self, mine: RankFrames) -> NDArray[Any]:
         """The start probe that the fitted frames suggest; among them, each has another number than in the scan."""
@@ -336,9 +348,15 @@ def _way(mine: RankFrames, unseen: RankFrames, frame_count: int, verbs: Verbs, r
     return way
 
 
-def _placed(scan: Scan, geometry: Geometry, subpixel: Subpixel) -> Placement:
+def _margin_px(recipe: Recipe) -> int:
+    """Pixels around the positions, such that frames may move as far as the recipe lets them."""
+    every = [refinements_of(stage) for stage in recipe.stages]
+    return _MARGIN_PX + math.ceil(max((each.positions_max for each in every if each.positions != "fixed"), default=0))
+
+
+def _placed(scan: Scan, geometry: Geometry, subpixel: Subpixel, margin_px: int) -> Placement:
     """The scan on pixels; without rests where they are not asked for, or too small to be seen."""
-    placement = scan.place(geometry)
+    placement = scan.place(geometry, margin_px)
     if subpixel == "probe" and np.abs(placement.rests).max() > _SMALLEST_REST_PX:
         return placement
     return placement._replace(rests=np.zeros_like(placement.rests))

@@ -12,6 +12,8 @@ from ptyplugin.catalog.connection import catalog_errors
 from ptyplugin.model import CatalogError, ErrorName, GeometryNumbers, Progress, Reconstruction
 
 _ARRAYS = ("object", "probe", "positions_m", "positions_px", "mask")
+#: Not in every result.
+_OPTIONAL = ("positions_start_px",)
 _ERRORS: tuple[ErrorName, ...] = get_args(ErrorName)
 
 
@@ -38,7 +40,7 @@ class PtychoReconstruction(Container):
         name = self.item["id"]
         try:
             with catalog_errors(f"read result {name}"):
-                arrays = {array: self[array].read() for array in _ARRAYS}
+                arrays = {array: self[array].read() for array in (*_ARRAYS, *_OPTIONAL) if array in _ARRAYS or array in self}
                 table = self["progress"].read().to_dict("records")
         except KeyError as error:
             raise CatalogError(f"{error.args[0]} of result {name} is not in the catalog yet: try again in a moment.") from error

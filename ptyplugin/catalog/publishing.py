@@ -41,6 +41,7 @@ _AXES = {
     "object_amplitude": ("y", "x"),
     "positions_m": ("frame", "yx"),
     "positions_px": ("frame", "yx"),
+    "positions_start_px": ("frame", "yx"),
     "mask": ("detector_y", "detector_x"),
 }
 _PROGRESS = pa.schema(
@@ -153,6 +154,8 @@ def _put_arrays(node: Container, reconstruction: Reconstruction, result_path: Pa
     present = set(node)
     by_reference = True
     for name in _AXES:
+        if getattr(reconstruction, name) is None:  # not in every result
+            continue
         values = np.ascontiguousarray(getattr(reconstruction, name))
         if name in present:
             if _is_whole(node, name, values):

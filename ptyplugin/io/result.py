@@ -21,6 +21,8 @@ from ptyplugin.model import ErrorName, FileFormatError, FramesError, Geometry, P
 #: A temporary file that nobody has written to for so long was left behind by a writer that was killed.
 _ABANDONED_S = 3600.0
 _ARRAYS = ("object", "probe", "positions_m", "positions_px", "mask")
+#: Not in every result.
+_OPTIONAL = ("positions_start_px",)
 _ERRORS: tuple[ErrorName, ...] = get_args(ErrorName)
 _GEOMETRY = ("energy_ev", "distance_m", "pixel_m", "focus_distance_m")
 _DERIVED = ("wavelength_m", "object_pixel_m", "frame_shape_px")
@@ -80,8 +82,9 @@ def read_result(path: Path) -> Reconstruction:
 
 
 def _write(file: Any, reconstruction: Reconstruction) -> None:
-    for name in (*_ARRAYS, "object_phase", "object_amplitude"):
-        file.create_dataset(name, data=getattr(reconstruction, name))
+    for name in (*_ARRAYS, *_OPTIONAL, "object_phase", "object_amplitude"):
+        if (values := getattr(reconstruction, name)) is not None:
+            file.create_dataset(name, data=values)
     _write_progress(file.create_group("progress"), reconstruction.progress)
     geometry = reconstruction.geometry
     numbers = {name: getattr(geometry, name) for name in _GEOMETRY if getattr(geometry, name) is not None}
@@ -103,7 +106,7 @@ def _write_progress(group: Any, progress: list[Progress]) -> None:
 
 
 def _read(file: Any) -> Reconstruction:
-    arrays = {name: file[name][()] for name in _ARRAYS}
+    arrays = {name: file[name][()] for name in (*_ARRAYS, *_OPTIONAL) if name in _ARRAYS or name in file}
     numbers = {name: float(file.attrs[name]) for name in _GEOMETRY if name in file.attrs}
     y, x = file.attrs["frame_shape_px"]
     provenance: dict[str, Any] = {}

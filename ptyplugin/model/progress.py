@@ -44,6 +44,7 @@ class Reconstruction:
     positions_m: (frame, yx) m, float64, mean over sub-steps
     positions_px: (frame, yx) float64, (row, column) of each patch's first pixel in the object array, as used: the patch lies at the
         nearest whole pixel, the probe is moved by the rest
+    positions_start_px: the same as the scan said it, where positions were refined; else None
     mask: (y, x) uint8, 0 = good, as prepared (zero frequency in the middle in the far field)
     progress: one entry per iteration; quality: numbers by name; provenance: job, recipe, versions, times
     """
@@ -57,6 +58,7 @@ class Reconstruction:
     progress: list[Progress]
     quality: dict[str, float]
     provenance: dict[str, Any] = field(default_factory=dict)
+    positions_start_px: NDArray[np.float64] | None = None
 
     def __repr__(self) -> str:
         # Not the arrays: a session shows what an expression gives.

@@ -33,6 +33,7 @@ def some_result(near: bool = False, iterations: int = 3) -> Reconstruction:
         geometry=Geometry(8000.0, 2.0, 75e-6, (16, 16), 0.004 if near else None),
         positions_m=random.normal(size=(7, 2)),
         positions_px=random.normal(size=(7, 2)),
+        positions_start_px=random.normal(size=(7, 2)) if near else None,
         mask=random.integers(0, 2, (16, 16), dtype=np.uint8),
         progress=progress,
         quality={"error": 0.25},
@@ -56,6 +57,8 @@ def test_round_trip(tmp_path: Path, near: bool) -> None:
     for name in ("object", "probe", "positions_m", "positions_px", "mask"):
         np.testing.assert_array_equal(getattr(read, name), getattr(written, name))
         assert getattr(read, name).dtype == getattr(written, name).dtype
+    assert (read.positions_start_px is None) == (not near)
+    np.testing.assert_array_equal(read.positions_start_px, written.positions_start_px)
     assert read.geometry == written.geometry
     assert read.progress == written.progress
     assert read.quality == written.quality
