@@ -8,15 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from ptyplugin.callbacks.copying import Copier
 from ptyplugin.callbacks.worker import Submit, Worker
 from ptyplugin.jobs import submit as submit_to_inbox
 from ptyplugin.model import Profile, Site, load_site
 from ptyplugin.profiles import load_profile
 
 _log = logging.getLogger(__name__)
-_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 class AutoReconstruct:
@@ -38,7 +36,8 @@ class AutoReconstruct:
 
     def __init__(self, profile: str | Path | Profile, site: Site | None = None, submit: Submit = submit_to_inbox) -> None:
         loaded = profile if isinstance(profile, Profile) else load_profile(profile)
-        worker = Worker(loaded, site or load_site(), submit)
+        self._copied = Copier()
+        worker = Worker(loaded, site or load_site(), submit, self._copied.refill)
         worker.start()
         self._put = worker.queue.put
         self._flush = worker.flush
@@ -49,21 +48,10 @@ class AutoReconstruct:
         """Take a document, as the RunEngine gives it."""
         # An exception here would abort the plan.
         try:
-            self._put((name, copied(document)))
+            self._put((name, self._copied(document)))
         except Exception as error:
             _log.warning("a %s document could not be copied and is passed over: %s", name, error)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until the jobs of all documents so far are handed over; False if that took longer than ``timeout_s``."""
         return self._flush(timeout_s)
-
-
-def copied(value: Any) -> Any:
-    """A copy of a document's dictionaries, lists and arrays, so that others may change theirs. A row of numbers is copied at once."""
-    if isinstance(value, dict):
-        return {key: item if type(item) in _PLAIN else copied(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        if value and type(value[0]) in (int, float):
-            return list(value)
-        return [item if type(item) in _PLAIN else copied(item) for item in value]
-    return value.copy() if isinstance(value, np.ndarray) else value

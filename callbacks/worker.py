@@ -29,13 +29,17 @@ _EXIT_S = 2.0
 
 
 class Worker:
-    """Collects runs and hands their jobs over, trying again until the inbox takes them. Documents are put into ``queue``."""
+    """Collects runs and hands their jobs over, trying again until the inbox takes them. Documents are put into ``queue``.
 
-    def __init__(self, profile: Profile, site: Site, submit: Submit) -> None:
+    ``after_each`` is called in the worker's thread after each document.
+    """
+
+    def __init__(self, profile: Profile, site: Site, submit: Submit, after_each: Callable[[], None]) -> None:
         self.queue: SimpleQueue[tuple[Any, Any] | threading.Event | None] = SimpleQueue()
         self._profile = profile
         self.site = site
         self._submit = submit
+        self._after_each = after_each
         self._collector = Collector(profile)
         self._jobs: list[tuple[str, JobParts | Refusal]] = []
         self._pause_s = 0.0
@@ -91,6 +95,7 @@ class Worker:
             for output in self._collector(name, document):
                 if isinstance(output, RunEnded):
                     self._end_run(output.run)
+            self._after_each()
         except Exception:
             _log.exception("a %.80r document could not be used and is passed over", name)
 

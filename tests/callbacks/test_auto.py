@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from ptyplugin.callbacks import AutoReconstruct
-from ptyplugin.callbacks.auto import copied
+from ptyplugin.callbacks.copying import Copier
 from ptyplugin.jobs import Inbox
 from ptyplugin.model import Job, ProfileError, Refusal, Site, SiteError, canonical_json
 
@@ -108,7 +108,7 @@ def test_documents_are_copied_when_they_come(bench: Any, site: Site) -> None:
 
 def test_a_copy_shares_nothing_that_can_change() -> None:
     original = {"a": [1, 2], "b": ({"c": [[1.0]]}, "text"), "d": np.zeros(3), 5: None, "e": []}
-    copy = copied(original)
+    copy = Copier()(original)
     original["a"].append(3)
     original["b"][0]["c"][0][0] = 2.0
     original["d"][0] = 1.0
