@@ -10,6 +10,7 @@ import numpy as np
 from ptyplugin.model import ErrorName, Geometry, Placement, Reconstruction, Scan, SolverError
 from ptyplugin.solvers.quality import quality_of
 from ptyplugin.solvers.state import State, orthogonal_modes
+from ptyplugin.solvers.verdict import judge
 from ptyplugin.solvers.way import Walk
 
 #: A result with a larger error explains the frames no better than darkness does.
@@ -32,6 +33,7 @@ def reconstruction_of(
             f"the reconstruction diverged: its error is {error:.3g} (0 is perfect, 1 is darkness). Check the geometry, the positions "
             "and the orientation, or use smaller steps."
         )
+    quality = quality_of(state, probe, errors, placement, geometry, way)
     good = way.frames.good if geometry.near_field else np.fft.fftshift(way.frames.good)
     return Reconstruction(
         object=state.object.copy(),
@@ -41,6 +43,12 @@ def reconstruction_of(
         positions_px=(placement.corners + placement.rests.astype(np.float64)).mean(axis=1),
         mask=(~good).astype(np.uint8),
         progress=list(way.progress),
-        quality=quality_of(state, probe, errors, placement, geometry, way),
+        quality=quality,
+        verdict=judge(quality, way.progress, _of_last_stage(way), way.notes),
         provenance=said | {"numpy": np.__version__, "scipy": version("scipy"), "seconds": way.progress[-1].seconds},
     )
+
+
+def _of_last_stage(way: Walk) -> int:
+    """How many of the iterations so far belong to the stage that was done last."""
+    return len(way.progress) - sum(stage.iterations for stage in way.stages[: way.begun - 1])

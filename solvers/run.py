@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyplugin.model import Cancelled, Progress, Recipe, SolverError, Stage
+from ptyplugin.model import Cancelled, Progress, Recipe, Stage
 from ptyplugin.solvers.algorithms import algorithm_of, refinements_of
 from ptyplugin.solvers.batches import Batches, in_compact_batches, in_random_batches, open_size
+from ptyplugin.solvers.divergence import Diverged, begin_again, check, start_of
 from ptyplugin.solvers.plugins import Algorithm
 from ptyplugin.solvers.positions import place
 from ptyplugin.solvers.ranks import AfterVerbs
@@ -40,17 +40,28 @@ def steps(state: State, way: Walk) -> Iterator[Progress]:
 
     Raises:
         Cancelled: ``way.cancelled`` said so on any rank.
-        SolverError: numbers that are not finite any more, or another rank's failure.
+        SolverError: a stage diverged, and once more when it was begun again with safer steps; or another rank's failure.
     """
     place(state, way)
     for number in itertools.count(way.begun):
         if number == len(way.stages):
             return
         way.begun = number + 1
-        _begin(state, way, algorithm_of(way.stages[number])[0])
-        for iteration in range(1, way.stages[number].iterations + 1):
-            yield _iterate(state, way, number, iteration)
-        state.waves = state.waves[:0].copy()  # a view would keep them all
+        start = start_of(state, way)
+        try:
+            yield from _stage(state, way, number, start.done)
+        except Diverged as reason:
+            begin_again(state, way, number, algorithm_of(way.stages[number])[1], start, reason)
+            _LOG.warning("%s", way.notes[-1])
+            yield from _stage(state, way, number, start.done)
+
+
+def _stage(state: State, way: Walk, number: int, begun_after: int) -> Iterator[Progress]:
+    """All iterations of stage ``number``; ``begun_after`` iterations were done before it."""
+    _begin(state, way, algorithm_of(way.stages[number])[0])
+    for iteration in range(1, way.stages[number].iterations + 1):
+        yield _iterate(state, way, number, iteration, begun_after)
+    state.waves = state.waves[:0].copy()  # a view would keep them all
 
 
 def _begin(state: State, way: Walk, algorithm: Algorithm) -> None:
@@ -60,7 +71,7 @@ def _begin(state: State, way: Walk, algorithm: Algorithm) -> None:
         fill_waves(state, blocks_of(state, way), way.verbs)
 
 
-def _iterate(state: State, way: Walk, number: int, iteration: int) -> Progress:
+def _iterate(state: State, way: Walk, number: int, iteration: int, begun_after: int) -> Progress:
     """One iteration of stage ``number``."""
     stage = way.stages[number]
     (algorithm, options), refinements = algorithm_of(stage), refinements_of(stage)
@@ -75,7 +86,7 @@ def _iterate(state: State, way: Walk, number: int, iteration: int) -> Progress:
         refine(state, way, refinements, iteration)
         if iteration == stage.iterations or done % _ERROR_EVERY == 0:
             errors |= model_errors(state, way)
-    return _report(stage, done, errors, way)
+    return _report(stage, done, errors, way, begun_after)
 
 
 def _settle_probe(state: State, way: Walk, kept: NDArray[Any] | None) -> None:
@@ -94,15 +105,10 @@ def _drawn_batches(way: Walk, stage: int, iteration: int, algorithm: Algorithm, 
     return draw(way.frames, size, way.most_frames, (way.seed, stage, iteration, way.ranks.rank))
 
 
-def _report(stage: Stage, iteration: int, errors: dict[Any, float], way: Walk) -> Progress:
+def _report(stage: Stage, iteration: int, errors: dict[Any, float], way: Walk, begun_after: int) -> Progress:
     """Check the numbers, tell the world, vote."""
     iterations = sum(each.iterations for each in way.stages)
-    for name, value in errors.items():
-        if not math.isfinite(value):
-            raise SolverError(
-                f"{stage.algorithm} diverged in iteration {iteration}: its {name} is {value}. Use smaller steps, check the start "
-                "probe, and look for wrong pixels that the mask leaves in."
-            )
+    check(stage, iteration, errors, way.progress, begun_after)
     event = Progress(way.job_key, stage.algorithm, iteration, iterations, time.monotonic() - way.started, errors)
     way.progress.append(event)
     _LOG.debug("%s %d/%d %s", stage.algorithm, iteration, iterations, errors)

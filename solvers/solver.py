@@ -169,7 +169,8 @@ class Solver:
         if not self._begun:
             self._placement = _placed(self._scan, self._geometry, self._subpixel, _margin_px(recipe))
         else:
-            self._begun.way.stages = recipe.stages
+            # A stage that was begun again has safer steps than the recipe says.
+            self._begun.way.stages = (*self._begun.way.stages[:begun], *recipe.stages[begun:])
             if self._begun.ended:
                 self._begun.steps, self._begun.ended = steps(self._begun.state, self._begun.way), False
 

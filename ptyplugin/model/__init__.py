@@ -62,6 +62,7 @@ from ptyplugin.model.progress import ErrorName, Progress, Reconstruction
 from ptyplugin.model.recipe import DEFAULT_RECIPE, Option, Recipe, Stage
 from ptyplugin.model.scan import Placement, Scan, Subpixel
 from ptyplugin.model.site import Site, load_site
+from ptyplugin.model.verdict import Convergence, Verdict, Word
 
 __all__ = [
     "DEFAULT_RECIPE",
@@ -73,6 +74,7 @@ __all__ = [
     "Cancelled",
     "CatalogAway",
     "CatalogError",
+    "Convergence",
     "DeviceError",
     "DiskError",
     "ErrorName",
@@ -116,6 +118,8 @@ __all__ = [
     "Stage",
     "Subpixel",
     "TiledSource",
+    "Verdict",
+    "Word",
     "canonical_json",
     "geometry_numbers",
     "load_site",

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.model.geometry import Geometry
+from ptyplugin.model.verdict import Verdict
 
 #: The errors, one definition each, in progress and quality alike.
 #: error: sum((sqrt(I) - |F(P O)|)^2) / sum(I) over good pixels and all frames, fitted and held out, object and probe frozen.
@@ -47,6 +48,7 @@ class Reconstruction:
     positions_start_px: the same as the scan said it, where positions were refined; else None
     mask: (y, x) uint8, 0 = good, as prepared (zero frequency in the middle in the far field)
     progress: one entry per iteration; quality: numbers by name; provenance: job, recipe, versions, times
+    verdict: good, doubtful or failed, and why; None where nobody has judged
     """
 
     object: NDArray[np.complex64]
@@ -59,13 +61,15 @@ class Reconstruction:
     quality: dict[str, float]
     provenance: dict[str, Any] = field(default_factory=dict)
     positions_start_px: NDArray[np.float64] | None = None
+    verdict: Verdict | None = None
 
     def __repr__(self) -> str:
         # Not the arrays: a session shows what an expression gives.
         pixel_y, _ = self.geometry.object_pixel_m
         error = "".join(f", error {value:.4g}" for name, value in self.quality.items() if name == "error")
         shapes = f"object {self.object.shape}, probe {self.probe.shape}, object pixel {pixel_y * 1e9:.4g} nm"
-        return f"<Reconstruction of {len(self.positions_m)} frames: {shapes}{error}>"
+        verdict = f", {self.verdict.word}" if self.verdict else ""
+        return f"<Reconstruction of {len(self.positions_m)} frames: {shapes}{error}{verdict}>"
 
     @property
     def object_phase(self) -> NDArray[np.float32]:
