@@ -36,8 +36,13 @@ def load_profile(name_or_path: str | Path) -> Profile:
 
 
 def _path_of(name_or_path: str | Path) -> Path:
+    if not isinstance(name_or_path, str | Path):
+        raise ProfileError(
+            f"{name_or_path!r} is no profile: give a name ({', '.join(profile_names())}), the path of a .toml file, or a Profile."
+        )
     if isinstance(name_or_path, Path) or "/" in name_or_path or name_or_path.endswith(".toml"):
-        return Path(name_or_path)
+        # Whole, because a session's folder is not always what one thinks.
+        return Path(name_or_path).expanduser().absolute()
     if name_or_path not in profile_names():
         raise ProfileError(
             f"there is no profile {name_or_path!r}: give one of {', '.join(profile_names())}, or the path of a .toml file of your own."
@@ -47,7 +52,7 @@ def _path_of(name_or_path: str | Path) -> Path:
 
 def _sentence(path: Path, error: OSError | ValueError) -> str:
     if isinstance(error, OSError):
-        return f"profile file {path} cannot be read ({error.strerror}): check the path."
+        return f"profile file {path} cannot be read ({error.strerror}): check the path and its permissions."
     if not isinstance(error, ValidationError):
         return f"profile file {path} is no TOML: {error}."
     wrong = error.errors(include_url=False)[0]
@@ -61,6 +66,8 @@ def _advice(wrong: ErrorDetails) -> str:
         return f"there is no such key; the keys here are {', '.join(_keys_beside(wrong['loc']))}."
     if wrong["type"] == "missing":
         return "this key is missing: add it."
+    if wrong["type"] == "model_type":
+        return f"this must be a table ([{'.'.join(str(part) for part in wrong['loc'])}] in brackets), and it is {wrong['input']!r}."
     return f"{wrong['msg'].removeprefix('Value error, ').rstrip('.')} (it is {wrong['input']!r})."
 
 

@@ -24,9 +24,25 @@
 
 from __future__ import annotations
 
+import os
+from traceback import walk_tb
+
+#: Code in here is ours; a visitor's is outside.
+_PACKAGE = "ptyplugin"
+
 
 class PtypluginError(Exception):
     """Base of all errors that ptyplugin raises on purpose; ``str(error)`` is fit for a visitor at night."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython and Jupyter show in place of a traceback: the sentence, and the line of the user's file that met the error."""
+        name = f"{type(self).__name__}: {self}"
+        called_from = None
+        for frame, line in walk_tb(self.__traceback__):
+            if str(frame.f_globals.get("__name__", "")).partition(".")[0] == _PACKAGE:
+                break
+            called_from = f"  (called in {frame.f_code.co_filename}, line {line})" if os.path.exists(frame.f_code.co_filename) else None
+        return [name, called_from] if called_from else [name]
 
 
 class GeometryError(PtypluginError, ValueError):
