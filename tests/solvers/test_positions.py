@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from ptyplugin.model import Recipe, RecipeError, Reconstruction, Scan
 from ptyplugin.solvers import Solver, check_recipe, solve
 from ptyplugin.solvers.positions import move
-from ptyplugin.solvers.verbs.reference import ReferenceVerbs
 
 
 def misplaced(experiment: Any, by_px: float, seed: int = 1) -> tuple[Any, NDArray[np.float64]]:
@@ -82,3 +81,138 @@ def test_every_algorithm_and_search_finds_the_positions(moved: tuple[Any, NDArra
     pixel = np.asarray(experiment.geometry.object_pixel_m)
     difference = found.positions_px - found.positions_start_px
     np.testing.assert_allclose(found.positions_m - experiment.scan.positions_m.mean(axis=1), difference * pixel, atol=1e-3 * pixel[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "recipe"),
+    [
+        ({"near_field": True}, 'ePIE(30, positions="gradient")'),
+        ({"near_field": True}, 'DM(40, positions="gradient")'),
+        ({"modes": 2}, 'LSQML(40, momentum=0.5, positions="gradient")'),
+        ({"substeps": 2}, 'LSQML(40, momentum=0.5, positions="gradient", positions_every=1)'),
+        ({"substeps": 2, "modes": 2}, 'RAAR(50, positions="gradient")'),
+    ],
+    ids=["near field, ePIE", "near field, DM", "modes", "sub-steps", "sub-steps and modes"],
+)
+def test_near_field_modes_and_sub_steps(simulate: Any, kind: dict[str, Any], recipe: str) -> None:
+    experiment, errors = misplaced(simulate(photons=1e6, **kind), 1.2)
+    found = refined(experiment, recipe, probe_modes=kind.get("modes", 1))
+    start = left(np.zeros_like(errors), errors, experiment.corners)
+    assert rms(off(found, errors)) < 0.2 * rms(start)
+
+
+def test_a_scan_that_is_right_is_left_alone(simulate: Any) -> None:
+    found = refined(simulate(photons=1e5), 'LSQML(20, momentum=0.5, positions="gradient", positions_every=1)')
+    assert found.quality["positions_moved_px"] < 0.05
+
+
+def test_without_subpixel_positions_are_found_just_as_well_but_used_rounded(moved: tuple[Any, NDArray[np.float64]]) -> None:
+    experiment, errors = moved
+    solver = of_solver(experiment, 'ePIE(40, positions="gradient")', subpixel="none")
+    for _ in solver:
+        pass
+    assert solver._begun is not None
+    assert not solver._begun.way.frames.rests.any()
+    found = solver.result()
+    assert found is not None
+    assert np.abs(found.positions_px % 1).max() > 0.2
+    assert rms(off(found, errors)) < 0.35
+
+
+def of_solver(experiment: Any, recipe: str, **more: Any) -> Solver:
+    return Solver(experiment.frames, experiment.scan, experiment.geometry, Recipe.parse(recipe), start_probe=experiment.probe, **more)
+
+
+def test_what_the_frames_cannot_tell_stays_as_the_scan_said(simulate: Any) -> None:
+    experiment = simulate(photons=1e6)
+    places = experiment.corners - experiment.corners.mean(axis=0)
+    turned, scaled = places @ np.array([[0, 0.03], [-0.03, 0]]), 0.03 * places
+    pixel = np.asarray(experiment.geometry.object_pixel_m)
+    wrong = replace(experiment, scan=Scan(experiment.scan.positions_m + (turned + scaled)[:, None] * pixel, experiment.scan.frame_ids))
+    for options, left_over in ((), scaled), (("probe='fixed'",), 0 * scaled):
+        found = refined(
+            wrong, f"LSQML(40, {', '.join(['momentum=0.5', *options])}, positions='gradient', positions_every=1)".replace("'", '"')
+        )
+        after = found.positions_px - found.positions_start_px + turned + scaled
+        after -= after.mean(axis=0)
+        assert rms(after - left_over) < 0.35 * rms(scaled)
+        assert rms(after - left_over) < 0.5 * rms(turned)
+
+
+def test_frames_held_out_are_refined_too(simulate: Any) -> None:
+    experiment, errors = misplaced(simulate(photons=1e6, grid=(8, 8)), 1.2)
+    solver = of_solver(experiment, 'ePIE(30, positions="gradient")', held_out=0.1)
+    for _ in solver:
+        pass
+    found = solver.result()
+    assert found is not None
+    assert solver._begun is not None
+    assert solver._begun.way.held_out is not None
+    numbers = solver._begun.way.held_out.numbers
+    assert len(numbers) > 2
+    assert rms(off(found, errors)[numbers]) < 0.25
+
+
+def test_frames_stay_near_where_the_scan_said_and_inside_of_the_object(moved: tuple[Any, NDArray[np.float64]]) -> None:
+    experiment, _ = moved
+    found = refined(experiment, 'ePIE(6, positions="trials", positions_from=1, positions_every=1, positions_max=0.5)')
+    assert np.abs(found.positions_px - found.positions_start_px).max() == pytest.approx(0.5)
+    solver = of_solver(experiment, "ePIE(1) + ePIE(2)")
+    next(solver)
+    # The object has no room for more than 4 px: it was made before anybody asked for it.
+    solver.recipe = Recipe.parse('ePIE(1) + ePIE(8, positions="trials", positions_from=1, positions_every=1, positions_max=40)')
+    for _ in solver:
+        corners = solver._begun.way.frames.corners if solver._begun else np.zeros(1)
+        assert corners.min() >= 0
+        assert np.all(corners.max(axis=(0, 1)) + 32 <= solver.object.shape[-2:])
+
+
+def test_exit_waves_keep_their_probe(moved: tuple[Any, NDArray[np.float64]]) -> None:
+    experiment, _ = moved
+    solver = of_solver(experiment, 'DM(3, positions="gradient", positions_max=5)', precision="double")
+    next(solver)
+    assert solver._begun is not None
+    state, way = solver._begun.state, solver._begun.way
+    before, waves = way.frames, state.waves.copy()
+    move(state, way, np.broadcast_to([0.0, 0.7], (len(before), 2)).copy())
+    to_right = way.frames.corners[:, 0, 1] - before.corners[:, 0, 1]
+    assert set(to_right) == {0, 1}
+    for j, corner in enumerate(to_right):
+        k = np.fft.fftfreq(32)
+        ramp = np.exp(-2j * np.pi * k * (0.7 - corner))
+        np.testing.assert_allclose(
+            state.waves[j], np.fft.ifft(np.fft.fft(waves[j], axis=-1) * ramp, axis=-1), atol=1e-4 * np.abs(waves).max()
+        )
+    move(state, way, np.zeros((len(before), 2)))
+    np.testing.assert_array_equal(way.frames.corners, before.corners)
+    np.testing.assert_allclose(state.waves, waves, atol=1e-4 * np.abs(waves).max())
+
+
+@pytest.mark.parametrize("search", ["gradient", "correlation", "trials"])
+def test_the_reference_verbs_find_them_too(moved: tuple[Any, NDArray[np.float64]], search: str) -> None:
+    experiment, errors = moved
+    found = refined(experiment, f'RAAR(40, positions="{search}", positions_max=3)', precision="double")
+    assert rms(off(found, errors)) < 0.2
+
+
+def test_two_ranks_find_the_same(moved: tuple[Any, NDArray[np.float64]], tmp_path: Path) -> None:
+    experiment, _ = moved
+    recipe = 'AP(8, positions="trials", positions_from=1, positions_every=1, positions_max=3)'
+    geometry = experiment.geometry
+    numbers = {"energy_ev": geometry.energy_ev, "distance_m": geometry.distance_m, "pixel_m": geometry.pixel_m}
+    positions_m = experiment.scan.positions_m
+    np.savez(tmp_path / "experiment.npz", counts=experiment.frames.counts, positions_m=positions_m, probe=experiment.probe, **numbers)
+    script = [sys.executable, str(Path(__file__).with_name("two_ranks.py")), str(tmp_path), recipe, "double", "2", "none"]
+    mpiexec = str(Path(sys.executable).with_name("mpiexec"))
+    subprocess.run([mpiexec, "-n", "2", *script], check=True, timeout=120, capture_output=True, stdin=subprocess.DEVNULL)
+    one = refined(experiment, recipe, precision="double")
+    with np.load(tmp_path / "result.npz") as z:
+        assert one.quality["positions_moved_px"] > 0.5
+        # Which frames are tried is decided on each rank.
+        assert np.median(np.abs(z["positions_px"] - one.positions_px)) < 0.02
+
+
+@pytest.mark.parametrize("recipe", ['DM(1, positions="newton")', "ePIE(1, positions_every=0)", "LSQML(1, positions_max=-1)"])
+def test_options_are_checked(recipe: str) -> None:
+    with pytest.raises(RecipeError, match="positions"):
+        check_recipe(Recipe.parse(recipe))

@@ -56,7 +56,9 @@ def main(folder: Path, recipe: str, precision: str, size: int, failure: str) -> 
         return
     assert (result is None) == (comm.rank > 0)
     if result is not None:
-        np.savez(folder / "result.npz", object=result.object, probe=result.probe, error=result.quality["error"])
+        np.savez(
+            folder / "result.npz", object=result.object, probe=result.probe, positions_px=result.positions_px, error=result.quality["error"]
+        )
 
 
 if __name__ == "__main__":
