@@ -11,6 +11,8 @@ from ptyplugin.solvers.ranks import Ranks
 
 #: Share of it that is left to others.
 _RESERVE = 0.1
+#: Addresses that threads and compiled code take without using them (bytes): ``ulimit -v`` limits them too.
+_UNUSED_ADDRESSES = 2**28
 _CGROUPS = Path("/sys/fs/cgroup")
 #: What limits count as none (bytes): cgroups of version 1 say "no limit" by a large number.
 _NO_LIMIT = 2**60
@@ -24,7 +26,7 @@ def memory_of_rank(ranks: Ranks, wished_bytes: int | None = None) -> int:
     mine = (int((1 - _RESERVE) * memory_of_machine()) if wished_bytes is None else wished_bytes) // ranks.size
     limit, now = resource.getrlimit(resource.RLIMIT_AS)[0], _address_space_now()
     if wished_bytes is None and limit != resource.RLIM_INFINITY:
-        mine = min(mine, max(limit - now, 0) + _resident_now())
+        mine = min(mine, max(limit - now - _UNUSED_ADDRESSES, 0) + _resident_now())
     return -ranks.largest(-mine)
 
 

@@ -19,7 +19,7 @@ from ptyplugin.solvers.streaming import PIECES, block_frames
 from ptyplugin.solvers.verbs import Verbs
 
 #: The interpreter and its libraries, with compiled code and the smaller arrays.
-PYTHON_BYTES = 320_000_000
+PYTHON_BYTES = 350_000_000
 #: The object, its copies and its sums while a sweep runs; and what each thread beyond the first adds to.
 _CANVASES, _CANVASES_OF_THREAD = 4, 1.5
 #: Arrays like the waves of a batch that there are at the same time, and like a chunk of frames while it is prepared.
@@ -173,6 +173,7 @@ def _plan(recipe: Recipe, task: Task, verbs: Verbs, ranks: Ranks, rank_bytes: in
     keeps = any(stage.algorithm.keeps_waves for stage in stages)
     canvases = task.object_modes * (_CANVASES + _CANVASES_OF_THREAD * (task.threads - 1))
     work = max(stage.at_work * (_WAVES_AT_ONCE * wave_bytes + count_bytes) for stage in stages)
+    reading = _CHUNKS_AT_ONCE * min(CHUNK_BYTES, share * count_bytes)
     return Plan(
         frames=task.frames,
         frame_shape=(rows, columns),
@@ -188,7 +189,7 @@ def _plan(recipe: Recipe, task: Task, verbs: Verbs, ranks: Ranks, rank_bytes: in
         else task.frames * count_bytes,
         waves_bytes=task.frames * wave_bytes if keeps else 0,
         canvas_bytes=int(ranks.size * canvases * height * width * verbs.dtype.itemsize),
-        work_bytes=ranks.size * max(work, _CHUNKS_AT_ONCE * min(CHUNK_BYTES, share * count_bytes)),
+        work_bytes=ranks.size * (work + reading if streams else max(work, reading)),
         python_bytes=ranks.size * PYTHON_BYTES,
         there_bytes=ranks.size * rank_bytes,
         hints=tuple(dict.fromkeys(stage.hint for stage in stages if stage.hint)),

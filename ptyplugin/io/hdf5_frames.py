@@ -45,6 +45,7 @@ class Hdf5Frames:
         try:
             self._data = self._find(dataset, allowed)
             self._check_frames()
+            self._data = _not_cached(self._data) if self._data.chunks and math.prod(self._data.chunks[:-2]) == 1 else self._data
             self.mask = None if mask_dataset is None else self._read_mask(self._find(mask_dataset, allowed))
         except BaseException:
             self.close()
@@ -154,3 +155,12 @@ class Hdf5Frames:
             return (...,)
         leading = np.unravel_index(start // row, self._data.shape[:-3]) if self._data.ndim > 3 else ()
         return (*(int(index) for index in leading), slice(start % row, start % row + count))
+
+
+def _not_cached(dataset: Any) -> Any:
+    """The dataset anew: chunks of one frame are read once each, and a cache would only take memory for them."""
+    file, path, access = h5py.h5i.get_file_id(dataset.id), h5py.h5i.get_name(dataset.id), dataset.id.get_access_plist()
+    access.set_chunk_cache(1, 0, 1.0)
+    # Opened once more beside the first it would share that one's cache.
+    dataset.id.close()
+    return h5py.Dataset(h5py.h5d.open(file, path, access))
