@@ -127,6 +127,12 @@ def _simulate() -> Callable[..., Experiment]:
     return simulate
 
 
+@pytest.fixture(scope="session")
+def make_sample() -> Callable[..., NDArray[np.complex128]]:
+    """A sample of some shape (y, x), from a random generator."""
+    return _sample
+
+
 @pytest.fixture(scope="session", name="phase_difference")
 def _phase_difference() -> Callable[..., float]:
     return phase_difference
