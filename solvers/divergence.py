@@ -38,10 +38,11 @@ class Start:
 
 
 def start_of(state: State, way: Walk) -> Start:
-    """What there is before the first iteration of a stage."""
+    """What there is before the first iteration of a stage; of one that went on from a checkpoint: there, without its waves."""
+    state = dataclasses.replace(state, waves=state.waves[:0])
     fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state) if field.name != "memory"}
     copies = {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in fields.items()}
-    return Start(copies, way.frames, way.held_out, len(way.progress))
+    return Start(copies, way.frames, way.held_out, len(way.progress) - way.done)
 
 
 def check(stage: Stage, iteration: int, errors: Mapping[ErrorName, float], earlier: list[Progress], begun_after: int) -> None:

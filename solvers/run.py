@@ -43,24 +43,29 @@ def steps(state: State, way: Walk) -> Iterator[Progress]:
         SolverError: a stage diverged, and once more when it was begun again with safer steps; or another rank's failure.
     """
     place(state, way)
-    for number in itertools.count(way.begun):
+    within = way.begun > 0 and 0 < way.done < way.stages[way.begun - 1].iterations
+    for number in itertools.count(way.begun - within):
         if number == len(way.stages):
             return
-        way.begun = number + 1
-        start = start_of(state, way)
+        way.begun, way.done = number + 1, way.done if within else 0
+        start, within = start_of(state, way), False
         try:
             yield from _stage(state, way, number, start.done)
         except Diverged as reason:
             begin_again(state, way, number, algorithm_of(way.stages[number])[1], start, reason)
+            way.done = 0
             _LOG.warning("%s", way.notes[-1])
             yield from _stage(state, way, number, start.done)
 
 
 def _stage(state: State, way: Walk, number: int, begun_after: int) -> Iterator[Progress]:
-    """All iterations of stage ``number``; ``begun_after`` iterations were done before it."""
-    _begin(state, way, algorithm_of(way.stages[number])[0])
-    for iteration in range(1, way.stages[number].iterations + 1):
-        yield _iterate(state, way, number, iteration, begun_after)
+    """All iterations of stage ``number`` that have not been done; ``begun_after`` iterations were done before it."""
+    if not way.done:
+        _begin(state, way, algorithm_of(way.stages[number])[0])
+    for iteration in range(way.done + 1, way.stages[number].iterations + 1):
+        event = _iterate(state, way, number, iteration, begun_after)
+        way.done = iteration
+        yield event
     state.waves = state.waves[:0].copy()  # a view would keep them all
 
 

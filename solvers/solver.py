@@ -29,6 +29,7 @@ from ptyplugin.model import (
 from ptyplugin.solvers.algorithms import check_recipe, refinements_of
 from ptyplugin.solvers.batches import RankFrames, frames_of_rank
 from ptyplugin.solvers.believing import BrokenFrames, all_but, strays, where
+from ptyplugin.solvers.checkpoint import Checkpoint, digest_of, put_back, taken, task_of, why_not
 from ptyplugin.solvers.held_out import SHARE, check_share, frames_to_hold_out, held_out_last
 from ptyplugin.solvers.memory import memory_of_rank
 from ptyplugin.solvers.modes import probe_of, with_modes
@@ -133,6 +134,7 @@ class Solver:
         self._subpixel: Subpixel = subpixel
         self._said = {"subpixel": subpixel, "precision": precision, "verbs": "reference" if precision == "double" else verbs}
         self._begun: Begun | None = None
+        self._checkpoint: Checkpoint | None = None
         with failing_together(self._ranks):
             _check_input(frames, scan, probe_modes, object_modes)
             check_share(held_out)
@@ -141,6 +143,8 @@ class Solver:
             self._leave_out(far, f"{len(far)} frames that lie far from all others were left out (frame {where(far)}).")
             self._verbs = verbs_of(verbs, geometry, precision, _threads(self._ranks), fft)
             self._rank_bytes = memory_of_rank(self._ranks, memory_bytes)
+            said = (probe_modes, object_modes, seed, held_out, self._said, self._preparation, geometry, len(self._frames))
+            self._input = digest_of(*said, self._scan.positions_m, start_probe)
             self._check(recipe)
 
     def plan(self) -> Plan:
@@ -226,9 +230,44 @@ class Solver:
             errors = last if "error" in last else model_errors(state, way)
             said = {"recipe": self._done(), "seed": self._seed, "ranks": self._ranks.size}
             said |= {"probe_modes": self._probe_modes, "object_modes": self._object_modes, "notes": list(self._notes)}
+            said |= {"resumed": list(way.resumed)} if way.resumed else {}
             made = reconstruction_of(state, errors, self._scan, self._placement, self._geometry, way, said | self._said)
             made = with_positions(with_modes(made, state, way), state, way)
         return made if self._ranks.rank == 0 else None
+
+    def checkpoint(self) -> Checkpoint:
+        """All that this rank needs to go on from here in another process; all ranks call it together.
+
+        Raises:
+            SolverError: no iteration has been done.
+        """
+        begun = self._there()
+        with failing_together(self._ranks):
+            return taken(begun.state, begun.way, self._task())
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Have the first iteration be the one after ``checkpoint``; all ranks call it together, with their own.
+
+        With SciPy's FFT and as many ranks and threads of the same processor as before, all bits are those of a reconstruction that
+        was never interrupted. What began again because it diverged, after it was resumed, begins at the checkpoint.
+
+        Raises:
+            SolverError: a reconstruction of something else, or one that has begun.
+        """
+        with failing_together(self._ranks):
+            refusal = self.refuses(checkpoint)
+            if refusal:
+                raise SolverError(refusal)
+        self._checkpoint = checkpoint
+
+    def refuses(self, checkpoint: Checkpoint) -> str:
+        """Why this rank cannot resume from ``checkpoint``, in a sentence; nothing if it can."""
+        if self._begun is not None:
+            return "the reconstruction has begun: resume from a checkpoint before its first iteration."
+        return why_not(checkpoint, self._task())
+
+    def _task(self) -> dict[str, Any]:
+        return task_of(self._job_key, self._recipe, self._ranks.rank, self._ranks.size, self._input)
 
     def _done(self) -> str:
         """The recipe as far as it has been done."""
@@ -278,10 +317,14 @@ class Solver:
         way.seed, way.job_key, way.on_progress, way.cancelled = self._seed, self._job_key, self._on_progress, self._cancelled
         way.stages = self._recipe.stages
         way.said, way.rounds = self._said_px()[all_mine.numbers], self._subpixel == "none"
-        start = self._start_probe
+        # What a checkpoint has need not be found; its probe takes the place of this one.
+        start = np.ones(mine.good.shape) if self._checkpoint else self._start_probe
         if start is None:
             start = self._probe_from(mine)
         state = start_state(start, self._probe_modes, placement, mine, way, self._object_modes)
+        if self._checkpoint:
+            put_back(self._checkpoint, state, way)
+            self._checkpoint = None
         return Begun(state, way, steps(state, way))
 
     def _said_px(self) -> NDArray[np.float64]:

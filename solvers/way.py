@@ -24,8 +24,9 @@ class Walk:
     held_out: frames that no sweep sees, or None; held_out_counts: the sum of their counts, over all ranks
     said: (frame, substep, yx) px, float64, where the scan said that the fitted frames, then those held out, lie in the object; rounds:
         whether frames are used at the nearest pixel
-    notes: sentences about what did not go as it should have
+    notes: sentences about what did not go as it should have; resumed: where it went on from a checkpoint, and how
     stages: what to do; begun: how many of them have begun. Those that have not may be replaced at any time.
+    done: iterations of the stage that began last
     """
 
     frames: RankFrames
@@ -40,12 +41,14 @@ class Walk:
     cancelled: Callable[[], bool] | None = None
     stages: tuple[Stage, ...] = ()
     begun: int = 0
+    done: int = 0
     held_out: RankFrames | None = None
     held_out_counts: float = 0.0
     said: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 1, 2)))
     rounds: bool = False
     progress: list[Progress] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    resumed: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
 

@@ -255,6 +255,7 @@ class CpuVerbs(FrameVerbs, StepVerbs, PositionVerbs, DetectorVerbs):
         scale = np.sqrt(power / max(float(np.square(floats(P), dtype=np.float64).sum()), _TINY))
         floats(P)[...] *= np.float32(scale)
         floats(O)[...] *= np.float32(1 / scale)
+        self._moving.forget()
 
     def _run(self) -> None:
         """Do what has been put off, except for steps of a probe that its moved forms do not need."""

@@ -96,6 +96,10 @@ class Moving:
         self._rests: Array = np.empty(0, np.float32)
         self._moved: Array = self._rests
 
+    def forget(self) -> None:
+        """Know nothing, after ``flush``: what follows depends on the arrays alone, whatever was done before."""
+        self._probe = self._probe[:0]
+
     def spectrum(self, P: Array) -> Array:
         """What ``backward`` of an FFT makes P again, (mode, y, x)."""
         if P is self._behind:
