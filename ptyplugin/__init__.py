@@ -1,6 +1,6 @@
 """ptyplugin: the ptychographic image in the catalog, a moment after the scan.
 
-``ptyplugin.open_scan``, ``ptyplugin.reconstruct``, ``ptyplugin.solver`` and ``ptyplugin.results`` are those of
+``ptyplugin.open_scan``, ``ptyplugin.reconstruct``, ``ptyplugin.resolution``, ``ptyplugin.solver`` and ``ptyplugin.results`` are those of
 ``ptyplugin.api``, imported when first used.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ptyplugin.api import open_scan, reconstruct, results, solver
+    from ptyplugin.api import open_scan, reconstruct, resolution, results, solver
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "open_scan", "reconstruct", "results", "solver"]
+__all__ = ["__version__", "open_scan", "reconstruct", "resolution", "results", "solver"]
 
 
 def __getattr__(name: str) -> Any:

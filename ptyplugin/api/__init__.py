@@ -14,6 +14,8 @@ from __future__ import annotations
 from ptyplugin.api.finding import results
 from ptyplugin.api.making import make_job
 from ptyplugin.api.opening import OpenScan, folder_of, open_scan, write_parts
+from ptyplugin.api.resolution import half_sets, resolution
+from ptyplugin.api.ring_correlation import ring_correlation
 from ptyplugin.api.solving import JobSolver, OnProgress, check_device, reconstruct, solve_job, solver
 
 __all__ = [
@@ -22,10 +24,13 @@ __all__ = [
     "OpenScan",
     "check_device",
     "folder_of",
+    "half_sets",
     "make_job",
     "open_scan",
     "reconstruct",
+    "resolution",
     "results",
+    "ring_correlation",
     "solve_job",
     "solver",
     "write_parts",

@@ -14,7 +14,7 @@ def results(run_or_uid_or_catalog: Any = None, *, site: Site | Path | None = Non
 
     run_or_uid_or_catalog: a run of a Tiled client, the uid or scan id of a run, a container to search in, or None for everything
     site: where the catalog is, when a uid, a scan id or nothing is given; by default what PTYPLUGIN_SITE names
-    query: scan_uid, scan_id, since, state, limit (see ptyplugin.catalog.search)
+    query: scan_uid, scan_id, since, state, verdict, limit (see ptyplugin.catalog.search)
 
     Raises:
         CatalogError: the catalog is away or refuses.

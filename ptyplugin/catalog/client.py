@@ -9,7 +9,7 @@ from typing import Any, get_args
 from tiled.client.container import Container
 
 from ptyplugin.catalog.connection import catalog_errors
-from ptyplugin.model import CatalogError, ErrorName, GeometryNumbers, Progress, Reconstruction
+from ptyplugin.model import CatalogError, ErrorName, GeometryNumbers, Progress, Reconstruction, Verdict
 
 _ARRAYS = ("object", "probe", "positions_m", "positions_px", "mask")
 #: Not in every result.
@@ -26,6 +26,7 @@ class PtychoReconstruction(Container):
         when = datetime.fromtimestamp(metadata["time"]).isoformat(sep=" ", timespec="minutes") if "time" in metadata else "?"
         error = metadata.get("quality", {}).get("error")
         quality = "" if error is None else f" error={error:.4g}"
+        quality += f" {metadata['verdict']}" if metadata.get("verdict") else ""
         return (
             f"<PtychoReconstruction {self.item['id']} scan_id={metadata.get('scan_id')} run={run[:8]} {metadata.get('recipe')}"
             f"{quality} {metadata.get('state')} {when}>"
@@ -53,6 +54,7 @@ class PtychoReconstruction(Container):
             # JSON has no NaN.
             quality={name: nan if value is None else float(value) for name, value in metadata["quality"].items()},
             provenance=dict(metadata["provenance"]),
+            verdict=_verdict(metadata),
         )
 
     def plot(self) -> Any:
@@ -64,6 +66,11 @@ class PtychoReconstruction(Container):
         from ptyplugin.io.picture import reconstruction_figure  # Matplotlib is only for those who plot
 
         return reconstruction_figure(self.reconstruction())
+
+
+def _verdict(metadata: Any) -> Verdict | None:
+    word = metadata.get("verdict")
+    return Verdict(word, metadata["convergence"], tuple(metadata["verdict_reasons"])) if word else None
 
 
 def _progress(job: str, row: dict[str, Any], iterations: int) -> Progress:

@@ -24,7 +24,7 @@ from tiled.utils import ensure_uri
 
 from ptyplugin.catalog.connection import catalog_errors, ensure_container, is_conflict, plain
 from ptyplugin.io import read_result
-from ptyplugin.model import CatalogError, ErrorName, Progress, Reconstruction, Site, geometry_numbers
+from ptyplugin.model import CatalogError, ErrorName, Progress, Reconstruction, Site, Verdict, geometry_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +103,7 @@ def result_metadata(reconstruction: Reconstruction, key: str) -> dict[str, Any]:
         "time": time.time(),
         "recipe": job.get("recipe"),
         "quality": reconstruction.quality,
+        **_verdict_metadata(reconstruction.verdict),
         "geometry": {
             **geometry_numbers(reconstruction.geometry).model_dump(mode="json"),
             "wavelength_m": reconstruction.geometry.wavelength_m,
@@ -113,6 +114,12 @@ def result_metadata(reconstruction: Reconstruction, key: str) -> dict[str, Any]:
     }
     clean: dict[str, Any] = json_clean(metadata)
     return clean
+
+
+def _verdict_metadata(verdict: Verdict | None) -> dict[str, Any]:
+    if verdict is None:
+        return {"verdict": None, "convergence": None, "verdict_reasons": []}
+    return {"verdict": verdict.word, "convergence": verdict.convergence, "verdict_reasons": list(verdict.reasons)}
 
 
 def json_clean(value: Any) -> Any:

@@ -12,7 +12,7 @@ from tiled.queries import Comparison, Eq, SpecsQuery
 from ptyplugin.catalog.connection import catalog_errors
 from ptyplugin.catalog.publishing import SPEC
 from ptyplugin.catalog.runs import by_uid
-from ptyplugin.model import CatalogError
+from ptyplugin.model import CatalogError, Word
 
 
 def search(
@@ -22,6 +22,7 @@ def search(
     scan_id: int | None = None,
     since: datetime | str | float | None = None,
     state: str | None = None,
+    verdict: Word | None = None,
     limit: int | None = None,
 ) -> list[Any]:
     """Results in ``node``, or anywhere below it if it has none itself; the newest first, at most ``limit``.
@@ -29,13 +30,14 @@ def search(
     node: any container of a Tiled client, e.g. ``client["sim/processed/ptyplugin"]`` or the root
     scan_uid: of the raw run, or its first characters
     since: when they were published: a datetime, ISO text (local time unless it says otherwise), or seconds since 1970
-    state: "published" or "publishing"
+    state: "published" or "publishing"; verdict: "good", "doubtful" or "failed"
 
     Raises:
         CatalogError: the catalog is away or refuses, or ``since`` is no time.
     """
     queries: list[Any] = [SpecsQuery(include=[SPEC.name])]
-    queries += [Eq(name, value) for name, value in (("scan_id", scan_id), ("state", state)) if value is not None]
+    wanted = (("scan_id", scan_id), ("state", state), ("verdict", verdict))
+    queries += [Eq(name, value) for name, value in wanted if value is not None]
     if scan_uid is not None:
         queries.append(by_uid("scan_uid", scan_uid))
     if since is not None:

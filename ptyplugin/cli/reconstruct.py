@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -46,6 +47,9 @@ _Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Result file (HDF5).", show_default="<job key>.h5 in the site's results")
 ]
 _Png = Annotated[Path | None, typer.Option(help="Also make a picture.", show_default=False)]
+_Resolution = Annotated[
+    bool, typer.Option("--resolution", help="Also reconstruct two halves of the frames, to say how finely the image resolves.")
+]
 _AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, without progress bars.")]
 
 
@@ -64,6 +68,7 @@ def reconstruct(
     site: _SiteFile = None,
     output: _Output = None,
     png: _Png = None,
+    resolution: _Resolution = False,
     as_json: _AsJson = False,
 ) -> None:
     """Reconstruct one scan, here and now.
@@ -79,7 +84,7 @@ def reconstruct(
     be. The same source, recipe and options give the same job key; an existing
     --output is replaced.
     """
-    from ptyplugin.api import check_device, make_job, open_scan
+    from ptyplugin.api import check_device, half_sets, make_job, open_scan, ring_correlation
     from ptyplugin.io import write_result
 
     show_warnings()
@@ -100,6 +105,9 @@ def reconstruct(
         )
     begun = time.monotonic()
     result = _solve(parts, scan.site, ranks, as_json)
+    if resolution:
+        first, second = (_solve(half, scan.site, ranks, as_json) for half in half_sets(parts))
+        result = result.with_resolution(ring_correlation(first, second))
     seconds = time.monotonic() - begun
     where = output or scan.site.results / f"{parts.job.key}.h5"
     with busy("writing", as_json):
@@ -157,6 +165,7 @@ def _say(parts: JobParts, result: Reconstruction, seconds: float, output: Path, 
                 "recipe": parts.job.recipe,
                 "seconds": round(seconds, 3),
                 "quality": result.quality,
+                "verdict": None if result.verdict is None else asdict(result.verdict),
                 "object_pixel_m": list(result.geometry.object_pixel_m),
                 "notes": result.provenance["notes"],
                 "output": str(output),
@@ -171,6 +180,12 @@ def _say(parts: JobParts, result: Reconstruction, seconds: float, output: Path, 
     typer.echo(
         f"{frames} frames, {said}{iterations} iterations in {seconds:.1f} s, object pixel {result.geometry.object_pixel_m[0] * 1e9:.4g} nm"
     )
+    if result.frc is not None:
+        typer.echo(f"resolves {result.frc.resolution_m * 1e9:.3g} nm (half period, half-bit threshold)")
+    if result.verdict is not None:
+        typer.echo(f"verdict  {result.verdict.word}")
+        for reason in result.verdict.reasons:
+            typer.echo(f"         {reason}")
     typer.echo(f"result   {output}")
     if png is not None:
         typer.echo(f"picture  {png}")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from ptyplugin.cli.screen import answer, busy, show_table, show_warnings, stderr
 
-_FIELDS = ("scan_uid", "scan_id", "beamline", "purpose", "state", "recipe", "quality", "notes")
-_HEADS = ("published", "scan", "run", "beamline", "error", "job", "recipe")
+_FIELDS = ("scan_uid", "scan_id", "beamline", "purpose", "state", "recipe", "quality", "verdict", "verdict_reasons", "notes")
+_HEADS = ("published", "scan", "run", "beamline", "error", "verdict", "job", "recipe")
 
 
 def results(
@@ -19,6 +19,9 @@ def results(
     scan_id: Annotated[int | None, typer.Option(help="Of the runs with this scan id.", show_default=False)] = None,
     since: Annotated[
         str | None, typer.Option(help='Published since, local time: "2026-01-31" or "2026-01-31T18:00".', show_default=False)
+    ] = None,
+    verdict: Annotated[
+        Literal["good", "doubtful", "failed"] | None, typer.Option(help="Those with this verdict.", show_default=False)
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest ones.")] = 50,
     site: Annotated[Path | None, typer.Option(help="TOML file of this installation.", show_default="what PTYPLUGIN_SITE names")] = None,
@@ -29,6 +32,7 @@ def results(
     Examples:
         ptyplugin results --since 2026-01-31
         ptyplugin results --scan-id 1742 --json
+        ptyplugin results --verdict good --limit 5
 
     In Python: ptyplugin.results(run)[0].plot()
     """
@@ -36,7 +40,7 @@ def results(
 
     show_warnings()
     with busy("asking the catalog", as_json):
-        found = [_record(node) for node in find(site=site, scan_uid=uid, scan_id=scan_id, since=since, limit=limit)]
+        found = [_record(node) for node in find(site=site, scan_uid=uid, scan_id=scan_id, since=since, verdict=verdict, limit=limit)]
     if as_json:
         answer(found)
     elif found:
@@ -66,6 +70,7 @@ def _row(one: dict[str, Any]) -> list[str]:
         (one["scan_uid"] or "-")[:8],
         one["beamline"],
         one["state"] if error is None else f"{error:.4g}",
+        one["verdict"] or "-",
         one["key"],
         one["recipe"],
     ]

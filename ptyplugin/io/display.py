@@ -35,7 +35,7 @@ class View(NamedTuple):
 def scanned_view(reconstruction: Reconstruction) -> View:
     """The part of the first object mode that the probe saw, with the phase ramp taken off (it is free: the probe carries its opposite)."""
     light = illumination(reconstruction)
-    seen = np.clip(light / (_DARK * _usual(light, reconstruction)), 0, 1).astype(np.float32)
+    seen = np.clip(light / (_DARK * usual_light(light, reconstruction)), 0, 1).astype(np.float32)
     rows, columns = (np.flatnonzero((seen >= 1).any(axis=axis)) for axis in (1, 0))
     window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     seen = seen[window]
@@ -53,7 +53,8 @@ def illumination(reconstruction: Reconstruction) -> NDArray[np.float64]:
     return np.asarray(np.maximum(spread[: hits.shape[0], : hits.shape[1]], 0))
 
 
-def _usual(light: NDArray[np.float64], reconstruction: Reconstruction) -> float:
+def usual_light(light: NDArray[np.float64], reconstruction: Reconstruction) -> float:
+    """The light (y, x) in the middle of frames, their median."""
     middle = np.rint(reconstruction.positions_px + np.array(reconstruction.probe.shape[-2:]) / 2).astype(int)
     return float(np.median(light[middle[:, 0], middle[:, 1]]))
 

@@ -14,7 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from ptyplugin.io.display import View, length_of_bar, limits, probe_view, said_length, scanned_view, take_ramp_off, without_ramp
-from ptyplugin.model import ErrorName, FileFormatError, Progress, Reconstruction
+from ptyplugin.model import ErrorName, FileFormatError, Progress, Reconstruction, RingCorrelation
 
 _INK = "#1b2430"
 _PALE = "#6b7480"
@@ -45,6 +45,8 @@ def reconstruction_figure(reconstruction: Reconstruction, truth: NDArray[Any] | 
     layout = ConstrainedLayoutEngine(rect=(0.008, 0.03, 0.984, 0.895), w_pad=0.10, h_pad=0.06, wspace=0.02, hspace=0.04)
     figure = Figure(figsize=(12.0, 9.4), layout=layout)
     places = "PPPAAA;QQEEEE" if truth is None else "PPPTTT;AAQQEE"
+    if reconstruction.frc is not None and truth is None:
+        places = "PPPAAA;QQEEFF"
     axes = figure.subplot_mosaic(places, height_ratios=[1.75, 1.0])
     view = scanned_view(reconstruction)
     phase = np.angle(view.wave)
@@ -63,6 +65,8 @@ def reconstruction_figure(reconstruction: Reconstruction, truth: NDArray[Any] | 
         _scale(axes[name], view.wave.shape, reconstruction.geometry.object_pixel_m)
     _show_probe(axes["Q"], reconstruction, view.ramp)
     _show_errors(axes["E"], reconstruction.progress)
+    if "F" in axes and reconstruction.frc is not None:
+        show_ring_correlation(axes["F"], reconstruction.frc)
     figure.text(0.016, 0.985, _headline(reconstruction), va="top", fontsize=15, fontweight="bold", color=_INK)
     figure.text(0.016, 0.950, _facts(reconstruction), va="top", fontsize=10, color=_PALE)
     figure.text(0.016, 0.012, _footnote(view.ramp), fontsize=8.5, color=_PALE)
@@ -142,6 +146,22 @@ def _complex_colours(wave: NDArray[np.complex64]) -> NDArray[np.float64]:
     return np.asarray(hsv_to_rgb(np.stack([hue, np.full_like(hue, 0.85), bright], axis=-1)))
 
 
+def show_ring_correlation(axes: Axes, frc: RingCorrelation) -> None:
+    """Draw a ring correlation with its thresholds, and where it falls below the half-bit one."""
+    scale = 1e-6
+    axes.set_title(f"Resolution {said_length(frc.resolution_m)} (half period)", loc="left", color=_INK)
+    axes.plot(frc.frequency_per_m * scale, frc.correlation, color="#1f4e79", linewidth=1.8, label="two halves")
+    axes.plot(frc.frequency_per_m * scale, frc.half_bit, color="#e08e45", linewidth=1.2, label="half bit")
+    axes.plot(frc.frequency_per_m * scale, frc.one_bit, color="#9db4c8", linewidth=1.2, label="one bit")
+    axes.axvline(scale / (2 * frc.resolution_m), color=_PALE, linewidth=0.8, linestyle=":")
+    axes.set_xlabel("cycles per µm")
+    axes.set_xlim(0, float(frc.frequency_per_m[-1]) * scale)
+    axes.set_ylim(min(-0.1, float(frc.correlation.min())), 1.03)
+    axes.grid(True, which="major", color="#e6e9ed", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="best", fontsize=9)
+
+
 def _show_errors(axes: Axes, progress: list[Progress]) -> None:
     axes.set_title("Error over iterations", loc="left", color=_INK)
     for name, (colour, label) in _CURVES.items():
@@ -174,7 +194,8 @@ def _stages(progress: list[Progress]) -> list[tuple[float, str]]:
 def _headline(reconstruction: Reconstruction) -> str:
     known = reconstruction.provenance
     scan = f"Scan {known['scan_id']}" if known.get("scan_id") is not None else str(known.get("name") or "Reconstruction")
-    return f"{scan}  ·  {known['beamline']}" if known.get("beamline") and known.get("scan_id") is not None else scan
+    words = [scan, *([str(known["beamline"])] if known.get("beamline") and known.get("scan_id") is not None else [])]
+    return "  ·  ".join([*words, *([reconstruction.verdict.word] if reconstruction.verdict else [])])
 
 
 def _facts(reconstruction: Reconstruction) -> str:

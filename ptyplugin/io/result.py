@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from ptyplugin.io.hdf5 import RESULT, cause, open_hdf5
-from ptyplugin.model import ErrorName, FileFormatError, FramesError, Geometry, Progress, Reconstruction
+from ptyplugin.model import ErrorName, FileFormatError, FramesError, Geometry, Progress, Reconstruction, RingCorrelation, Verdict
 
 #: A temporary file that nobody has written to for so long was left behind by a writer that was killed.
 _ABANDONED_S = 3600.0
@@ -26,6 +26,7 @@ _OPTIONAL = ("positions_start_px",)
 _ERRORS: tuple[ErrorName, ...] = get_args(ErrorName)
 _GEOMETRY = ("energy_ev", "distance_m", "pixel_m", "focus_distance_m")
 _DERIVED = ("wavelength_m", "object_pixel_m", "frame_shape_px")
+_FRC = ("frequency_per_m", "correlation", "half_bit", "one_bit")
 #: Attributes that are no plain number or text are JSON, and their names say so.
 _JSON = "_json"
 # Attributes above 64 kB (a job's positions) need 1.8; readers older than 1.10 are not expected.
@@ -90,9 +91,36 @@ def _write(file: Any, reconstruction: Reconstruction) -> None:
     numbers = {name: getattr(geometry, name) for name in _GEOMETRY if getattr(geometry, name) is not None}
     derived = {"wavelength_m": geometry.wavelength_m, "object_pixel_m": geometry.object_pixel_m, "frame_shape_px": geometry.shape}
     file.attrs.update({"format": RESULT, **numbers, **derived, f"quality{_JSON}": json.dumps(reconstruction.quality)})
+    if reconstruction.frc is not None:
+        _write_frc(file.create_group("frc"), reconstruction.frc)
+    if reconstruction.verdict is not None:
+        file.attrs.update(_verdict_attributes(reconstruction.verdict))
     for name, value in reconstruction.provenance.items():
         plain = isinstance(value, str | int | float)
         file.attrs[name if plain else name + _JSON] = value if plain else json.dumps(value)
+
+
+def _write_frc(group: Any, frc: RingCorrelation) -> None:
+    group.attrs["resolution_m"] = frc.resolution_m
+    for name in _FRC:
+        group[name] = getattr(frc, name)
+
+
+def _read_frc(file: Any) -> RingCorrelation | None:
+    if "frc" not in file:
+        return None
+    group = file["frc"]
+    return RingCorrelation(**{name: group[name][()] for name in _FRC}, resolution_m=float(group.attrs["resolution_m"]))
+
+
+def _verdict_attributes(verdict: Verdict) -> dict[str, str]:
+    return {"verdict": verdict.word, "convergence": verdict.convergence, f"verdict_reasons{_JSON}": json.dumps(verdict.reasons)}
+
+
+def _verdict_of(attributes: dict[str, Any]) -> Verdict | None:
+    """The verdict among what the attributes say, taken out of it; files of older versions have none."""
+    word, convergence, reasons = (attributes.pop(name, None) for name in ("verdict", "convergence", "verdict_reasons"))
+    return Verdict(word, convergence, tuple(reasons)) if word else None
 
 
 def _write_progress(group: Any, progress: list[Progress]) -> None:
@@ -115,9 +143,17 @@ def _read(file: Any) -> Reconstruction:
             provenance[name.removesuffix(_JSON)] = json.loads(value)
         elif name not in ("format", *_GEOMETRY, *_DERIVED):
             provenance[name] = value.item() if isinstance(value, np.generic) else value
-    quality = provenance.pop("quality")
+    quality, verdict = provenance.pop("quality"), _verdict_of(provenance)
     geometry = Geometry(shape=(int(y), int(x)), **numbers)
-    return Reconstruction(geometry=geometry, progress=_read_progress(file["progress"]), quality=quality, provenance=provenance, **arrays)
+    return Reconstruction(
+        geometry=geometry,
+        progress=_read_progress(file["progress"]),
+        quality=quality,
+        provenance=provenance,
+        verdict=verdict,
+        frc=_read_frc(file),
+        **arrays,
+    )
 
 
 def _read_progress(group: Any) -> list[Progress]:

@@ -60,6 +60,7 @@ from ptyplugin.model.preparation import Orientation, Preparation
 from ptyplugin.model.profile import ENERGY_UNITS_EV, LENGTH_UNITS_M, Axis, Profile, Quantity
 from ptyplugin.model.progress import ErrorName, Progress, Reconstruction
 from ptyplugin.model.recipe import DEFAULT_RECIPE, Option, Recipe, Stage
+from ptyplugin.model.ring_correlation import RingCorrelation
 from ptyplugin.model.scan import Placement, Scan, Subpixel
 from ptyplugin.model.site import Site, load_site
 from ptyplugin.model.verdict import Convergence, Verdict, Word
@@ -109,6 +110,7 @@ __all__ = [
     "Reconstruction",
     "Refusal",
     "Resources",
+    "RingCorrelation",
     "RunSource",
     "Scan",
     "ScanError",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.model.geometry import Geometry
+from ptyplugin.model.ring_correlation import RingCorrelation
 from ptyplugin.model.verdict import Verdict
 
 #: The errors, one definition each, in progress and quality alike.
@@ -49,6 +50,7 @@ class Reconstruction:
     mask: (y, x) uint8, 0 = good, as prepared (zero frequency in the middle in the far field)
     progress: one entry per iteration; quality: numbers by name; provenance: job, recipe, versions, times
     verdict: good, doubtful or failed, and why; None where nobody has judged
+    frc: of two halves of the frames, if it was asked for
     """
 
     object: NDArray[np.complex64]
@@ -62,6 +64,7 @@ class Reconstruction:
     provenance: dict[str, Any] = field(default_factory=dict)
     positions_start_px: NDArray[np.float64] | None = None
     verdict: Verdict | None = None
+    frc: RingCorrelation | None = None
 
     def __repr__(self) -> str:
         # Not the arrays: a session shows what an expression gives.
@@ -70,6 +73,10 @@ class Reconstruction:
         shapes = f"object {self.object.shape}, probe {self.probe.shape}, object pixel {pixel_y * 1e9:.4g} nm"
         verdict = f", {self.verdict.word}" if self.verdict else ""
         return f"<Reconstruction of {len(self.positions_m)} frames: {shapes}{error}{verdict}>"
+
+    def with_resolution(self, frc: RingCorrelation) -> Reconstruction:
+        """The same, with what two halves of its frames say about its resolution; also as ``quality["resolution_m"]``."""
+        return replace(self, frc=frc, quality={**self.quality, "resolution_m": frc.resolution_m})
 
     @property
     def object_phase(self) -> NDArray[np.float32]:

@@ -25,6 +25,7 @@ from ptyplugin.model import (
     Reconstruction,
     RunSource,
     Site,
+    Verdict,
 )
 
 H, W = 12, 16
@@ -254,5 +255,6 @@ def _reconstruction(job: Job, seed: int) -> Reconstruction:
         mask=np.zeros((H, H), np.uint8),
         progress=progress,
         quality={"error": 0.01, "not_measured": float("nan")},
-        provenance={"job": job.model_dump(mode="json"), "recipe": job.recipe, "versions": {"ptyplugin": "0"}},
+        verdict=Verdict("doubtful", "still falling", ("The error was still falling.",)),
+        provenance={"job": job.model_dump(mode="json"), "recipe": job.recipe, "notes": job.notes, "versions": {"ptyplugin": "0"}},
     )

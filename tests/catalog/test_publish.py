@@ -53,6 +53,8 @@ def test_a_result_is_published_whole_with_its_metadata(published: tuple[Any, Rec
     metadata = node.metadata
     assert (metadata["scan_uid"], metadata["scan_id"], metadata["recipe"], metadata["state"]) == ("run-whole", 11, "DM(10)", "published")
     assert metadata["quality"] == {"error": 0.01, "not_measured": None}
+    assert (metadata["verdict"], metadata["convergence"]) == ("doubtful", "still falling")
+    assert list(metadata["verdict_reasons"]) == ["The error was still falling."]
     assert metadata["notes"] == ["2 frames had no position and were left out."]
     assert metadata["geometry"]["object_pixel_m"] == pytest.approx(reconstruction.geometry.object_pixel_m)
     assert metadata["provenance"]["versions"] == {"ptyplugin": "0"}
@@ -145,6 +147,8 @@ def test_the_search_finds_by_run_scan_state_and_time(client: Any, site: Site, ma
     assert [node.item["id"] for node in search(folder, scan_id=21, limit=1)] == newest_first[:1]
     assert [node.item["id"] for node in search(client, scan_uid="run-j")] == newest_first
     assert search(folder, scan_uid="run-j", state="publishing") == []
+    assert [node.item["id"] for node in search(folder, scan_uid="run-j", verdict="doubtful")] == newest_first
+    assert search(folder, scan_uid="run-j", verdict="good") == []
     assert [node.item["id"] for node in search(folder, scan_uid="run-j", since=nodes[1].metadata["time"])] == newest_first[:1]
     assert search(folder, scan_uid="run-j", since="2099-01-01") == []
     assert len(search(folder, scan_uid="run-j", since="2001-01-01T12:00")) == 2
@@ -162,6 +166,7 @@ def test_a_result_speaks_the_words_of_ptyplugin(published: tuple[Any, Reconstruc
     np.testing.assert_array_equal(again.positions_px, reconstruction.positions_px)
     assert again.provenance["recipe"] == "DM(10)"
     assert again.quality == pytest.approx(reconstruction.quality, nan_ok=True)
+    assert again.verdict == reconstruction.verdict
     titles = {axes.get_title(loc="left") for axes in node.plot().axes}
     assert again.object.shape == (2, 40, 44)
     assert {"Object phase, mode 1 of 2", "Object amplitude, mode 1 of 2", "Error over iterations"} <= titles

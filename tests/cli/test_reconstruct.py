@@ -54,6 +54,7 @@ def test_for_people(small_cxi: Path, tmp_path: Path) -> None:
     assert "The reconstruction starts from the illumination in the CXI file." in result.stdout
     assert "36 frames, error 0.00" in result.stdout
     assert f"result   {tmp_path / 'a.h5'}" in result.stdout
+    assert "verdict  good\n" in result.stdout
     assert result.stderr == ""
     assert read_result(tmp_path / "a.h5").quality["error"] < 0.005
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
@@ -68,6 +69,8 @@ def test_for_machines(small_cxi: Path, tmp_path: Path) -> None:
     assert said["output"] == str(tmp_path / "a.h5")
     written = read_result(tmp_path / "a.h5")
     assert written.quality == said["quality"]
+    assert (said["verdict"]["word"], said["verdict"]["convergence"]) == ("doubtful", "still falling")
+    assert tuple(said["verdict"]["reasons"]) == written.verdict.reasons
     assert written.provenance["key"] == said["key"]
     assert (written.probe.shape, written.provenance["seed"]) == ((2, 32, 32), 5)
     assert json.loads(run(*words, "--output", tmp_path / "b.h5").stdout)["quality"] == said["quality"]

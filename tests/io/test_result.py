@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ptyplugin.io import read_result, write_result
-from ptyplugin.model import FileFormatError, Geometry, Progress, Reconstruction
+from ptyplugin.model import FileFormatError, Geometry, Progress, Reconstruction, Verdict
 
 
 def some_result(near: bool = False, iterations: int = 3) -> Reconstruction:
@@ -37,6 +37,7 @@ def some_result(near: bool = False, iterations: int = 3) -> Reconstruction:
         mask=random.integers(0, 2, (16, 16), dtype=np.uint8),
         progress=progress,
         quality={"error": 0.25},
+        verdict=Verdict("doubtful", "climbing", ("One thing.", "Another of 3 µm.")) if near else None,
         provenance={
             "key": "0123456789abcdef",
             "job": {"positions_m": [[[float(i), 1e-7]] for i in range(9000)]},
@@ -58,6 +59,8 @@ def test_round_trip(tmp_path: Path, near: bool) -> None:
         np.testing.assert_array_equal(getattr(read, name), getattr(written, name))
         assert getattr(read, name).dtype == getattr(written, name).dtype
     assert (read.positions_start_px is None) == (not near)
+    assert read.verdict == written.verdict
+    assert read.provenance.keys() == written.provenance.keys()
     np.testing.assert_array_equal(read.positions_start_px, written.positions_start_px)
     assert read.geometry == written.geometry
     assert read.progress == written.progress

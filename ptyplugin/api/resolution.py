@@ -1,0 +1,90 @@
+"""resolution: how finely a scan's image resolves, from two reconstructions of half of its frames each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyplugin.api.making import make_job
+from ptyplugin.api.opening import OpenScan, folder_of, open_scan
+from ptyplugin.api.ring_correlation import ring_correlation
+from ptyplugin.api.solving import OnProgress, solve_job
+from ptyplugin.io import StartProbe
+from ptyplugin.model import (
+    FrameBlock,
+    Job,
+    JobParts,
+    Recipe,
+    Reconstruction,
+    RingCorrelation,
+    Site,
+    Stage,
+    Subpixel,
+    positions_field,
+    ranges_of,
+)
+from ptyplugin.solvers.batches import hilbert_order
+
+
+def resolution(
+    scan: OpenScan | str | Path,
+    recipe: str | Recipe | Stage | None = None,
+    *,
+    probe_modes: int | None = None,
+    subpixel: Subpixel | None = None,
+    probe: Path | str | NDArray[Any] | StartProbe | None = None,
+    crop_px: int | None = None,
+    seed: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> RingCorrelation:
+    """Reconstruct two halves of the frames and compare their images::
+
+        image = reconstruct(scan).with_resolution(resolution(scan))
+
+    The arguments are those of ``reconstruct``; it takes about as long. Every second frame along the scan's Hilbert curve is in one half,
+    the others in the other: both halves cover the scan, and share no noise.
+
+    Raises:
+        PtypluginError: one of its kinds; its message says what was wrong and what to do.
+    """
+    scan = scan if isinstance(scan, OpenScan) else open_scan(scan)
+    parts = make_job(scan, recipe, probe_modes=probe_modes, subpixel=subpixel, probe=probe, crop_px=crop_px, seed=seed)
+    first, second = (_solved(half, scan.site, on_progress) for half in half_sets(parts))
+    return ring_correlation(first, second)
+
+
+def half_sets(parts: JobParts) -> tuple[JobParts, JobParts]:
+    """The same job on one half of its frames, and on the other."""
+    with folder_of(parts) as folder:
+        positions_m = parts.job.scan(folder).positions_m
+    along = hilbert_order(positions_m.mean(axis=1))
+    return _of(parts, np.sort(along[::2]), positions_m), _of(parts, np.sort(along[1::2]), positions_m)
+
+
+def _of(parts: JobParts, numbers: NDArray[np.int64], positions_m: NDArray[np.float64]) -> JobParts:
+    """The job on the frames ``numbers`` (ascending) of its own."""
+    job, arrays = parts.job, dict(parts.arrays)
+    ids = np.concatenate([np.arange(first, last) for first, last in job.frame_ids])
+    blocks, start = [], 0
+    for block in job.frames:
+        indices = block.indices()
+        here = numbers[(start <= numbers) & (numbers < start + len(indices))] - start
+        if len(here):
+            blocks.append(FrameBlock(source=block.source, ranges=ranges_of(indices[here].tolist())))
+        start += len(indices)
+    changes = {
+        "frames": blocks,
+        "frame_ids": ranges_of(ids[numbers].tolist()),
+        "positions_m": positions_field(positions_m[numbers], arrays),
+    }
+    return JobParts(Job.model_validate({**dict(job), **changes}), arrays)
+
+
+def _solved(parts: JobParts, site: Site, on_progress: OnProgress | None) -> Reconstruction:
+    with folder_of(parts) as folder:
+        result = solve_job(parts.job, folder, site, on_progress=on_progress)
+    assert result is not None, "one rank has the result"
+    return result
