@@ -3,6 +3,8 @@
 #   make test    lint and all tests
 #   make lint    ruff, mypy, import contracts
 #   make format  let ruff write the code
+#   make bench   every number of the engines, a quarter of an hour; PART=speed for one part (benchmarks/README.md)
+#   make bench-peers   other packages on the same data
 #   make clean   remove what the others made
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -10,7 +12,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format bench bench-peers clean
 .DEFAULT_GOAL := test
 
 demo: .venv/installed-demo
@@ -29,8 +31,14 @@ format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+bench: .venv/installed-dev
+	$(BIN)/python -m benchmarks $(PART) $(if $(QUICK),--quick --name quick)
+
+bench-peers: .venv/installed-dev
+	$(BIN)/python -m benchmarks.peers $(PEER)
+
 clean:
-	rm -rf .venv build dist demo-out *.egg-info
+	rm -rf .venv .benchmarks .peers build dist demo-out *.egg-info
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer was not found: install it, or say make PYTHON=/path/to/python3.11"; exit 1; }

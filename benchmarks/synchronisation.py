@@ -73,38 +73,61 @@ def problem_module() -> Any:
     return module
 
 
-def run(frames_across: int, every: int, step: int = 4) -> tuple[int, float, int]:
+class Run:
+    """Alternating projections on the problem of K x K frames, synchronised every ``every``-th iteration."""
+
+    def __init__(self, frames_across: int, every: int, step: int = 4) -> None:
+        probe, _, self.truth = problem_module().problem(frames_across)
+        side, size = len(probe), len(self.truth)
+        margin = side - step
+        corners = np.mgrid[:frames_across, :frames_across].reshape(2, -1).T.astype(np.int32) * step
+        repeated = np.pad(self.truth, ((0, margin), (0, margin)), mode="wrap")
+        patches = np.stack([repeated[y : y + side, x : x + side] for y, x in corners])
+        counts = (np.abs(np.fft.fft2(probe * patches)) ** 2 / probe.size).astype(np.float32)
+        rests = np.zeros((len(corners), 1, 2), np.float32)
+        frames = RankFrames(np.arange(len(corners)), corners[:, None], rests, counts, np.ones(probe.shape, bool))
+        self.do = Counting(Geometry(8000.0, 1.0, 75e-6, probe.shape))
+        everything = (slice(0, size + margin), slice(0, size + margin))
+        start = np.ones((1, *repeated.shape), np.complex64)
+        self.state = State(start, probe[None].astype(np.complex64), np.empty((0, 1, *probe.shape), np.complex64), everything)
+        self.batches = in_blocks(frames, len(corners), len(corners))
+        fill_waves(self.state, self.batches, self.do)
+        given = {"synchronise": every, "probe_from": 1_000_000, "object_inertia": 1e-9, "overlap_rounds": 1}
+        self.algorithm, self.options = algorithm_of(Stage("AP", MOST_ITERATIONS, given))
+        self.ranks = AfterVerbs(Periodic(margin), self.do.finish)
+
+    def sweep(self, iteration: int) -> None:
+        """One iteration."""
+        self.algorithm.sweep(self.state, self.batches, self.do, self.ranks, self.options, iteration)
+        self.do.finish()
+
+    def there(self) -> bool:
+        """Whether the image is right to the tolerance."""
+        size = len(self.truth)
+        image = self.state.object[0, :size, :size]
+        phase = np.vdot(image, self.truth)
+        return bool(np.linalg.norm(image * (phase / abs(phase)) - self.truth) < TOLERANCE * np.linalg.norm(self.truth))
+
+
+def run(frames_across: int, every: int) -> tuple[int, float, int]:
     """(iterations, seconds, most products in one synchronisation) to the tolerance."""
-    probe, _, truth = problem_module().problem(frames_across)
-    side, size = len(probe), len(truth)
-    margin = side - step
-    corners = np.mgrid[:frames_across, :frames_across].reshape(2, -1).T.astype(np.int32) * step
-    repeated = np.pad(truth, ((0, margin), (0, margin)), mode="wrap")
-    patches = np.stack([repeated[y : y + side, x : x + side] for y, x in corners])
-    counts = (np.abs(np.fft.fft2(probe * patches)) ** 2 / probe.size).astype(np.float32)
-    rests = np.zeros((len(corners), 1, 2), np.float32)
-    frames = RankFrames(np.arange(len(corners)), corners[:, None], rests, counts, np.ones(probe.shape, bool))
-    do = Counting(Geometry(8000.0, 1.0, 75e-6, probe.shape))
-    everything = (slice(0, size + margin), slice(0, size + margin))
-    start = np.ones((1, *repeated.shape), np.complex64)
-    state = State(start, probe[None].astype(np.complex64), np.empty((0, 1, *probe.shape), np.complex64), everything)
-    batches = in_blocks(frames, len(corners), len(corners))
-    fill_waves(state, batches, do)
-    given = {"synchronise": every, "probe_from": 1_000_000, "object_inertia": 1e-9, "overlap_rounds": 1}
-    algorithm, options = algorithm_of(Stage("AP", MOST_ITERATIONS, given))
-    ranks, most, began = AfterVerbs(Periodic(margin), do.finish), 0, time.process_time()
+    one, most, began = Run(frames_across, every), 0, time.process_time()
     for iteration in range(1, MOST_ITERATIONS + 1):
-        before = do.products
-        algorithm.sweep(state, batches, do, ranks, options, iteration)
-        do.finish()
-        most = max(most, do.products - before)
-        image = state.object[0, :size, :size]
-        phase = np.vdot(image, truth)
-        if np.linalg.norm(image * (phase / abs(phase)) - truth) < TOLERANCE * np.linalg.norm(truth):
-            break
-    else:
-        raise SystemExit(f"K = {frames_across}, synchronise={every}: not there after {MOST_ITERATIONS} iterations.")
-    return iteration, time.process_time() - began, most
+        before = one.do.products
+        one.sweep(iteration)
+        most = max(most, one.do.products - before)
+        if one.there():
+            return iteration, time.process_time() - began, most
+    raise SystemExit(f"K = {frames_across}, synchronise={every}: not there after {MOST_ITERATIONS} iterations.")
+
+
+def seconds(frames_across: int, every: int, iterations: int) -> float:
+    """CPU time of so many iterations, looked at as ``run`` does."""
+    one, began = Run(frames_across, every), time.process_time()
+    for iteration in range(1, iterations + 1):
+        one.sweep(iteration)
+        one.there()
+    return time.process_time() - began
 
 
 def main() -> None:
