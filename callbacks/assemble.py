@@ -30,6 +30,7 @@ from ptyplugin.model import (
     Refusal,
     RunSource,
     Scan,
+    ScanError,
     geometry_numbers,
     positions_field,
     put_beside,
@@ -61,7 +62,7 @@ def _parts(run: CollectedRun, profile: Profile) -> JobParts:
         raise FramesError(run.problems[0])
     notes = notes_on(run, profile)
     records, arrays = run.records, dict[str, NDArray[Any]]()
-    positions_m = np.array([record.position_m for record in records], dtype=np.float64).reshape(-1, 1, 2)
+    positions_m = _positions(records)
     ids = [record.frame_id for record in records]
     Scan(positions_m, np.array(ids))
     blocks = _blocks(records, arrays)
@@ -83,6 +84,18 @@ def _parts(run: CollectedRun, profile: Profile) -> JobParts:
         notes=notes,
     )
     return JobParts(job, arrays)
+
+
+def _positions(records: Sequence[Record]) -> NDArray[np.float64]:
+    """(frame, substep, yx) m.
+
+    Raises:
+        ScanError: some frames have more positions than others.
+    """
+    counts = {len(record.positions_m) for record in records}
+    if len(counts) > 1:
+        raise ScanError(f"the frames have {min(counts)} to {max(counts)} positions on their way: record the same number for each.")
+    return np.array([record.positions_m for record in records], dtype=np.float64).reshape(len(records), max(counts, default=1), 2)
 
 
 def _axes_in_words(profile: Profile) -> str:

@@ -104,7 +104,7 @@ class Descriptor:
 class Event:
     """One row of a stream.
 
-    position: (y, x) in the motors' units, NaN for what is no number; None where a motor's key is missing
+    positions: (y, x) in the motors' units, one or those on the way, NaN for what is no number; None where a motor's key is missing
     frames: datum id of the detector's frames, the frames themselves (frame, y, x), or None
     readings: those of ``Wanted.readings`` that it has
     """
@@ -113,7 +113,7 @@ class Event:
     seq_num: int
     time: float
     uid: str
-    position: tuple[float, float] | None
+    positions: tuple[tuple[float, float], ...] | None
     frames: str | NDArray[Any] | None
     readings: Mapping[str, Any]
 

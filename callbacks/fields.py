@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 _LONGEST_TEXT = 10_000
+_MOST_NUMBERS = 1_000_000
 
 
 class MalformedDocument(ValueError):
@@ -65,6 +66,15 @@ def number(value: Any) -> float:
         return float(value)
     except OverflowError:
         return math.nan
+
+
+def numbers(value: Any) -> tuple[float, ...]:
+    """The numbers of a list or of an array of one axis; of anything else what ``number`` makes of it."""
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        value = value.tolist()
+    if isinstance(value, list | tuple) and 0 < len(value) <= _MOST_NUMBERS:
+        return tuple(number(each) for each in value)
+    return (number(value),)
 
 
 def moment(value: Any) -> float:

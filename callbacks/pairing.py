@@ -35,25 +35,25 @@ class FrameAt(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Record:
-    """One frame with its position. A later record with the same ``frame_id`` replaces an earlier one.
+    """One frame with its position, or those on its way. A later record with the same ``frame_id`` replaces an earlier one.
 
     frame_id: (seq_num - 1) * frames per point + number within the point
-    position_m: (y, x), metres
+    positions_m: (y, x) of each sub-step, metres
     frame: where it lies, or the counts (y, x) themselves
     """
 
     frame_id: int
-    position_m: tuple[float, float]
+    positions_m: tuple[tuple[float, float], ...]
     frame: FrameAt | NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PointEvent:
-    """What an event says about its point: position (y, x) in metres, datum id or frames (frame, y, x)."""
+    """What an event says about its point: positions (y, x) in metres, datum id or frames (frame, y, x)."""
 
     time: float
     uid: str
-    position_m: tuple[float, float] | None
+    positions_m: tuple[tuple[float, float], ...] | None
     frames: str | NDArray[Any] | None
 
 
@@ -142,7 +142,7 @@ class Pairing:
         Raises:
             FramesError: a datum that does not say which frames it stands for.
         """
-        with_position = {seq_num for seq_num, event in self._events.items() if event.position_m is not None}
+        with_position = {seq_num for seq_num, event in self._events.items() if event.positions_m is not None}
         with_frames = {seq_num for seq_num in self._rows.points() | self._events.keys() if self._frames_of(seq_num) is not None}
         unused = sum(count * self._per_row(self._assets[uid]) for uid, count in self._rows.unused().items())
         replaced = sum(_count(self._frames_of_event(event)) for event in self._replaced.values())
@@ -155,7 +155,7 @@ class Pairing:
         Raises:
             FramesError: frames of a kind that is not read, too many, or points with different numbers of frames.
         """
-        counts = {seq_num: _count(self._frames_of(seq_num)) for seq_num, event in self._events.items() if event.position_m is not None}
+        counts = {seq_num: _count(self._frames_of(seq_num)) for seq_num, event in self._events.items() if event.positions_m is not None}
         points = sorted(seq_num for seq_num, count in counts.items() if count)
         sizes = {counts[seq_num] for seq_num in points}
         if sum(counts.values()) > MOST_FRAMES:
@@ -190,14 +190,15 @@ class Pairing:
 
     def _records_of(self, seq_num: int) -> list[Record]:
         event, frames = self._events.get(seq_num), self._frames_of(seq_num)
-        if event is None or event.position_m is None or frames is None:
+        if event is None or event.positions_m is None or frames is None:
             return []
-        first, at = (seq_num - 1) * _count(frames), event.position_m
+        first = (seq_num - 1) * _count(frames)
         if _count(frames) > MOST_FRAMES_OF_A_POINT:
             raise FramesError(f"a point announces {_count(frames)} frames: at most {MOST_FRAMES_OF_A_POINT} are read.")
+        at = _shared_out(event.positions_m, _count(frames))
         if isinstance(frames, _Located):
-            return [Record(first + part, at, self._frame_at(frames, number)) for part, number in enumerate(frames.numbers)]
-        return [Record(first + part, at, counts) for part, counts in enumerate(frames)]
+            return [Record(first + part, at[part], self._frame_at(frames, number)) for part, number in enumerate(frames.numbers)]
+        return [Record(first + part, at[part], counts) for part, counts in enumerate(frames)]
 
     def _frame_at(self, frames: _Located, number: int) -> FrameAt:
         source, number_there = frames.asset.source(number, frames.dataset, self._place)
@@ -223,6 +224,20 @@ class Pairing:
 
     def _per_row(self, asset: Asset) -> int:
         return asset.frames_per_row or self.frames_per_point
+
+
+def _shared_out(positions_m: tuple[tuple[float, float], ...], frames: int) -> list[tuple[tuple[float, float], ...]]:
+    """The positions of each frame of a point: one for all, or as many for each, in their order.
+
+    Raises:
+        FramesError: they cannot be shared out evenly.
+    """
+    if len(positions_m) == 1:
+        return [positions_m] * frames
+    each = len(positions_m) // max(frames, 1)
+    if frames and each * frames != len(positions_m):
+        raise FramesError(f"a point has {frames} frames and {len(positions_m)} positions: record one, or the same number for each frame.")
+    return [positions_m[part * each : (part + 1) * each] for part in range(frames)]
 
 
 def _count(frames: _PointFrames) -> int:

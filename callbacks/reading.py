@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,7 +27,7 @@ from ptyplugin.callbacks.fields import (
     MalformedDocument,
     at_dotted_key,
     moment,
-    number,
+    numbers,
     shape,
     span,
     table,
@@ -98,18 +99,26 @@ def _data_key(entry: Any) -> DataKey:
 
 def _event(document: Mapping[str, Any], wanted: Wanted) -> list[Document]:
     data, filled = table(document["data"]), table(document.get("filled") or {})
-    position = (number(data[wanted.y]), number(data[wanted.x])) if wanted.y in data and wanted.x in data else None
     return [
         Event(
             descriptor=text(document["descriptor"]),
             seq_num=whole(document["seq_num"], 1),
             time=moment(document.get("time")),
             uid=text(document["uid"]),
-            position=position,
+            positions=_positions(data[wanted.y], data[wanted.x]) if wanted.y in data and wanted.x in data else None,
             frames=_frames(data.get(wanted.detector), filled.get(wanted.detector)),
             readings={key: data[key] for key in wanted.readings & data.keys()},
         )
     ]
+
+
+def _positions(y: Any, x: Any) -> tuple[tuple[float, float], ...]:
+    """Pairs (y, x) of two readbacks; one that is a single number goes with all of the other."""
+    ys, xs = numbers(y), numbers(x)
+    count = max(len(ys), len(xs))
+    if not {len(ys), len(xs)} <= {1, count}:
+        return ((math.nan, math.nan),)
+    return tuple(zip(ys * (count // len(ys)), xs * (count // len(xs)), strict=True))
 
 
 def _frames(value: Any, filled: Any) -> str | NDArray[Any] | None:

@@ -158,15 +158,15 @@ class Run:
             self._note_first_readings(event, stream)
         if not self._is_detectors(event.descriptor) or event.descriptor not in self._metres:
             return []
-        metres, position = self._metres[event.descriptor], None
-        if event.position is not None:
-            position = event.position[0] * metres[0], event.position[1] * metres[1]
+        (y_m, x_m), positions = self._metres[event.descriptor], None
+        if event.positions is not None:
+            positions = tuple((y * y_m, x * x_m) for y, x in event.positions)
         frames = event.frames
         if isinstance(frames, np.ndarray) and self._pairing.array_bytes + frames.nbytes > MOST_ARRAY_BYTES:
             raise FramesError(
                 f"the frames inside the events need more than {MOST_ARRAY_BYTES / 2**30:g} GiB: let the detector write a file."
             )
-        return self._pairing.add_event(event.seq_num, PointEvent(event.time, event.uid, position, frames))
+        return self._pairing.add_event(event.seq_num, PointEvent(event.time, event.uid, positions, frames))
 
     def _note_first_readings(self, event: Event, stream: str) -> None:
         keys = self._descriptors[event.descriptor].data_keys

@@ -185,7 +185,7 @@ def test_outputs_keep_coming_while_the_run_is_open(bench: Any) -> None:
     ended = outputs[-1]
     assert isinstance(ended, RunEnded)
     for record in ended.run.records:
-        assert record.position_m == latest[record.frame_id].position_m
+        assert record.positions_m == latest[record.frame_id].positions_m
         assert record.frame == latest[record.frame_id].frame
         assert isinstance(record.frame, FrameAt)
 
