@@ -5,6 +5,7 @@ Pictures (``ptyplugin.io.picture.save_png``) are imported where they are made: m
 
 from __future__ import annotations
 
+from ptyplugin.io.checkpoint import Checkpoints, remove_checkpoints
 from ptyplugin.io.content import content_id
 from ptyplugin.io.cxi import CxiScan, open_cxi
 from ptyplugin.io.hdf5_frames import Hdf5Frames
@@ -14,6 +15,7 @@ from ptyplugin.io.result import read_result, write_result
 from ptyplugin.io.start_probe import StartProbe
 
 __all__ = [
+    "Checkpoints",
     "CxiScan",
     "FromCatalog",
     "Hdf5Frames",
@@ -24,5 +26,6 @@ __all__ = [
     "open_frames",
     "read_probe",
     "read_result",
+    "remove_checkpoints",
     "write_result",
 ]
