@@ -57,8 +57,3 @@ app.command("reconstruct", epilog=EXIT_CODES, no_args_is_help=True)(one_sentence
 app.command("results", epilog=EXIT_CODES)(one_sentence(results))
 app.command("serve", epilog=EXIT_CODES)(one_sentence(serve))
 app.add_typer(jobs, name="jobs", epilog=EXIT_CODES)
-
-
-def main() -> None:
-    """Run the command line."""
-    app()

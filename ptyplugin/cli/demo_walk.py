@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,21 +104,20 @@ def _start_catalog(out: Path, ranks: int, stack: ExitStack) -> tuple[LocalServer
 
 @contextmanager
 def _log_kept_in(path: Path) -> Iterator[None]:
-    """What the service logs goes to a file: the terminal has the bars, and one sentence at the end if it fails."""
-    ours = logging.getLogger("ptyplugin")
+    """What the service logs and the RunEngine prints goes to a file: the terminal has the bars, and one sentence at the end if it fails."""
+    everything, ours = logging.getLogger(), logging.getLogger("ptyplugin")
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    before = ours.level, ours.propagate
-    ours.addHandler(handler)
+    before = ours.level
+    everything.addHandler(handler)
     ours.setLevel(logging.INFO)
-    ours.propagate = False
     try:
-        yield
+        with redirect_stdout(handler.stream):
+            yield
     finally:
-        ours.removeHandler(handler)
+        everything.removeHandler(handler)
         handler.close()
-        ours.setLevel(before[0])
-        ours.propagate = before[1]
+        ours.setLevel(before)
 
 
 @contextmanager
@@ -201,6 +200,7 @@ def _daemon(site: Site, board: _Board) -> Iterator[list[BaseException]]:
 def _scan(beamline: Beamline, client: Any, site: Site, board: _Board, frames: int, modes: int) -> tuple[str, float]:
     """Run the plan with the raw writer and AutoReconstruct subscribed; the run's uid and the time of its last frame."""
     from bluesky.callbacks.buffer import BufferingWrapper
+    from bluesky.run_engine import RunEngineInterrupted
     from bluesky_tiled_plugins import TiledWriter
 
     from ptyplugin.callbacks import AutoReconstruct
@@ -223,7 +223,11 @@ def _scan(beamline: Beamline, client: Any, site: Site, board: _Board, frames: in
 
         for callback in (writer, automatic, watch):
             beamline.RE.subscribe(callback)
-        (uid,) = beamline.RE(beamline.ptycho_grid())
+        try:
+            (uid,) = beamline.RE(beamline.ptycho_grid())
+        except RunEngineInterrupted:
+            # The RunEngine pauses at a Ctrl-C and waits for orders; whoever watches a demo wants it to end.
+            raise KeyboardInterrupt from None
     with board.working("writing the raw run into the catalog", "raw run in the catalog"):
         writer.shutdown(wait=True)
     return str(uid), float(seen["time"])

@@ -12,10 +12,10 @@ from typing import ParamSpec
 
 import typer
 
+from ptyplugin.cli import INTERRUPTED
 from ptyplugin.cli.screen import stderr
 
 FAILED = 1
-INTERRUPTED = 130
 
 _Arguments = ParamSpec("_Arguments")
 
@@ -30,7 +30,7 @@ def one_sentence(command: Callable[_Arguments, None]) -> Callable[_Arguments, No
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
             raise
         except KeyboardInterrupt:
-            say("stopped by Ctrl-C.")
+            # Said by ptyplugin.cli.main, to which it may come from outside of a command too.
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             say(_sentence(error))
