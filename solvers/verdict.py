@@ -21,7 +21,7 @@ class _Limit(NamedTuple):
     failed: float
 
 
-_HELD_OUT = _Limit(1.75, 5.0)  # times the fitted error
+_HELD_OUT = _Limit(2.0, 5.0)  # times the fitted error
 _ABOVE_NOISE = _Limit(0.004, 0.1)  # error without the noise floor, where that is a third of the floor or more
 _OVERLAP = _Limit(0.4, 0.0)
 _FRAMES = 20

@@ -150,13 +150,14 @@ def show_ring_correlation(axes: Axes, frc: RingCorrelation) -> None:
     """Draw a ring correlation with its thresholds, and where it falls below the half-bit one."""
     scale = 1e-6
     axes.set_title(f"Resolution {said_length(frc.resolution_m)} (half period)", loc="left", color=_INK)
-    axes.plot(frc.frequency_per_m * scale, frc.correlation, color="#1f4e79", linewidth=1.8, label="two halves")
-    axes.plot(frc.frequency_per_m * scale, frc.half_bit, color="#e08e45", linewidth=1.2, label="half bit")
-    axes.plot(frc.frequency_per_m * scale, frc.one_bit, color="#9db4c8", linewidth=1.2, label="one bit")
+    frequency = frc.frequency_per_m[1:] * scale  # the first ring is what is left of the mean
+    axes.plot(frequency, frc.correlation[1:], color="#1f4e79", linewidth=1.8, label="two halves")
+    axes.plot(frequency, frc.half_bit[1:], color="#e08e45", linewidth=1.2, label="half bit")
+    axes.plot(frequency, frc.one_bit[1:], color="#9db4c8", linewidth=1.2, label="one bit")
     axes.axvline(scale / (2 * frc.resolution_m), color=_PALE, linewidth=0.8, linestyle=":")
     axes.set_xlabel("cycles per µm")
     axes.set_xlim(0, float(frc.frequency_per_m[-1]) * scale)
-    axes.set_ylim(min(-0.1, float(frc.correlation.min())), 1.03)
+    axes.set_ylim(-0.2, 1.03)
     axes.grid(True, which="major", color="#e6e9ed", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="best", fontsize=9)
@@ -207,9 +208,10 @@ def _facts(reconstruction: Reconstruction) -> str:
     ]
     if geometry.near_field:
         words.append("near field")
+    said = {"error": "error", "held_out_error": "held out", "noise_floor": "noise"}
+    words += [f"{said[name]} {value:.3g}" for name, value in reconstruction.quality.items() if name in said]
     if "recipe" in reconstruction.provenance:
         words.append(str(reconstruction.provenance["recipe"]))
-    words += [f"{name} {value:.4g}" for name, value in reconstruction.quality.items() if name == "error"]
     return "   ·   ".join(words)
 
 

@@ -94,6 +94,7 @@ def verb_results(do: Any, case: Case, b: Batch, geometry: Geometry) -> dict[str,
         keep(f"onto_modulus {slack} and back", double.to_detector(back, b) * modulus, 2 * np.log2(pixels))
         keep(f"onto_modulus {slack} residual", np.asarray(residual.read()), pixels)
     keep("modulus_residual", np.asarray((do.zero() + do.modulus_residual(do.to_detector(do.exit_waves(O, P, b), b), b)).read()), pixels)
+    keep("model_counts", do.model_counts(do.to_detector(do.exit_waves(O, P, b), b), b), 2 * np.log2(pixels))
     for wave, data, overlap in ((1, 1, -1), (1, 0.6, -0.6), (0.5, 0.2, 0.3)):
         moved = psi.copy()
         do.advance(moved, 3 * psi[::-1].copy(), O, P, b, wave, data, overlap)

@@ -58,9 +58,9 @@ def results(do: Any, case: Case, b: Batch) -> dict[str, Any]:
     gave["modulus_residual"] = do.modulus_residual(A, b).read()
     num, den = (np.zeros(b.good.shape, np.float32 if do.dtype == np.complex64 else np.float64) for _ in range(2))
     do.background_sums(num, den, A, b, FLOOR)
-    sums = do.intensity_sums(A, b, FLOOR)
+    sums, counts = do.intensity_sums(A, b, FLOOR), do.model_counts(A, b)
     do.finish()
-    return gave | {"background num": num, "background den": den, "intensity_sums": sums}
+    return gave | {"model_counts": counts, "background num": num, "background den": den, "intensity_sums": sums}
 
 
 def equations(case: Case) -> dict[str, Any]:
@@ -77,6 +77,7 @@ def equations(case: Case) -> dict[str, Any]:
         "gaussian": A * np.where(good, ratio - 1, 0)[:, None],
         "poisson": A * np.where(good, poisson, 0)[:, None],
         "modulus_residual": residual,
+        "model_counts": model,
         "background num": change.sum(axis=0),
         "background den": (good / (model + FLOOR)).sum(axis=0),
         "intensity_sums": np.stack([(change * waves).sum(axis=(1, 2)), (good * waves**2 / (model + FLOOR)).sum(axis=(1, 2))], axis=1),
