@@ -18,6 +18,7 @@ from itertools import pairwise
 from math import prod
 from typing import Any
 
+import dask
 import numpy as np
 from tiled.client.container import Container
 from tiled.structures.core import StructureFamily
@@ -107,7 +108,9 @@ def _rows(tables: list[Any]) -> dict[str, list[Any]]:
     """Columns of the event table in the order of the events; a row that was sent twice counts once."""
     columns: dict[str, list[Any]] = {}
     for table in tables:
-        frame = table.read()
+        # Else cells that hold lists come as what str() makes of them.
+        with dask.config.set({"dataframe.convert-string": False}):
+            frame = table.read()
         columns.update({str(name): [_builtin(cell) for cell in frame[name]] for name in frame.columns})
     pairs = list(zip(columns.get("seq_num", []), columns.get("time", []), strict=True))
     first = {pair: row for row, pair in reversed(list(enumerate(pairs)))}
