@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from ptyplugin.model import Recipe, RecipeError, Stage
-from ptyplugin.solvers.algorithms import lsqml, pie, projections
+from ptyplugin.solvers.algorithms import lsqml, ml, pie, projections
 from ptyplugin.solvers.options import read_options
 from ptyplugin.solvers.plugins import Algorithm, check_only_one, installed, load
 from ptyplugin.solvers.refining import Refinements
@@ -17,6 +17,7 @@ _ALGORITHMS = {
     "RAAR": Algorithm(projections.sweep, projections.RaarOptions, "blocks", True, "constraint_residual"),
     "AP": Algorithm(projections.sweep, projections.AlternatingProjectionOptions, "blocks", True, "running_error"),
     "LSQML": Algorithm(lsqml.sweep, lsqml.LsqmlOptions, "chosen batches", False, "running_error"),
+    "ML": Algorithm(ml.sweep, ml.MlOptions, "blocks", False, "running_error"),
     "ePIE": Algorithm(pie.sweep, pie.EpieOptions, "random batches", False, "running_error"),
     "rPIE": Algorithm(pie.sweep, pie.RpieOptions, "random batches", False, "running_error"),
     "mPIE": Algorithm(pie.sweep, pie.MpieOptions, "random batches", False, "running_error"),

@@ -19,6 +19,10 @@ from ptyplugin.solvers.batches import Batch
 Complex = NDArray[Any]
 Real = NDArray[Any]
 Noise = Literal["gaussian", "poisson"]
+#: Of all frames at once: of moduli, or of counts with noise of one kind or the other.
+Likelihood = Literal["amplitude", "gaussian", "poisson"]
+#: An object and a probe, or two arrays like them.
+Pair = tuple[Complex, Complex]
 
 
 class DeviceScalar:
@@ -180,6 +184,57 @@ class Verbs(Protocol):
         alpha, beta >= 0 from step_sums: sum_j |w_j - alpha u_j - beta v_j|^2 is smallest for this alpha / beta, which is that of the
         best steps of each alone
         """
+        ...
+
+    def likelihood_gradient(self, A: Complex, b: Batch, noise: Likelihood) -> tuple[DeviceScalar, DeviceScalar]:
+        """A <- -dl/dr A where good, 0 elsewhere, in place; gives sum l(r, I) before it, and what modulus_residual gives
+
+        r = s_j sum_n |A_n|^2 / c + background; l is (sqrt(r) - sqrt(I))^2 (amplitude), (r - I)^2 / (4 (I + 1)) (gaussian) or
+        (r - I + I log(I / r)) / 2 (poisson, with a thousandth of a count more in r): alike near the solution
+        """
+        ...
+
+    def line(self) -> Real:
+        """What a line search has to remember: the length of the last step, the likelihood before it, numbers of its direction"""
+        ...
+
+    def line_sums(self) -> Real:
+        """0, for what line_likelihoods adds up"""
+        ...
+
+    def line_likelihoods(self, sums: Real, A: Complex, dA: Complex, ddA: Complex, b: Batch, noise: Likelihood, line: Real) -> None:
+        """sums += sum l(r(0), I), and sum l(r(t), I) - l(r(0), I) for each length t that is tried; r(t) from A + t dA + t^2 ddA"""
+        ...
+
+    def keep_lower(self, line: Real, likelihood: DeviceScalar, X: Pair, kept: Pair, gradient: Pair, kept_gradient: Pair) -> None:
+        """X <- kept, gradient <- kept_gradient, in place, if ``likelihood`` is higher than before the last step, but once in a row only"""
+        ...
+
+    def conjugate(self, line: Real, direction: Pair, steepest: Pair, gradient: Pair, kept_gradient: Pair) -> None:
+        """direction <- steepest + b direction, kept_gradient <- gradient, in place
+
+        b = max(0, Re <steepest, gradient - kept_gradient> / its last Re <steepest, gradient>), 0 if that led uphill
+        """
+        ...
+
+    def inward(self, s: Complex, O: Complex, largest: float) -> None:
+        """s <- s without what makes O longer where |O| is ``largest``, but for a thousandth, or more; in place"""
+        ...
+
+    def line_step(self, line: Real, X: Pair, kept: Pair, direction: Pair, sums: Real) -> None:
+        """kept <- X, X <- X + t direction, in place; t from line_likelihoods: where most is gained, 0 if nothing is gained anywhere"""
+        ...
+
+    def smooth(self, X: Complex, width_px: float) -> None:
+        """X <- X convolved with a Gaussian of this standard deviation, in place"""
+        ...
+
+    def roughness(self, num: Complex, den: Real, O: Complex, weight: float) -> DeviceScalar:
+        """num += v Laplacian O;  gives v sum |grad O|^2, differences of neighbours, v = weight mean(den)"""
+        ...
+
+    def line_roughness(self, sums: Real, den: Real, O: Complex, dO: Complex, weight: float, line: Real) -> None:
+        """sums += what roughness gives for O, and for O + t dO less that for O, for each length t that is tried"""
         ...
 
     def copy(self, X: Complex) -> Complex:

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from ptyplugin.model import Geometry
 from ptyplugin.solvers.batches import Batch
-from ptyplugin.solvers.verbs import Complex, DeviceScalar, Real, cpu_lsq, cpu_moving, cpu_patches, cpu_steps
+from ptyplugin.solvers.verbs import Complex, DeviceScalar, Real, cpu_lsq, cpu_ml, cpu_moving, cpu_patches, cpu_steps
 from ptyplugin.solvers.verbs import cpu_kernels as kernels
 from ptyplugin.solvers.verbs.cpu_detector import DetectorVerbs
 from ptyplugin.solvers.verbs.cpu_fft import FftName, best_fft
 from ptyplugin.solvers.verbs.cpu_frames import FrameVerbs
 from ptyplugin.solvers.verbs.cpu_lsq import StepVerbs
+from ptyplugin.solvers.verbs.cpu_ml import LikelihoodVerbs
 from ptyplugin.solvers.verbs.cpu_moving import Moving
 from ptyplugin.solvers.verbs.cpu_positions import PositionVerbs
 from ptyplugin.solvers.verbs.cpu_program import (
@@ -47,7 +48,7 @@ Wave = Any
 Steps = tuple[tuple[Kernel, Any], ...]
 
 #: Kernels on waves whose last argument is a factor.
-_SCALING = (kernels.onto_modulus, cpu_lsq.likelihood_step)
+_SCALING = (kernels.onto_modulus, cpu_lsq.likelihood_step, cpu_ml.likelihood_gradient)
 
 _TINY = float(np.finfo(np.float32).tiny)
 _NO_BACKGROUND = np.empty((0, 0), np.float32)
@@ -74,7 +75,7 @@ class CpuScalar(DeviceScalar):
         return CpuScalar(np.asarray(self._total + other.array), self._terms, self._finish)
 
 
-class CpuVerbs(FrameVerbs, StepVerbs, PositionVerbs, DetectorVerbs):
+class CpuVerbs(FrameVerbs, StepVerbs, LikelihoodVerbs, PositionVerbs, DetectorVerbs):
     """See ptyplugin.solvers.verbs.Verbs for the equations.
 
     Args:

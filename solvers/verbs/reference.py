@@ -16,9 +16,10 @@ from ptyplugin.solvers.verbs.least_squares import ReferenceStepVerbs
 from ptyplugin.solvers.verbs.positions import ReferencePositionVerbs
 from ptyplugin.solvers.verbs.reference_detector import ReferenceDetectorVerbs
 from ptyplugin.solvers.verbs.reference_frames import ReferenceFrameVerbs
+from ptyplugin.solvers.verbs.reference_ml import ReferenceLikelihoodVerbs
 
 
-class ReferenceVerbs(ReferenceFrameVerbs, ReferenceStepVerbs, ReferencePositionVerbs, ReferenceDetectorVerbs):
+class ReferenceVerbs(ReferenceFrameVerbs, ReferenceStepVerbs, ReferenceLikelihoodVerbs, ReferencePositionVerbs, ReferenceDetectorVerbs):
     """See ptyplugin.solvers.verbs.Verbs for the equations.
 
     Args:
