@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -327,6 +329,12 @@ def test_what_it_remembers_is_all_that_it_needs(simulate: Callable[..., Any]) ->
 def test_a_noise_that_does_not_exist_is_answered_with_those_that_do() -> None:
     with pytest.raises(RecipeError, match="noise = 'euclid' is none of amplitude, gaussian, poisson"):
         check_recipe(Recipe.parse('ML(5, noise="euclid")'))
+
+
+def test_the_page_knows_its_options() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "recipe.md").read_text(encoding="utf-8")
+    rows = re.findall(r'^\| `(\w+)` \| `?"?([\w.]+)"?`? \|', page.partition("## ML\n")[2].partition("\n## ")[0], re.MULTILINE)
+    assert dict(rows) == {field.name: str(field.default) for field in dataclasses.fields(MlOptions)}
 
 
 @pytest.mark.system
