@@ -75,6 +75,11 @@ class RankFrames:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    @property
+    def are_stored(self) -> bool:
+        """Whether counts are read when they are needed, and not in memory."""
+        return isinstance(self.counts, StoredCounts)
+
     def batches(self, indices: Sequence[Index]) -> Iterator[Batch]:
         """Batches of these frames, one after the other; copies, if they are neither neighbours nor one only."""
         stored = self.counts.readings(indices) if isinstance(self.counts, StoredCounts) else None

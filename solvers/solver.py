@@ -41,7 +41,6 @@ from ptyplugin.solvers.ranks import OneRank, Ranks, failing_together
 from ptyplugin.solvers.run import steps
 from ptyplugin.solvers.start import probe_from_data
 from ptyplugin.solvers.state import State, given_probe, start_object, window_of
-from ptyplugin.solvers.streaming import StoredCounts
 from ptyplugin.solvers.verbs import Verbs
 from ptyplugin.solvers.verbs.choice import Precision, VerbsName, verbs_of
 from ptyplugin.solvers.verbs.cpu_fft import FftName
@@ -305,7 +304,7 @@ class Solver:
     def _plan_of(self, recipe: Recipe) -> Plan:
         waves = self._probe_modes * self._object_modes * self._placement.corners.shape[1]
         task = Task(len(self._scan), self._frames.dtype, self._geometry, self._placement, waves, self._object_modes, _threads(self._ranks))
-        streams = None if self._begun is None else isinstance(self._begun.way.frames.counts, StoredCounts)
+        streams = None if self._begun is None else self._begun.way.frames.are_stored
         return make_plan(recipe, task, self._verbs, self._ranks, self._rank_bytes, streams)
 
     def _begin(self) -> Begun:

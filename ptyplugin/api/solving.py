@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,10 +50,10 @@ def reconstruct(
     parts = make_job(
         scan, recipe, probe_modes=probe_modes, object_modes=object_modes, subpixel=subpixel, probe=probe, crop_px=crop_px, seed=seed
     )
-    going = _solver_of(parts, scan.site, on_progress, cancelled)
-    for _ in going:
-        pass
-    result = going.result()
+    with _solver_of(parts, scan.site, on_progress, cancelled) as going:
+        for _ in going:
+            pass
+        result = going.result()
     assert result is not None, "one rank has the result"
     return result
 
@@ -111,14 +111,14 @@ def solve_job(
         DeviceError: the job asks for a GPU.
         PtypluginError: any other kind; on every rank, if it happened on one.
     """
-    going = JobSolver(job, folder, site, ranks, on_progress, cancelled)
-    for _ in going:
-        pass
-    return going.result()
+    with JobSolver(job, folder, site, ranks, on_progress, cancelled) as going:
+        for _ in going:
+            pass
+        return going.result()
 
 
 class JobSolver(Solver):
-    """A Solver for a job. Its results say how they came to be; its frames are closed when they have been read.
+    """A Solver for a job. Its results say how they came to be. Close it, or use it in a ``with`` statement, for the sake of its frames.
 
     job, folder: the job, and where its arrays lie while this is made
 
@@ -159,14 +159,31 @@ class JobSolver(Solver):
                 on_progress=on_progress,
                 cancelled=cancelled,
                 job_key=job.key,
+                memory_bytes=None if site.memory_gb is None else int(site.memory_gb * 1e9),
             )
         except BaseException:
             self._open_frames.close()
             raise
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the frames. They are closed already once they have been read, if they are not streamed."""
+        self._open_frames.close()
+
     def _begin(self) -> Begun:
-        with self._open_frames:
-            return super()._begin()
+        try:
+            begun = super()._begin()
+        except BaseException:
+            self.close()
+            raise
+        if not begun.way.frames.are_stored:
+            self.close()
+        return begun
 
     def result(self) -> Reconstruction | None:
         made = super().result()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, field_validator
 
 from ptyplugin.model.errors import FramesError, OutsideDataRoots, SiteError
 
@@ -34,6 +34,10 @@ class Site(BaseModel):
     raw_path: str = Field("{beamline}/raw", description="path of the raw runs in the catalog")
     processed_path: str = Field("{beamline}/processed/ptyplugin", description="path of the results in the catalog")
     ranks: int = Field(1, ge=1, description="MPI ranks of a job that does not say")
+    memory_gb: PositiveFloat | None = Field(None, description="memory that a job may use, all its ranks together; what is there if absent")
+    keep_job_folders_days: PositiveFloat | None = Field(
+        None, description="how long after its end a job's folder (arrays, log) stays; for ever if absent. Results always stay"
+    )
 
     @field_validator("home", "results_dir", "inbox_dir")
     @classmethod

@@ -15,6 +15,7 @@ from ptyplugin.service.launchers import Launcher
 from ptyplugin.service.mpiexec import Mpiexec
 from ptyplugin.service.processes import make_sure_they_are_gone
 from ptyplugin.service.publisher import CatalogPublish, Publish, Publisher
+from ptyplugin.service.retention import Retention
 from ptyplugin.service.slot import Slot
 from ptyplugin.service.solving import Task
 
@@ -56,6 +57,7 @@ class Daemon:
         self._ledger = Ledger(site.ledger)
         self._intake = Intake(self._inbox, self._ledger, site.jobs, self._obey)
         self._slot = Slot(site, self._ledger, launcher or Mpiexec(), lambda: self._stop.is_set(), on_progress)
+        self._retention = Retention(site, self._ledger)
         self._catalog = CatalogPublish(site) if publish is None and site.tiled_uri else None
         put = publish or self._catalog
         self._publisher = Publisher(self._ledger, put) if put else None
@@ -92,6 +94,7 @@ class Daemon:
             pass
         if self._publisher:
             self._publisher.publish_due()
+        self._tidy()
 
     def run(self, stop: threading.Event | None = None) -> None:
         """Work until ``stop`` is set or ``stop()`` is called."""
@@ -120,6 +123,7 @@ class Daemon:
                 make_sure_they_are_gone(task.folder)
                 if task.result.exists():
                     self._ledger.solved(entry, task.result)
+                    task.forget_checkpoints()
                 else:
                     self._ledger.requeue(entry, "the daemon ended while it ran.")
         except PtypluginError:
@@ -145,6 +149,7 @@ class Daemon:
         beaten = time.monotonic()
         while not self._stop.wait(POLL_S):
             self._take_in()
+            self._tidy()
             if time.monotonic() - beaten > BEAT_S:
                 beaten = time.monotonic()
                 try:
@@ -166,6 +171,12 @@ class Daemon:
             trouble = True
         if trouble:
             self._stop.wait(TROUBLE_S)
+
+    def _tidy(self) -> None:
+        try:
+            self._retention.sweep_if_due()
+        except (OSError, LedgerError) as error:
+            self._complaints.say(f"folders of jobs that ended cannot be removed now ({error}): it is tried again in an hour.")
 
     def _obey(self, order: Order, item: str) -> bool:
         done = self._ledger.obey(order, item)

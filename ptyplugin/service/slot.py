@@ -92,7 +92,7 @@ class Slot:
             with task.log.open("a", encoding="utf-8") as log, in_one_sentence(task, log):
                 result = self._launcher.run(task, lambda progress: self._hear(running, progress), lambda: self._is_over(running))
         except Cancelled:
-            self._put_down(running)
+            self._put_down(running, task)
         except RanksCrashed as error:
             self._try_again(entry, str(error), RETRY_S)
         except (CatalogAway, DiskError) as error:
@@ -102,6 +102,7 @@ class Slot:
         except PtypluginError as error:
             _log.error("job %s failed: %s", entry.key, error)
             self._ledger.failed(entry, str(error))
+            task.forget_checkpoints()
         except OSError as error:
             self._wait(entry, f"the job's folder {task.folder} cannot be used ({error.strerror}).")
         else:
@@ -109,10 +110,11 @@ class Slot:
             self._ledger.solved(entry, result)
             _log.info("job %s is solved: %s", entry.key, result)
 
-    def _put_down(self, running: _Running) -> None:
+    def _put_down(self, running: _Running, task: Task) -> None:
         if running.cancelled_by is not None:
             _log.info("job %s is cancelled", running.entry.key)
             self._ledger.cancelled(running.entry, "it was cancelled while it ran.", running.cancelled_by)
+            task.forget_checkpoints()
         else:
             self._ledger.requeue(running.entry, "the daemon was stopped while it ran.", count_try=False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import logging
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,15 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from ptyplugin.io import write_result
+from ptyplugin.io import remove_checkpoints, write_result
 from ptyplugin.jobs import JOB_FILE, LOG_FILE
 from ptyplugin.model import DiskError, FileFormatError, Job, JobError, Progress, PtypluginError, Reconstruction, Site, SolverError
+
+_log = logging.getLogger(__name__)
 
 #: (job, folder, site, ranks, on_progress, cancelled) -> the result on rank 0, None on the others.
 SolveFunction = Callable[[Job, Path, Site, Any, Callable[[Progress], None], Callable[[], bool]], Reconstruction | None]
 
 #: module:function that solves a job.
-SOLVE_JOB = "ptyplugin.api:solve_job"
+SOLVE_JOB = "ptyplugin.service.resuming:solve_job"
 #: What the system answers when a disk is full, read-only or away.
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOTCONN})
 
@@ -53,6 +56,13 @@ class Task:
         """Where its result file goes."""
         return self.site.results / f"{self.folder.name}.h5"
 
+    def forget_checkpoints(self) -> None:
+        """Remove what a next start would go on from: there will be none."""
+        try:
+            remove_checkpoints(self.folder)
+        except OSError as error:
+            _log.warning("checkpoints in %s cannot be removed (%s)", self.folder, error.strerror)
+
 
 def solve_function(name: str) -> SolveFunction:
     """The function ``module:function``."""
@@ -80,6 +90,7 @@ def solve_to_file(
         write_result(task.result, reconstruction)
     except FileFormatError as error:
         raise DiskError(str(error)) from error
+    task.forget_checkpoints()
     return task.result
 
 

@@ -1,0 +1,43 @@
+"""A job, solved with checkpoints in its folder: what a crash, a kill or a stop interrupts goes on from there at the next start."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from ptyplugin.api import JobSolver
+from ptyplugin.io import Checkpoints
+from ptyplugin.model import Job, Progress, Reconstruction, Site
+from ptyplugin.solvers import Ranks
+
+_log = logging.getLogger(__name__)
+
+#: Seconds from one checkpoint to the next, at least.
+EVERY_S = 20.0
+
+
+def solve_job(
+    job: Job,
+    folder: Path,
+    site: Site,
+    ranks: Ranks,
+    on_progress: Callable[[Progress], None],
+    cancelled: Callable[[], bool],
+    every_s: float = EVERY_S,
+) -> Reconstruction | None:
+    """As ``ptyplugin.api.solve_job``, from the newest checkpoint that is there; the next ones come at least every ``every_s`` seconds.
+
+    Raises:
+        PtypluginError: why it cannot be solved; on every rank, if it happened on one.
+    """
+    with JobSolver(job, folder, site, ranks, on_progress, cancelled) as going:
+        files = Checkpoints(folder, ranks, every_s)
+        found = files.newest(going.refuses)
+        if found is not None:
+            going.resume(found)
+            _log.info("job %s goes on from its checkpoint after iteration %d", job.key, found.iteration)
+        for _ in going:
+            if files.are_due():
+                files.write(going.checkpoint())
+        return going.result()

@@ -1,0 +1,121 @@
+"""What was killed goes on from its checkpoint, not from its beginning."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptyplugin.api import make_job, open_scan
+from ptyplugin.io import read_result
+from ptyplugin.jobs import open_read_only, submit
+from ptyplugin.model import Job, JobError, LedgerError, Site
+from ptyplugin.service import Daemon, Inline, Mpiexec
+
+QUICK = "quick_checkpoints:solve"
+ITERATIONS = 60
+
+
+@pytest.fixture
+def reading_site(site: Site, small_cxi: Path) -> Site:
+    return site.model_copy(update={"data_roots": [small_cxi.parent.resolve()]})
+
+
+@pytest.fixture
+def submitted(reading_site: Site, small_cxi: Path) -> Job:
+    parts = make_job(open_scan(small_cxi, site=reading_site), f"DM({ITERATIONS})")
+    submit(reading_site, parts.job, parts.arrays)
+    return parts.job
+
+
+@contextmanager
+def running(site: Site, ranks: int) -> Iterator[None]:
+    with Daemon(site, Mpiexec(ranks, solve=QUICK), lambda result, key: None) as daemon:
+        thread = threading.Thread(target=daemon.run)
+        thread.start()
+        try:
+            yield
+        finally:
+            daemon.stop()
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+def _iterations(folder: Path) -> list[int]:
+    file = folder / "iterations"
+    return [int(line) for line in file.read_text().split()] if file.exists() else []
+
+
+def _state(site: Site, key: str) -> str | None:
+    try:
+        with open_read_only(site.ledger) as view:
+            return view.show(key).state
+    except (LedgerError, JobError):
+        return None  # the daemon is not so far yet
+
+
+def _check_the_end(site: Site, job: Job) -> None:
+    """Each iteration is in the result once; the second start did not begin at the first; nothing is left behind."""
+    folder, result = site.jobs / job.key, read_result(site.results / f"{job.key}.h5")
+    done = _iterations(folder)
+    again = next(place for place in range(1, len(done)) if done[place] <= done[place - 1])
+    assert done[again] > 1
+    assert result.provenance["resumed"] == [f"after iteration {done[again] - 1}"]
+    assert [event.iteration for event in result.progress] == list(range(1, ITERATIONS + 1))
+    assert result.quality["error"] < 0.02
+    assert np.isfinite(result.object).all()
+    assert not list(folder.glob("*checkpoint*"))
+
+
+@pytest.mark.system
+def test_a_rank_that_is_killed_is_not_started_from_the_beginning(reading_site: Site, submitted: Job, until: Callable[..., None]) -> None:
+    folder = reading_site.jobs / submitted.key
+    with running(reading_site, 2):
+        until(lambda: len(_iterations(folder)) > 12 and len(list(folder.glob("checkpoint.*.npz"))) >= 2, 60)
+        # The ranks are remembered first, what started them last.
+        os.kill(json.loads((folder / "processes.json").read_text())[0][0], signal.SIGKILL)
+        until(lambda: _state(reading_site, submitted.key) == "published", 100)
+    _check_the_end(reading_site, submitted)
+    assert "goes on from its checkpoint after iteration" in (folder / "log.txt").read_text()
+    with open_read_only(reading_site.ledger) as view:
+        states = [step.state for step in view.history(submitted.key)]
+    assert states == ["queued", "running", "queued", "running", "solved", "published"]
+
+
+def test_a_job_that_a_stop_puts_back_goes_on(reading_site: Site, submitted: Job) -> None:
+    folder = reading_site.jobs / submitted.key
+
+    class Stopping(Inline):
+        def run(self, task, on_progress, cancelled):  # type: ignore[no-untyped-def]
+            stops = not _iterations(folder)
+            return super().run(task, on_progress, lambda: cancelled() or (stops and len(_iterations(folder)) == 20))
+
+    with Daemon(reading_site, Stopping(QUICK), lambda result, key: None) as daemon:
+        daemon.run_once()
+    _check_the_end(reading_site, submitted)
+
+
+def test_a_job_that_fails_leaves_no_checkpoint(reading_site: Site, submitted: Job) -> None:
+    folder = reading_site.jobs / submitted.key
+
+    class Failing(Inline):
+        def run(self, task, on_progress, cancelled):  # type: ignore[no-untyped-def]
+            def break_down() -> bool:
+                if list(folder.glob("checkpoint.*.npz")):
+                    raise ZeroDivisionError("a mistake")
+                return False
+
+            return super().run(task, on_progress, break_down)
+
+    with Daemon(reading_site, Failing(QUICK)) as daemon:
+        daemon.run_once()
+    assert _state(reading_site, submitted.key) == "failed"
+    assert 1 < len(_iterations(folder)) < ITERATIONS
+    assert not list(folder.glob("*checkpoint*"))
