@@ -50,6 +50,7 @@ _Png = Annotated[Path | None, typer.Option(help="Also make a picture.", show_def
 _Resolution = Annotated[
     bool, typer.Option("--resolution", help="Also reconstruct two halves of the frames, to say how finely the image resolves.")
 ]
+_Publish = Annotated[bool, typer.Option("--publish", help="Also put the result into the site's catalog, as the daemon does.")]
 _AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, without progress bars.")]
 
 
@@ -69,6 +70,7 @@ def reconstruct(
     output: _Output = None,
     png: _Png = None,
     resolution: _Resolution = False,
+    publish: _Publish = False,
     as_json: _AsJson = False,
 ) -> None:
     """Reconstruct one scan, here and now.
@@ -79,16 +81,20 @@ def reconstruct(
         ptyplugin reconstruct scan.cxi --probe-modes 2 --ranks 2
         ptyplugin reconstruct scan.cxi --crop-px 256 --probe yesterday.h5
         ptyplugin reconstruct 1742 --profile hxn.toml --ranks 4 --json
+        ptyplugin reconstruct 1742 --profile hxn.toml --publish
 
     The result file holds object, probe, positions, errors and how they came to
     be. The same source, recipe and options give the same job key; an existing
-    --output is replaced.
+    --output is replaced. With --publish the file stays in the site's results,
+    where the catalog reads it; what is published already is left as it is.
     """
     from ptyplugin.api import check_device, half_sets, make_job, open_scan, ring_correlation
     from ptyplugin.io import write_result
 
     show_warnings()
     check_device(device)
+    if publish and output is not None:
+        raise typer.BadParameter("--publish keeps the result file in the site's results, where the catalog reads it: leave out --output.")
     with busy(f"opening {source}", as_json):
         scan = open_scan(source, profile=profile, site=site)
         parts = make_job(
@@ -103,6 +109,8 @@ def reconstruct(
             ranks=ranks,
             device=device,
         )
+        if publish:
+            _check_catalog(scan.site)
     begun = time.monotonic()
     result = _solve(parts, scan.site, ranks, as_json)
     if resolution:
@@ -116,7 +124,7 @@ def reconstruct(
             from ptyplugin.io.picture import save_png
 
             save_png(result, png)
-    _say(parts, result, seconds, where, png, as_json)
+    _say(parts, result, seconds, where, png, _published(parts, scan.site, where, as_json) if publish else None, as_json)
 
 
 def _solve(parts: JobParts, site: Site, ranks: int, as_json: bool) -> Reconstruction:
@@ -154,7 +162,30 @@ def _solve_on_ranks(parts: JobParts, site: Site, ranks: int, on_progress: Callab
             shutil.rmtree(folder.parent)
 
 
-def _say(parts: JobParts, result: Reconstruction, seconds: float, output: Path, png: Path | None, as_json: bool) -> None:
+def _check_catalog(site: Site) -> None:
+    """Before the work, not after it: a catalog that is not there or refuses the key is told."""
+    from ptyplugin.api.connections import client_of
+
+    client_of(site)
+
+
+def _published(parts: JobParts, site: Site, result: Path, as_json: bool) -> str:
+    """Put the result into the catalog; its path there."""
+    from ptyplugin.api.connections import client_of
+    from ptyplugin.catalog import publish
+    from ptyplugin.model import CatalogError
+
+    try:
+        with busy("publishing", as_json):
+            node = publish(client_of(site), site, result, parts.job.key)
+    except CatalogError as error:
+        raise CatalogError(f"{error} The result is in {result}; the same command publishes it when the catalog is there again.") from error
+    return "/".join(node.path_parts)
+
+
+def _say(
+    parts: JobParts, result: Reconstruction, seconds: float, output: Path, png: Path | None, published: str | None, as_json: bool
+) -> None:
     frames, iterations = len(result.positions_m), len(result.progress)
     if as_json:
         answer(
@@ -170,6 +201,7 @@ def _say(parts: JobParts, result: Reconstruction, seconds: float, output: Path, 
                 "notes": result.provenance["notes"],
                 "output": str(output),
                 "png": None if png is None else str(png),
+                "published": published,
             }
         )
         return
@@ -189,3 +221,5 @@ def _say(parts: JobParts, result: Reconstruction, seconds: float, output: Path, 
     typer.echo(f"result   {output}")
     if png is not None:
         typer.echo(f"picture  {png}")
+    if published is not None:
+        typer.echo(f"catalog  {published}")

@@ -97,12 +97,14 @@ def test_commands_on_a_run(scanned: Scanned, tmp_path: Path) -> None:
 
     site, scan_id = tmp_path / "site.toml", str(scanned.documents[0][1]["scan_id"])
     site.write_text(f'tiled_uri = "{scanned.site.tiled_uri}"\nresults_dir = "{tmp_path}"\ndata_roots = ["{scanned.site.data_roots[0]}"]\n')
-    words = ["reconstruct", scan_id, "--profile", "sim", "--recipe", "ePIE(1)", "--site", str(site), "--json"]
+    words = ["reconstruct", scan_id, "--profile", "sim", "--recipe", "ePIE(1)", "--site", str(site), "--publish", "--json"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
     assert read_result(tmp_path / f"{said['key']}.h5").provenance["scan_uid"] == scanned.uid
-    publish(scanned.client, scanned.site, tmp_path / f"{said['key']}.h5", said["key"])
+    assert said["published"] == f"sim/processed/ptyplugin/{said['key']}"
+    again = CliRunner().invoke(app, words)
+    assert json.loads(again.stdout)["published"] == said["published"], "to publish twice is to publish once"
     found = CliRunner().invoke(app, ["results", "--scan-id", scan_id, "--site", str(site), "--json"])
     assert said["key"] in [one["key"] for one in json.loads(found.stdout)]
     table = CliRunner().invoke(app, ["results", "--uid", scanned.uid, "--limit", "1", "--site", str(site)])
@@ -112,6 +114,37 @@ def test_commands_on_a_run(scanned: Scanned, tmp_path: Path) -> None:
     wrong = CliRunner().invoke(app, ["results", "--since", "yesterday", "--site", str(site)])
     assert (wrong.exit_code, wrong.stdout) == (1, "")
     assert "'yesterday' is no time" in wrong.stderr
+
+
+def test_a_file_is_published_beside_the_runs(scanned: Scanned, small_cxi: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from ptyplugin.cli.app import app
+
+    site = tmp_path / "site.toml"
+    site.write_text(f'tiled_uri = "{scanned.site.tiled_uri}"\nresults_dir = "{tmp_path}"\n')
+    done = CliRunner().invoke(app, ["reconstruct", str(small_cxi), "--recipe", "ePIE(1)", "--site", str(site), "--publish"])
+    assert done.exit_code == 0, done.output
+    key = make_job(open_scan(small_cxi), "ePIE(1)").job.key
+    assert f"catalog  files/processed/ptyplugin/{key}" in done.stdout
+    assert scanned.client["files/processed/ptyplugin"][key].metadata["scan_uid"] is None
+
+
+def test_a_catalog_that_cannot_be_is_told_before_the_work(small_cxi: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from ptyplugin.cli.app import app
+
+    site = tmp_path / "site.toml"
+    for text, sentence in (("", "no catalog is named"), ('tiled_uri = "http://127.0.0.1:9"\n', "does not answer")):
+        site.write_text(f'results_dir = "{tmp_path}/results"\n{text}')
+        done = CliRunner().invoke(app, ["reconstruct", str(small_cxi), "--site", str(site), "--publish"])
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert sentence in done.stderr
+    assert not (tmp_path / "results").exists()
+    both = CliRunner().invoke(app, ["reconstruct", str(small_cxi), "--publish", "-o", str(tmp_path / "a.h5")])
+    assert both.exit_code == 2
+    assert "leave out --output" in " ".join(both.stderr.replace("│", " ").split())
 
 
 def test_frames_through_the_catalog_where_the_file_is_not_mounted(scanned: Scanned, caplog: pytest.LogCaptureFixture) -> None:
