@@ -32,7 +32,7 @@ RECIPES = [
     "AP(60)",
     DEFAULT_RECIPE,
 ]
-SHOWN = (5, 10, 20, 30, 40, 50, 60, 80, 100)
+SHOWN = (4, 10, 20, 30, 40, 50, 60, 80, 100)
 
 
 @dataclass

@@ -97,7 +97,8 @@ def _ranks(quick: bool) -> Table:
         ]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
-            table.add(algorithm, "FAILED: " + done.stderr.strip().splitlines()[-1][:120], *[None] * 6)
+            said = [line for line in done.stderr.splitlines() if "Error" in line][-1:]
+            table.add(algorithm, f"FAILED: {''.join(said)[:160]}", *[None] * 6)
             continue
         one, two = json.loads(done.stdout.splitlines()[-1])
         gain, rad = one["ms"] / two["ms"], one["rad"][str(iterations)]

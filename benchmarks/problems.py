@@ -49,8 +49,10 @@ class Problem:
         return Scan(self.corners[:, None] * np.asarray(self.geometry.object_pixel_m), np.arange(len(self.counts)))
 
     def some(self, count: int) -> Problem:
-        """Its first frames."""
-        return Problem(self.name, self.counts[:count], self.corners[:count], self.truth, self.start_probe, self.modes)
+        """So many frames in the middle of the scan."""
+        distances = np.abs(self.corners - self.corners.mean(axis=0)).max(axis=1)
+        near = np.sort(np.argsort(distances, kind="stable")[:count])
+        return Problem(self.name, self.counts[near], self.corners[near], self.truth, self.start_probe, self.modes)
 
     def solver(self, recipe: Any, **how: Any) -> Solver:
         """A solver of it, from the wrong start probe of its generator; no frame is held out, as with the peers."""

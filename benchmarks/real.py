@@ -48,7 +48,7 @@ def _table(title: str, quick: bool, file: str, options: list[str], error: float,
         limits = _limits(said, error, seconds) if name == "default" else None
         quality = said["quality"]
         known = [quality["error"], quality.get("held_out_error"), quality.get("noise_floor"), _score(path, result)]
-        table.add(shown, *known, said["seconds"], said.get("verdict"), limits, picture.relative_to(ROOT).as_posix())
+        table.add(shown, *known, said["seconds"], (said["verdict"] or {}).get("word"), limits, picture.relative_to(ROOT).as_posix())
     return table
 
 

@@ -9,6 +9,7 @@ import json
 import statistics
 import sys
 import time
+import traceback
 from typing import Any
 
 from mpi4py import MPI
@@ -58,4 +59,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Exception:
+        traceback.print_exc()
+        MPI.COMM_WORLD.Abort(1)  # the other rank would wait for ever
