@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from ptyplugin.model import ErrorName, FileFormatError, Progress, Reconstruction
 
 _INK = "#1b2430"
 _PALE = "#6b7480"
+#: Letters of a recipe that fit beside the headline.
+_WIDEST_RECIPE = 100
 _CURVES: dict[ErrorName, tuple[str, str]] = {
     "constraint_residual": ("#9db4c8", "constraint residual"),
     "running_error": ("#e08e45", "running error"),
@@ -69,6 +72,8 @@ def reconstruction_figure(reconstruction: Reconstruction, truth: NDArray[Any] | 
         show_ring_correlation(axes["F"], reconstruction.frc)
     figure.text(0.016, 0.985, _headline(reconstruction), va="top", fontsize=15, fontweight="bold", color=_INK)
     figure.text(0.016, 0.950, _facts(reconstruction), va="top", fontsize=10, color=_PALE)
+    recipe = textwrap.shorten(str(reconstruction.provenance.get("recipe", "")), _WIDEST_RECIPE, placeholder=" ...")
+    figure.text(0.984, 0.980, recipe, va="top", ha="right", fontsize=9, color=_PALE)
     figure.text(0.016, 0.012, _footnote(view.ramp), fontsize=8.5, color=_PALE)
     return figure
 
@@ -210,8 +215,6 @@ def _facts(reconstruction: Reconstruction) -> str:
         words.append("near field")
     said = {"error": "error", "held_out_error": "held out", "noise_floor": "noise"}
     words += [f"{said[name]} {value:.3g}" for name, value in reconstruction.quality.items() if name in said]
-    if "recipe" in reconstruction.provenance:
-        words.append(str(reconstruction.provenance["recipe"]))
     return "   ·   ".join(words)
 
 
