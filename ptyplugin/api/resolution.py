@@ -34,6 +34,7 @@ def resolution(
     recipe: str | Recipe | Stage | None = None,
     *,
     probe_modes: int | None = None,
+    object_modes: int | None = None,
     subpixel: Subpixel | None = None,
     probe: Path | str | NDArray[Any] | StartProbe | None = None,
     crop_px: int | None = None,
@@ -51,7 +52,9 @@ def resolution(
         PtypluginError: one of its kinds; its message says what was wrong and what to do.
     """
     scan = scan if isinstance(scan, OpenScan) else open_scan(scan)
-    parts = make_job(scan, recipe, probe_modes=probe_modes, subpixel=subpixel, probe=probe, crop_px=crop_px, seed=seed)
+    parts = make_job(
+        scan, recipe, probe_modes=probe_modes, object_modes=object_modes, subpixel=subpixel, probe=probe, crop_px=crop_px, seed=seed
+    )
     first, second = (_solved(half, scan.site, on_progress) for half in half_sets(parts))
     return ring_correlation(first, second)
 

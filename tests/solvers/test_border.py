@@ -20,7 +20,7 @@ def run(experiment: Any, recipe: str, **how: Any) -> Reconstruction:
 @pytest.mark.parametrize("name", sorted(algorithms._ALGORITHMS))
 def test_the_border_does_not_run_away(simulate: Any, name: str) -> None:
     experiment = simulate(side=24, grid=(3, 3))
-    result = run(experiment, f"{name}(400)")
+    result = run(experiment, f"{name}(250)")
     light, modulus = np.zeros(result.object.shape[1:]), np.abs(result.object[0])
     for y, x in np.rint(result.positions_px).astype(int):
         light[y : y + 24, x : x + 24] += (np.abs(result.probe) ** 2).sum(axis=0)

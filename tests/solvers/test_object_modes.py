@@ -146,7 +146,7 @@ def light_on(e: Any) -> NDArray[np.float64]:
     return light
 
 
-@pytest.mark.parametrize("recipe", ["DM(60)", "LSQML(60)", "ePIE(60)", "mPIE(60)", "RAAR(60) + AP(20)"])
+@pytest.mark.parametrize("recipe", ["DM(60)", "LSQML(60)", "ePIE(60)", "mPIE(60)", "RAAR(60) + AP(20)", "ML(60)"])
 def test_a_sample_of_two_states_is_explained_by_two_modes(experiment: Any, recipe: str) -> None:
     frames, states = two_states(experiment)
     k = np.arange(32) - 16
@@ -233,9 +233,8 @@ def test_the_plan_counts_object_modes_and_fewer_than_one_is_told(experiment: Any
 
 
 @pytest.mark.system
-@pytest.mark.parametrize(("recipe", "times"), [("DM(8)", 1.001), ("LSQML(30)", 1.3)])
-def test_ranks_agree_on_states_of_the_sample(experiment: Any, tmp_path: Path, recipe: str, times: float) -> None:
-    frames, _ = two_states(experiment)
+def test_ranks_agree_on_states_of_the_sample(experiment: Any, tmp_path: Path) -> None:
+    (frames, _), recipe = two_states(experiment), "DM(5) + LSQML(25)"
     g, positions_m = experiment.geometry, experiment.scan.positions_m
     numbers = {"energy_ev": g.energy_ev, "distance_m": g.distance_m, "pixel_m": g.pixel_m}
     np.savez(tmp_path / "experiment.npz", counts=frames.counts, positions_m=positions_m, probe=experiment.probe, **numbers)
@@ -247,6 +246,6 @@ def test_ranks_agree_on_states_of_the_sample(experiment: Any, tmp_path: Path, re
     assert one is not None
     with np.load(tmp_path / "result.npz") as two:
         assert two["object"].shape == one.object.shape
-        assert float(two["error"]) < times * one.quality["error"]
-        if recipe.startswith("DM"):
-            assert np.linalg.norm(two["object"] - one.object) < 1e-3 * np.linalg.norm(one.object)
+        assert float(two["error"]) < 1.3 * one.quality["error"]
+        for mode, other in zip(two["object"], one.object, strict=True):
+            assert np.abs(np.vdot(mode, other)) > 0.9 * np.linalg.norm(mode) * np.linalg.norm(other)

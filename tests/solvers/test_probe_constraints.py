@@ -128,7 +128,7 @@ def off_centre(simulate: Any, recipe: str) -> tuple[Any, Solver]:
     return experiment, Solver(experiment.frames, experiment.scan, experiment.geometry, Recipe.parse(recipe), start_probe=start)
 
 
-@pytest.mark.parametrize("recipe", ["DM", "LSQML", "mPIE"])
+@pytest.mark.parametrize("recipe", ["DM", "LSQML", "mPIE", "ML"])
 def test_moving_the_probe_to_the_middle_changes_nothing_else(simulate: Any, recipe: str) -> None:
     """Not then, where the probe is dark at the frame's edge, and hardly in the iterations after it: waves and velocities went along."""
     (_, going), (_, still) = (off_centre(simulate, f"{recipe}(12, probe_support=0.6)") for _ in range(2))
@@ -140,7 +140,7 @@ def test_moving_the_probe_to_the_middle_changes_nothing_else(simulate: Any, reci
     state, way = begun.state, begun.way
     before = model_errors(state, way)["error"]
     arrays = {"object": state.object, "probe": state.probe, "waves": state.waves} | state.memory
-    copies = {name: array.copy() for name, array in arrays.items()}
+    copies = {name: array.copy() for name, array in arrays.items() if array.dtype.kind == "c"}
     off = off_middle(state.probe)
     assert max(map(abs, off)) > 3
     centre_probe(state, way)
