@@ -245,3 +245,35 @@ def test_odd_frames(changed: Change, fine: Reconstruction, given: bool) -> None:
     result = reconstruct(changed(**odd), "LSQML(25)", probe=probe)
     assert result.probe.shape == (1, 47, 47)
     assert result.quality["error"] < 1.5 * fine.quality["error"]
+
+
+def test_no_overlap(changed: Change) -> None:
+    """Steps of 29 px and a beam of 20 px."""
+    verdict = reconstruct(changed(POSITIONS=lambda positions: positions * 9), "LSQML(15)").verdict
+    assert verdict is not None
+    assert verdict.word == "failed"
+    assert "Neighbouring frames do not overlap" in str(verdict)
+
+
+def test_beam_larger_than_the_frame_can_hold(changed: Change) -> None:
+    """Detector pixels three times as large see a field of view of a third: 16 px for a beam of 20 px."""
+    shapes: dict[str, Any] = {
+        "COUNTS": lambda counts: counts.reshape(36, 16, 3, 16, 3).sum(axis=(2, 4), dtype=np.uint32),
+        "MASK": lambda mask: mask[:16, :16],
+        "ILLUMINATION": lambda probe: probe[:, 16:32, 16:32],
+    }
+    sizes = {f"entry_1/instrument_1/detector_1/{axis}_pixel_size": (lambda size: size * 3) for axis in "xy"}
+    verdict = reconstruct(changed(**shapes, **sizes), "LSQML(15)").verdict
+    assert verdict is not None
+    assert verdict.word != "good"
+    assert "the beam is larger than the frame can hold" in str(verdict)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_next_to_no_frames(changed: Change, count: int) -> None:
+    few = {name: (lambda value: value[:count]) for name in ("COUNTS", "POSITIONS")}
+    result = reconstruct(changed(**few), "LSQML(15)")
+    assert result.verdict is not None
+    assert result.verdict.word == "doubtful"
+    assert f"There are only {count} frames" in str(result.verdict)
+    assert ("overlap" in result.quality) == (count > 1)
