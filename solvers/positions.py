@@ -23,7 +23,7 @@ from ptyplugin.solvers.way import Walk
 _LOG = logging.getLogger(__name__)
 
 #: Trials per frame and search; the share of a stage in which their radius shrinks from the largest allowed to the least, px.
-_TRIALS, _ANNEALING, _LEAST_PX = 4, 0.8, 1.0
+_TRIALS, _ANNEALING, _LEAST_PX = 8, 0.8, 1.0
 #: Fewer frames than this have no trend.
 _TREND_FRAMES = 8
 #: What merges of ranks' copies remember of the positions.
