@@ -125,6 +125,15 @@ def test_positions_in_another_unit(small_cxi: Path, tmp_path: Path) -> None:
     fails(run("reconstruct", path), "changed.cxi", "positions span", "in micrometres and taken for metres")
 
 
+def test_what_was_left_out_is_said(small_cxi: Path, tmp_path: Path) -> None:
+    with h5py.File(small_cxi) as file:
+        counts = file[DATA][()]
+    counts[[3, 5]] = 0
+    words = ("reconstruct", changed(small_cxi, tmp_path, **{DATA: counts}), "--recipe", "ePIE(1)", "-o", tmp_path / "a.h5")
+    assert "2 of 36 frames cannot be used and were left out, 2 without light (frame 3, 5)." in run(*words).stdout
+    assert any("were left out" in note for note in json.loads(run(*words, "--json").stdout)["notes"])
+
+
 def test_a_result_is_no_scan(small_cxi: Path, tmp_path: Path) -> None:
     assert run("reconstruct", small_cxi, "--recipe", "ePIE(1)", "-o", tmp_path / "a.h5").exit_code == 0
     fails(run("reconstruct", tmp_path / "a.h5"), "a.h5 is a result of ptyplugin, not a scan", "--probe")
