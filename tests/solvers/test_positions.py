@@ -64,7 +64,7 @@ def moved(simulate: Any) -> tuple[Any, NDArray[np.float64]]:
         'LSQML(40, momentum=0.5, positions="correlation")',
         'LSQML(30, momentum=0.5, positions="trials", positions_max=4)',
         'ePIE(40, positions="gradient")',
-        'rPIE(40, positions="gradient")',
+        'ML(40, positions="gradient")',
         'mPIE(40, positions="gradient")',
         'DM(60, positions="gradient")',
         'RAAR(60, positions="gradient")',
