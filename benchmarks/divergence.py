@@ -21,7 +21,7 @@ def run(quick: bool) -> list[Table]:
     """Error after so many iterations, and how much larger than the smallest."""
     iterations = 10 if quick else _ITERATIONS
     title = f"{iterations} iterations with defaults: {_FRAMES} frames of the Velociprobe scan, 2 modes"
-    table = Table(title, ["algorithm", "smallest error", "at iteration", "last error", "last / smallest", "limit"])
+    table = Table(title, ["algorithm", "smallest error", "at iteration", "last error", "last / smallest", "limit", "verdict"])
     opened = open_scan(real("aps_velociprobe_siemens.cxi"))
     scan, probe = opened.scan, opened.start_probe
     assert probe is not None
@@ -41,9 +41,10 @@ def run(quick: bool) -> list[Table]:
                 if "error" in progress.errors:
                     errors[progress.iteration] = progress.errors["error"]
         except PtypluginError as error:
-            table.add(name, *[None] * 4, f"MISSED: {error}")
+            table.add(name, *[None] * 4, f"MISSED: {error}", None)
             continue
         best = min(errors, key=lambda number: errors[number])
-        last = errors[max(errors)]
-        table.add(name, errors[best], best, last, last / errors[best], verdict(last / errors[best], _RISE))
+        last, found = errors[max(errors)], going.result()
+        assert found is not None
+        table.add(name, errors[best], best, last, last / errors[best], verdict(last / errors[best], _RISE), str(found.verdict))
     return [table]

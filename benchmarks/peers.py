@@ -40,16 +40,13 @@ PEERS = {
     "ptylab": Peer(("ptylab psutil",), "bench_ptylab", (("mPIE", 20), ("ePIE", 20))),
     "ptychi": Peer(
         (
-            "torch",
-            'torchvision scikit-image scikit-learn pandas tqdm matplotlib h5py "pydantic>=2,<3" mpi4py mpich',
+            'torch==2.13.0 torchvision scikit-image scikit-learn pandas tqdm matplotlib h5py "pydantic>=2,<3" mpi4py mpich',
             "--no-deps ptychi",
         ),
         "bench_ptychi",
         (("LSQML", 10), ("DM", 5)),
     ),
-    "ptypy": Peer(
-        (), "", (), "not on the package index under its name: it is installed from its source tree, and there is no runner for it"
-    ),
+    "ptypy": Peer((), "", (), "the package index does not have it: it is installed from its source tree, and there is no runner for it"),
 }
 
 
