@@ -15,8 +15,18 @@ from ptyplugin.solvers.batches import RankFrames
 from ptyplugin.solvers.state import State
 from ptyplugin.solvers.way import Walk
 
-#: Options by which steps get safer, whatever algorithm has them, and the factor: shorter steps, less momentum, more weight of what was.
-_SAFER = {"object_step": 0.5, "probe_step": 0.5, "momentum": 0.5, "friction": 0.5, "object_inertia": 10.0, "probe_inertia": 10.0}
+#: Options by which steps get safer, whatever algorithm has them, and the factor: shorter steps and less momentum, along the gradient rather
+#: than more where little light falls, and more weight of what was.
+_SAFER = {
+    "object_step": 0.5,
+    "probe_step": 0.5,
+    "momentum": 0.5,
+    "friction": 0.5,
+    "object_damping": 2.0,
+    "probe_damping": 2.0,
+    "object_inertia": 10.0,
+    "probe_inertia": 10.0,
+}
 #: An error above this, and so many times the smallest so far, is one that runs away. A difference map wanders below it.
 _LEAST, _TIMES = 0.1, 4.0
 #: An ``error`` above this is worse than that of darkness.

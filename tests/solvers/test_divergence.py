@@ -48,12 +48,14 @@ def test_steps_that_run_away_are_halved_once(experiment: Any) -> None:
     assert result is not None
     assert result.quality["error"] < 0.004
     (reason,) = [reason for reason in result.verdict.reasons if "diverged" in reason]
-    assert "mPIE(20, friction=0.49, object_max=1000000, object_step=1, probe_step=0.5)" in reason
+    assert "mPIE(20, friction=0.49, object_damping=1, object_max=1000000, object_step=1, probe_step=0.5)" in reason
     assert result.verdict.word == "doubtful"
 
 
 def test_a_stage_begins_again_where_it_began(experiment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = solver_of(experiment, "LSQML(3) + LSQML(4, momentum=0.35, object_step=0.5, probe_step=0.5)")
+    plain = solver_of(
+        experiment, "LSQML(3) + LSQML(4, momentum=0.35, object_damping=1.0, object_step=0.5, probe_damping=1.0, probe_step=0.5)"
+    )
     run(plain)
     spoiling(monkeypatch, {5})
     spoiled = solver_of(experiment, "LSQML(3) + LSQML(4)")
@@ -80,7 +82,10 @@ def test_a_recipe_that_is_changed_meanwhile_keeps_the_safer_steps(experiment: An
     going.recipe = "LSQML(6) + LSQML(2)"
     assert [event.iteration for event in run(going)][-1] == 8
     stages = going._there().way.stages
-    assert [str(stage) for stage in stages] == ["LSQML(6, momentum=0.35, object_step=0.5, probe_step=0.5)", "LSQML(2)"]
+    assert [str(stage) for stage in stages] == [
+        "LSQML(6, momentum=0.35, object_damping=1, object_step=0.5, probe_damping=1, probe_step=0.5)",
+        "LSQML(2)",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +117,8 @@ def test_what_counts_as_divergence(errors: dict[Any, float], how: str) -> None:
     ("stage", "safer"),
     [
         ("DM(5)", "DM(5, object_inertia=1, probe_inertia=0.1)"),
-        ("LSQML(5, momentum=0.9)", "LSQML(5, momentum=0.45, object_step=0.5, probe_step=0.5)"),
+        ("LSQML(5, momentum=0.9)", "LSQML(5, momentum=0.45, object_damping=1, object_step=0.5, probe_damping=1, probe_step=0.5)"),
+        ("ML(5)", "ML(5, object_damping=1, probe_damping=1)"),
         ("DM(5, object_inertia=1.0, probe_inertia=10.0)", "DM(5, object_inertia=1, probe_inertia=10)"),
     ],
 )
