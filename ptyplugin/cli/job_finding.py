@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ptyplugin.jobs import LedgerView
+    from ptyplugin.jobs import Entry, LedgerView
     from ptyplugin.model import Site
 
 SiteFile = Annotated[Path | None, typer.Option("--site", help="TOML file of this installation.", show_default="what PTYPLUGIN_SITE names")]
@@ -42,3 +42,18 @@ def key_meant(site: Site, text: str) -> str:
         if len(waiting) != 1:
             raise
         return waiting.pop()
+
+
+def entry_of(site: Site, key: str) -> Entry:
+    """What the ledger has on the job with this key, which ``key_meant`` gave.
+
+    Raises:
+        JobError: it waits in the inbox still.
+    """
+    from ptyplugin.model import JobError, LedgerError
+
+    try:
+        with open_ledger(site) as ledger:
+            return ledger.show(key)
+    except (JobError, LedgerError) as error:
+        raise JobError(f"job {key} waits in the inbox: no daemon has taken it in yet (ptyplugin serve).") from error

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ptyplugin.cli.job_finding import AsJson, Key, SiteFile, open_ledger
+from ptyplugin.cli.job_finding import AsJson, Key, SiteFile, entry_of, key_meant, open_ledger
 from ptyplugin.cli.job_logs import logs
 from ptyplugin.cli.job_orders import cancel, retry
 from ptyplugin.cli.job_watch import watch
@@ -67,8 +67,8 @@ def show_job(key: Key, site: SiteFile = None, as_json: AsJson = False) -> None:
     from ptyplugin.model import load_site
 
     where = load_site(site)
+    entry = entry_of(where, key_meant(where, key))
     with open_ledger(where) as ledger:
-        entry = ledger.find(key)
         history, progress = ledger.history(entry.key), read_progress(where.jobs / entry.key) if entry.state == "running" else None
     if as_json:
         steps = [{"at": _time(one.at_s), "state": one.state, "sentence": one.sentence} for one in history]

@@ -137,6 +137,9 @@ def test_orders_without_a_daemon_wait_for_it(site: Site, monkeypatch: pytest.Mon
     assert given.exit_code == 0, given.output
     assert "is left to the daemon, which does it when it runs (ptyplugin serve)" in said(given)
     assert "waits in the inbox: no daemon has taken it in yet" in said(run("retry", key))
+    shown = run("show", key[:5])
+    assert shown.exit_code == 1
+    assert f"job {key} waits in the inbox: no daemon has taken it in yet" in said(shown)
     assert len(Inbox(site.inbox).waiting()) == 2
     with daemon(site):
         until(site, key, "cancelled")
