@@ -88,13 +88,10 @@ def reconstruct(
     --output is replaced. With --publish the file stays in the site's results,
     where the catalog reads it; what is published already is left as it is.
     """
-    from ptyplugin.api import check_device, half_sets, make_job, open_scan, ring_correlation
-    from ptyplugin.io import write_result
+    from ptyplugin.api import make_job, open_scan
 
     show_warnings()
-    check_device(device)
-    if publish and output is not None:
-        raise typer.BadParameter("--publish keeps the result file in the site's results, where the catalog reads it: leave out --output.")
+    _check_wishes(device, publish, output)
     with busy(f"opening {source}", as_json):
         scan = open_scan(source, profile=profile, site=site)
         parts = make_job(
@@ -112,19 +109,40 @@ def reconstruct(
         if publish:
             _check_catalog(scan.site)
     begun = time.monotonic()
-    result = _solve(parts, scan.site, ranks, as_json)
-    if resolution:
-        first, second = (_solve(half, scan.site, ranks, as_json) for half in half_sets(parts))
-        result = result.with_resolution(ring_correlation(first, second))
+    result = _solve_with_halves(parts, scan.site, ranks, as_json) if resolution else _solve(parts, scan.site, ranks, as_json)
     seconds = time.monotonic() - begun
     where = output or scan.site.results / f"{parts.job.key}.h5"
+    _write(result, where, png, as_json)
+    _say(parts, result, seconds, where, png, _published(parts, scan.site, where, as_json) if publish else None, as_json)
+
+
+def _check_wishes(device: str, publish: bool, output: Path | None) -> None:
+    """Before anything is opened."""
+    from ptyplugin.api import check_device
+
+    check_device(device)
+    if publish and output is not None:
+        raise typer.BadParameter("--publish keeps the result file in the site's results, where the catalog reads it: leave out --output.")
+
+
+def _solve_with_halves(parts: JobParts, site: Site, ranks: int, as_json: bool) -> Reconstruction:
+    """The result, and how finely it resolves: told by two halves of the frames."""
+    from ptyplugin.api import half_sets, ring_correlation
+
+    result = _solve(parts, site, ranks, as_json)
+    first, second = (_solve(half, site, ranks, as_json) for half in half_sets(parts))
+    return result.with_resolution(ring_correlation(first, second))
+
+
+def _write(result: Reconstruction, where: Path, png: Path | None, as_json: bool) -> None:
+    from ptyplugin.io import write_result
+
     with busy("writing", as_json):
         write_result(where, result)
         if png is not None:
             from ptyplugin.io.picture import save_png
 
             save_png(result, png)
-    _say(parts, result, seconds, where, png, _published(parts, scan.site, where, as_json) if publish else None, as_json)
 
 
 def _solve(parts: JobParts, site: Site, ranks: int, as_json: bool) -> Reconstruction:
