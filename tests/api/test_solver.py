@@ -87,7 +87,7 @@ def test_plan_comes_before_anything_else(small_cxi: Path) -> None:
 
 
 def test_what_cannot_be_done_is_said_at_once(small_cxi: Path) -> None:
-    with pytest.raises(SolverError, match="GB of memory, there are .* GB: use smaller batches"):
+    with pytest.raises(SolverError, match=r"GB of memory, there are .* GB: use smaller batches"):
         solver(small_cxi, "DM(1)", probe_modes=10_000_000)
     going = solver(small_cxi, "ePIE(1)", probe_modes=1)
     assert going.plan().needed_bytes < 5e8
