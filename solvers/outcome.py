@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ptyplugin.model import ErrorName, Geometry, Placement, Reconstruction, Scan, SolverError
+from ptyplugin.solvers.detector_model import intensities_of, map_of_background
 from ptyplugin.solvers.quality import quality_of
 from ptyplugin.solvers.state import State, orthogonal_modes
 from ptyplugin.solvers.verdict import judge
@@ -44,6 +45,8 @@ def reconstruction_of(
         mask=(~good).astype(np.uint8),
         progress=list(way.progress),
         quality=quality,
+        background=map_of_background(way),
+        intensities=intensities_of(way),
         verdict=judge(quality, way.progress, _of_last_stage(way), way.notes),
         provenance=said | {"numpy": np.__version__, "scipy": version("scipy"), "seconds": way.progress[-1].seconds},
     )

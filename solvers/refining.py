@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ptyplugin.solvers.detector_model import refine_detector
 from ptyplugin.solvers.options import choice, option
 from ptyplugin.solvers.position_search import SEARCHES
 from ptyplugin.solvers.positions import refine_positions
 from ptyplugin.solvers.probe_constraints import centre_probe, cut_to_disc
 from ptyplugin.solvers.state import State
 from ptyplugin.solvers.way import Walk
+
+#: Iteration of a stage from which on background and intensities are fitted, and iterations from one step to the next.
+_DETECTOR_FROM, _DETECTOR_EVERY = 5, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,12 @@ class Refinements:
     positions_from: int = option(5, 1, 1_000_000, "iteration of the stage from which on positions are refined")
     positions_every: int = option(2, 1, 1000, "iterations from one step of the positions to the next")
     positions_max: float = option(10.0, 0.1, 1000.0, "how far a frame may be moved from where the scan said, px along each axis")
+    background: Literal["none", "constant", "smooth"] = choice(
+        "none", ("none", "constant", "smooth"), "counts that no wave makes: not fitted, the same in all pixels, or a smooth map"
+    )
+    intensities: Literal["fixed", "fitted"] = choice(
+        "fixed", ("fixed", "fitted"), "how strong the beam was in each frame: as the monitor said, or fitted"
+    )
 
 
 def refine(state: State, way: Walk, options: Refinements, iteration: int) -> None:
@@ -37,6 +47,9 @@ def refine(state: State, way: Walk, options: Refinements, iteration: int) -> Non
     if options.positions != "fixed" and _is_due(iteration, options.positions_from, options.positions_every):
         done = iteration / way.stages[way.begun - 1].iterations
         refine_positions(state, way, options.positions, options.positions_max, done, probe_is_known=options.probe == "fixed")
+    fits_detector = options.background != "none" or options.intensities == "fitted"
+    if fits_detector and _is_due(iteration, _DETECTOR_FROM, _DETECTOR_EVERY):
+        refine_detector(state, way, options.background, options.intensities)
 
 
 def _is_due(iteration: int, first: int, every: int) -> bool:

@@ -30,6 +30,7 @@ from ptyplugin.solvers.algorithms import check_recipe, refinements_of
 from ptyplugin.solvers.batches import RankFrames, frames_of_rank
 from ptyplugin.solvers.believing import BrokenFrames, all_but, strays, where
 from ptyplugin.solvers.checkpoint import Checkpoint, digest_of, put_back, taken, task_of, why_not
+from ptyplugin.solvers.detector_model import with_monitor
 from ptyplugin.solvers.held_out import SHARE, check_share, frames_to_hold_out, held_out_last
 from ptyplugin.solvers.memory import memory_of_rank
 from ptyplugin.solvers.modes import probe_of, with_modes
@@ -311,6 +312,7 @@ class Solver:
         """Read and prepare the frames of this rank, find the start."""
         all_mine, fitted = self._prepared()
         scan, ranks, placement = self._scan, self._ranks, self._placement
+        all_mine = with_monitor(all_mine, scan.monitor)
         mine, unseen = all_mine.part(0, fitted), all_mine.part(fitted, len(all_mine))
         way = _way(mine, unseen, len(scan) - len(self._held_out), self._verbs, ranks)
         way.seed, way.job_key, way.on_progress, way.cancelled = self._seed, self._job_key, self._on_progress, self._cancelled

@@ -13,7 +13,7 @@ from ptyplugin.model import CatalogError, ErrorName, GeometryNumbers, Progress, 
 
 _ARRAYS = ("object", "probe", "positions_m", "positions_px", "mask")
 #: Not in every result.
-_OPTIONAL = ("positions_start_px",)
+_OPTIONAL = ("positions_start_px", "background", "intensities")
 _ERRORS: tuple[ErrorName, ...] = get_args(ErrorName)
 
 

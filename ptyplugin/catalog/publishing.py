@@ -42,6 +42,8 @@ _AXES = {
     "positions_m": ("frame", "yx"),
     "positions_px": ("frame", "yx"),
     "positions_start_px": ("frame", "yx"),
+    "background": ("detector_y", "detector_x"),
+    "intensities": ("frame",),
     "mask": ("detector_y", "detector_x"),
 }
 _PROGRESS = pa.schema(

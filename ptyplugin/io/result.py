@@ -22,7 +22,7 @@ from ptyplugin.model import ErrorName, FileFormatError, FramesError, Geometry, P
 _ABANDONED_S = 3600.0
 _ARRAYS = ("object", "probe", "positions_m", "positions_px", "mask")
 #: Not in every result.
-_OPTIONAL = ("positions_start_px",)
+_OPTIONAL = ("positions_start_px", "background", "intensities")
 _ERRORS: tuple[ErrorName, ...] = get_args(ErrorName)
 _GEOMETRY = ("energy_ev", "distance_m", "pixel_m", "focus_distance_m")
 _DERIVED = ("wavelength_m", "object_pixel_m", "frame_shape_px")

@@ -51,6 +51,8 @@ class Reconstruction:
     progress: one entry per iteration; quality: numbers by name; provenance: job, recipe, versions, times
     verdict: good, doubtful or failed, and why; None where nobody has judged
     frc: of two halves of the frames, if it was asked for
+    background: (y, x) float32, counts of each frame that no wave makes, laid out as ``mask``; None where none was fitted
+    intensities: (frame,) float32, how strong the beam was in each frame, relative to its mean; None where they are not known
     """
 
     object: NDArray[np.complex64]
@@ -65,6 +67,8 @@ class Reconstruction:
     positions_start_px: NDArray[np.float64] | None = None
     verdict: Verdict | None = None
     frc: RingCorrelation | None = None
+    background: NDArray[np.float32] | None = None
+    intensities: NDArray[np.float32] | None = None
 
     def __repr__(self) -> str:
         # Not the arrays: a session shows what an expression gives.

@@ -65,12 +65,13 @@ class DeviceScalar:
 
 
 class Verbs(Protocol):
-    """What every implementation can do. ``dtype`` is complex64 or complex128.
+    """What every implementation can do. ``dtype`` is complex64 or complex128; ``near_field``: else far field.
 
     An implementation may put off what it is asked for. Verbs see to it themselves; whoever else reads an array calls ``finish`` first.
     """
 
     dtype: np.dtype[Any]
+    near_field: bool
 
     def finish(self) -> None:
         """Do what has been put off."""

@@ -91,7 +91,7 @@ class CpuVerbs(FrameVerbs, StepVerbs, LikelihoodVerbs, PositionVerbs, DetectorVe
         self._crew = Crew(threads, self.fft, geometry.shape)
         self._own = self._crew.threads[0]
         self._moving = Moving(self._own.fft)
-        self._near_field = geometry.near_field
+        self.near_field = geometry.near_field
         self._program: Program | None = None
         self._rooms = 0  # for patches of this program
         self._there, self._back = _transforms(geometry, self._own.fft.backward_scale)
@@ -287,7 +287,7 @@ class CpuVerbs(FrameVerbs, StepVerbs, LikelihoodVerbs, PositionVerbs, DetectorVe
 
     def _with_rests(self, steps: Steps, b: Batch, sign: int) -> Steps:
         """The near field's transform, moved by the rests or back."""
-        if not self._near_field or not b.rests.any():
+        if not self.near_field or not b.rests.any():
             return steps
         return (*steps[:-1], (cpu_moving.move_waves, np.float32(sign) * b.rests), steps[-1])
 

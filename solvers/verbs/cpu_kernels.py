@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Corners = NDArray[np.int32]
 
-_compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz"})
+_HOW: Any = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "arcp", "nsz"}}
+_compiled = numba.njit(**_HOW)
+_inlined = numba.njit(forceinline=True, **_HOW)
 
 _ONE = np.float32(1)
 _TINY = np.float32(np.finfo(np.float32).tiny)
@@ -161,7 +163,7 @@ def modulus_residual(j: int, A: Floats, row: Floats, counts: Any, good: Floats, 
     residuals[j] = total
 
 
-@_compiled
+@_inlined
 def _modulus(j: int, row: Floats, A: Floats, r: int, roots: Floats, background: Floats) -> None:
     """row = sqrt(root_j^2 sum_m |A_jm|^2 + background) of row r
 

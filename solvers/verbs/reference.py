@@ -31,6 +31,7 @@ class ReferenceVerbs(ReferenceFrameVerbs, ReferenceStepVerbs, ReferenceLikelihoo
     def __init__(self, geometry: Geometry, dtype: Any = np.complex64, workers: int = 1) -> None:
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self._real: np.dtype[Any] = np.dtype(np.float32 if self.dtype == np.complex64 else np.float64)
+        self.near_field = geometry.near_field
         self._tiny = float(np.finfo(np.float32).tiny)
         self._workers = workers
         self._kernel = fresnel_kernel(geometry).astype(self.dtype) if geometry.near_field else None

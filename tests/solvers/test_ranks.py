@@ -89,6 +89,12 @@ def test_other_projections_and_synchronised_frames_do_not_depend_on_ranks(
     assert distance(one["probe"], two["probe"]) < tolerance
 
 
+def test_background_and_intensities_do_not_depend_on_ranks(launch: Launcher) -> None:
+    one, two = (launch('DM(9, background="smooth", intensities="fitted")', size, "double") for size in (1, 2))
+    assert distance(two["object"], one["object"]) < 1e-6
+    assert two["error"] == pytest.approx(one["error"], rel=1e-6)
+
+
 def test_long_difference_maps_agree_in_quality(launch: Launcher, phase_difference: Callable[..., float]) -> None:
     one, two = (launch("DM(100)", ranks) for ranks in (1, 2))
     assert two["error"] == pytest.approx(float(one["error"]), rel=0.01)
