@@ -79,8 +79,8 @@ def test_a_background_is_found_and_does_no_harm(plain: Any, clean: Callable[...,
     assert aware.background.dtype == np.float32
     assert aware.background.min() >= 0
     dim = plain.frames.counts.mean(axis=0) < 10 * background
-    assert np.sqrt(((aware.background - background)[dim] ** 2).mean()) < 0.2 * background.mean()
-    assert aware.background[dim].mean() == pytest.approx(background[dim].mean(), rel=0.1)
+    assert np.sqrt(((aware.background - background)[dim] ** 2).mean()) < 0.35 * background[dim].mean()
+    assert aware.background[dim].mean() == pytest.approx(background[dim].mean(), rel=0.15)
     assert aware.quality["error"] < 1.15 * ideal.quality["error"] < 0.8 * blind.quality["error"]
     best, before = plain.phase_rms(ideal.object[0], ideal.positions_px), plain.phase_rms(blind.object[0], blind.positions_px)
     assert plain.phase_rms(aware.object[0], aware.positions_px) < max(0.5 * (best + before), 1.1 * best)
