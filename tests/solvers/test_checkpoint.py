@@ -56,6 +56,7 @@ RECIPES = [
     ('ePIE(5, positions="trials", positions_from=1)', 3),
     ("DM(5, probe_support=0.8, centre_probe=2)", 3),
     ('LSQML(5, probe="fixed")', 3),
+    ('DM(12, background="smooth", intensities="fitted")', 8),
     ("DM(2) + LSQML(3) + ePIE(2)", 2),
     ("DM(2) + LSQML(3) + ePIE(2)", 4),
     *((f"{name}(4)", 2) for name in _ALGORITHMS if name not in ("DM", "ePIE")),
