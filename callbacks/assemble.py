@@ -32,6 +32,7 @@ from ptyplugin.model import (
     Scan,
     ScanError,
     geometry_numbers,
+    monitor_field,
     positions_field,
     put_beside,
     ranges_of,
@@ -64,7 +65,8 @@ def _parts(run: CollectedRun, profile: Profile) -> JobParts:
     records, arrays = run.records, dict[str, NDArray[Any]]()
     positions_m = _positions(records)
     ids = [record.frame_id for record in records]
-    Scan(positions_m, np.array(ids))
+    monitor = _monitor(records, profile, notes)
+    Scan(positions_m, np.array(ids), monitor)
     blocks = _blocks(records, arrays)
     shape = _frame_shape(run, profile, arrays)
     job = Job(
@@ -81,6 +83,7 @@ def _parts(run: CollectedRun, profile: Profile) -> JobParts:
         frame_ids=ranges_of(ids),
         positions_m=positions_field(positions_m, arrays),
         positions_from=_axes_in_words(profile),
+        monitor=monitor_field(monitor, arrays),
         notes=notes,
     )
     return JobParts(job, arrays)
@@ -96,6 +99,23 @@ def _positions(records: Sequence[Record]) -> NDArray[np.float64]:
     if len(counts) > 1:
         raise ScanError(f"the frames have {min(counts)} to {max(counts)} positions on their way: record the same number for each.")
     return np.array([record.positions_m for record in records], dtype=np.float64).reshape(len(records), max(counts, default=1), 2)
+
+
+def _monitor(records: Sequence[Record], profile: Profile, notes: list[str]) -> NDArray[np.float64] | None:
+    """(frame,) relative to its mean; frames whose monitor says nothing have the mean, and a note says so.
+
+    Raises:
+        ProfileError: it says nothing at all.
+    """
+    if profile.monitor is None:
+        return None
+    found = np.array([record.monitor for record in records])
+    known = np.isfinite(found) & (found > 0)
+    if not known.any():
+        raise ProfileError(f"the monitor {profile.monitor!r} reads nothing above zero in this run: correct the key, or leave it out.")
+    if not known.all():
+        notes.append(f"The monitor {profile.monitor!r} reads nothing above zero for {(~known).sum()} frames: the mean is used for them.")
+    return np.where(known, found / found[known].mean(), 1.0)
 
 
 def _axes_in_words(profile: Profile) -> str:

@@ -22,16 +22,18 @@ def check_keys(run: CollectedRun, profile: Profile) -> None:
         streams = listed(run.data_keys)
         raise ProfileError(f"{where}: detector.stream = {stream!r} is no stream of the run, which has: {streams}. Correct the profile.")
     axes = {"positions.y.key": profile.positions.y.key, "positions.x.key": profile.positions.x.key}
-    for place, name in {"detector.key": profile.detector.key, **axes}.items():
+    measured = axes if profile.monitor is None else {**axes, "monitor": profile.monitor}
+    for place, name in {"detector.key": profile.detector.key, **measured}.items():
         if name not in keys:
             elsewhere = [other for other, its_keys in sorted(run.data_keys.items()) if name in its_keys]
             raise ProfileError(
                 f"{where}: {place} = {name!r} is not in stream {stream!r}{f' but in {elsewhere[0]!r}' if elsewhere else ''}. "
                 f"Its keys are: {listed(keys)}. Correct the profile."
             )
-        if place in axes and keys[name].external is not None:
+        if place in measured and keys[name].external is not None:
+            what, device = ("readings of the monitor", "it") if place == "monitor" else ("positions", "the motor")
             raise ProfileError(
-                f"{where}: the positions {name!r} lie in a file instead of events, which is not read: let the plan read the motor."
+                f"{where}: the {what} {name!r} lie in a file instead of events, which is not read: let the plan read {device}."
             )
 
 

@@ -22,7 +22,7 @@ class Wanted:
 
     detector: data key of the images, in ``stream``
     y, x: data keys of the motors
-    readings, configuration, start: data keys, configuration keys, dotted start keys of energy and distances
+    readings, configuration, start: data keys, configuration keys, dotted start keys of energy and distances; and the monitor's data key
     plan_names: plans that are ptychography; if empty, what the run has decides
     """
 
@@ -44,7 +44,7 @@ class Wanted:
             stream=profile.detector.stream,
             y=profile.positions.y.key,
             x=profile.positions.x.key,
-            readings=frozenset(each.reading for each in quantities if each.reading is not None),
+            readings=frozenset(key for key in (profile.monitor, *(each.reading for each in quantities)) if key is not None),
             configuration=frozenset(each.configuration for each in quantities if each.configuration is not None),
             start=frozenset(each.start for each in quantities if each.start is not None),
             plan_names=frozenset(profile.plan_names),

@@ -10,6 +10,7 @@ the later is decided by the documents alone, so that every order of arrival give
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -40,21 +41,24 @@ class Record:
     frame_id: (seq_num - 1) * frames per point + number within the point
     positions_m: (y, x) of each sub-step, metres
     frame: where it lies, or the counts (y, x) themselves
+    monitor: what the monitor read at its point; NaN: nothing
     """
 
     frame_id: int
     positions_m: tuple[tuple[float, float], ...]
     frame: FrameAt | NDArray[Any]
+    monitor: float = math.nan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PointEvent:
-    """What an event says about its point: positions (y, x) in metres, datum id or frames (frame, y, x)."""
+    """What an event says about its point: positions (y, x) in metres, datum id or frames (frame, y, x), reading of the monitor."""
 
     time: float
     uid: str
     positions_m: tuple[tuple[float, float], ...] | None
     frames: str | NDArray[Any] | None
+    monitor: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +199,10 @@ class Pairing:
         first = (seq_num - 1) * _count(frames)
         if _count(frames) > MOST_FRAMES_OF_A_POINT:
             raise FramesError(f"a point announces {_count(frames)} frames: at most {MOST_FRAMES_OF_A_POINT} are read.")
-        at = _shared_out(event.positions_m, _count(frames))
+        at, found = _shared_out(event.positions_m, _count(frames)), event.monitor
         if isinstance(frames, _Located):
-            return [Record(first + part, at[part], self._frame_at(frames, number)) for part, number in enumerate(frames.numbers)]
-        return [Record(first + part, at[part], counts) for part, counts in enumerate(frames)]
+            return [Record(first + part, at[part], self._frame_at(frames, number), found) for part, number in enumerate(frames.numbers)]
+        return [Record(first + part, at[part], counts, found) for part, counts in enumerate(frames)]
 
     def _frame_at(self, frames: _Located, number: int) -> FrameAt:
         source, number_there = frames.asset.source(number, frames.dataset, self._place)

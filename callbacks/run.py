@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -22,6 +23,7 @@ from ptyplugin.callbacks.documents import (
     StreamDatum,
     Wanted,
 )
+from ptyplugin.callbacks.fields import number
 from ptyplugin.callbacks.pairing import MOST_FRAMES_OF_A_POINT, Pairing, PointEvent, Record, Tally
 from ptyplugin.callbacks.quantities import metres_per_step
 from ptyplugin.model import FramesError, Profile, ProfileError, TiledSource
@@ -64,6 +66,7 @@ class Run:
         self._begun = start
         self._wanted = wanted
         self._axes = profile.positions
+        self._monitor_key = profile.monitor
         self._descriptors: dict[str, Descriptor] = {}
         self._metres: dict[str, tuple[float, float]] = {}
         self._readings: dict[tuple[str, str], tuple[tuple[float, str], Reading]] = {}
@@ -166,7 +169,10 @@ class Run:
             raise FramesError(
                 f"the frames inside the events need more than {MOST_ARRAY_BYTES / 2**30:g} GiB: let the detector write a file."
             )
-        return self._pairing.add_event(event.seq_num, PointEvent(event.time, event.uid, positions, frames))
+        return self._pairing.add_event(event.seq_num, PointEvent(event.time, event.uid, positions, frames, self._monitor(event)))
+
+    def _monitor(self, event: Event) -> float:
+        return math.nan if self._monitor_key is None else number(event.readings.get(self._monitor_key))
 
     def _note_first_readings(self, event: Event, stream: str) -> None:
         keys = self._descriptors[event.descriptor].data_keys

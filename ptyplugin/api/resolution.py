@@ -20,9 +20,11 @@ from ptyplugin.model import (
     Recipe,
     Reconstruction,
     RingCorrelation,
+    Scan,
     Site,
     Stage,
     Subpixel,
+    monitor_field,
     positions_field,
     ranges_of,
 )
@@ -62,12 +64,12 @@ def resolution(
 def half_sets(parts: JobParts) -> tuple[JobParts, JobParts]:
     """The same job on one half of its frames, and on the other."""
     with folder_of(parts) as folder:
-        positions_m = parts.job.scan(folder).positions_m
-    along = hilbert_order(positions_m.mean(axis=1))
-    return _of(parts, np.sort(along[::2]), positions_m), _of(parts, np.sort(along[1::2]), positions_m)
+        scan = parts.job.scan(folder)
+    along = hilbert_order(scan.positions_m.mean(axis=1))
+    return _of(parts, np.sort(along[::2]), scan), _of(parts, np.sort(along[1::2]), scan)
 
 
-def _of(parts: JobParts, numbers: NDArray[np.int64], positions_m: NDArray[np.float64]) -> JobParts:
+def _of(parts: JobParts, numbers: NDArray[np.int64], scan: Scan) -> JobParts:
     """The job on the frames ``numbers`` (ascending) of its own."""
     job, arrays = parts.job, dict(parts.arrays)
     ids = np.concatenate([np.arange(first, last) for first, last in job.frame_ids])
@@ -81,7 +83,8 @@ def _of(parts: JobParts, numbers: NDArray[np.int64], positions_m: NDArray[np.flo
     changes = {
         "frames": blocks,
         "frame_ids": ranges_of(ids[numbers].tolist()),
-        "positions_m": positions_field(positions_m[numbers], arrays),
+        "positions_m": positions_field(scan.positions_m[numbers], arrays),
+        "monitor": monitor_field(None if scan.monitor is None else scan.monitor[numbers], arrays),
     }
     return JobParts(Job.model_validate({**dict(job), **changes}), arrays)
 

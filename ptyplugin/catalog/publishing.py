@@ -93,8 +93,8 @@ def result_metadata(reconstruction: Reconstruction, key: str) -> dict[str, Any]:
     if "beamline" not in job or "source" not in job:
         raise CatalogError(f"the result of job {key} does not say which job it is of (provenance.job): reconstruct the scan again.")
     source = job["source"]
-    # The positions are an array of the node.
-    provenance["job"] = {name: value for name, value in job.items() if name != "positions_m"}
+    # Positions and intensities are arrays of the node.
+    provenance["job"] = {name: value for name, value in job.items() if name not in ("positions_m", "monitor")}
     metadata = {
         "scan_uid": source.get("run_uid"),
         "scan_id": source.get("scan_id"),

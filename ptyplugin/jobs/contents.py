@@ -34,7 +34,7 @@ def arrays_beside(job: Job | Refusal) -> dict[str, str]:
     if isinstance(job, Refusal):
         return {}
     named: list[BesideSource | BesideArray] = [block.source for block in job.frames if isinstance(block.source, BesideSource)]
-    named += [array for array in (job.positions_m, job.start_probe) if isinstance(array, BesideArray)]
+    named += [array for array in (job.positions_m, job.monitor, job.start_probe) if isinstance(array, BesideArray)]
     found: dict[str, str] = {}
     for array in named:
         if found.setdefault(array.name, array.sha256) != array.sha256:

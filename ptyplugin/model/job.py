@@ -98,6 +98,9 @@ class Job(_Border):
     frame_ids: list[tuple[NonNegativeInt, NonNegativeInt]] = Field(description="half-open ranges, in the order of the frames")
     positions_m: list[list[tuple[float, float]]] | BesideArray = Field(description="(frame, substep, yx) in metres")
     positions_from: str = Field("", description="signs, data keys and units behind the positions of a run; part of the key")
+    monitor: list[float] | BesideArray | None = Field(
+        None, description="(frame,) intensity of the beam relative to its mean, if it was measured; then part of the key"
+    )
     notes: list[str] = Field(default=[], description="sentences for people: what was left out, and why")
     attempt: NonNegativeInt = Field(0, description="number of the explicit re-run; part of the key when not 0")
     resources: Resources = Resources()
@@ -125,6 +128,8 @@ class Job(_Border):
         }
         if self.object_modes != 1:
             what["object_modes"] = self.object_modes
+        if self.monitor is not None:
+            what["monitor"] = self.monitor.sha256 if isinstance(self.monitor, BesideArray) else self.monitor
         if self.attempt:
             what["attempt"] = self.attempt
         return hashlib.sha256(canonical_json(what)).hexdigest()[:16]
@@ -155,11 +160,13 @@ class Job(_Border):
             JobError: the array beside the job is missing or not the one that was sent.
         """
         ids = np.concatenate([np.arange(a, b, dtype=np.int64) for a, b in self.frame_ids] or [np.empty(0, np.int64)])
+        monitor = read_beside(folder, self.monitor) if isinstance(self.monitor, BesideArray) else self.monitor
+        monitor = None if monitor is None else np.asarray(monitor, dtype=np.float64)
         if isinstance(self.positions_m, BesideArray):
-            return Scan(read_beside(folder, self.positions_m), ids)
+            return Scan(read_beside(folder, self.positions_m), ids, monitor)
         if len({len(substeps) for substeps in self.positions_m}) > 1:
             raise ScanError("the job's frames have different numbers of sub-steps: give the same number of positions for each frame.")
-        return Scan(np.asarray(self.positions_m, dtype=np.float64), ids)
+        return Scan(np.asarray(self.positions_m, dtype=np.float64), ids, monitor)
 
 
 class Refusal(_Border):
@@ -201,6 +208,13 @@ def positions_field(positions_m: NDArray[np.float64], arrays: dict[str, NDArray[
     if len(positions_m) <= INLINE_FRAMES:
         return positions_m.tolist()
     return put_beside("positions.npy", np.ascontiguousarray(positions_m, dtype=np.float64), arrays)
+
+
+def monitor_field(monitor: NDArray[np.float64] | None, arrays: dict[str, NDArray[Any]]) -> Any:
+    """A monitor (frame,) as the job's field, as ``positions_field``; monitor.npy."""
+    if monitor is None or len(monitor) <= INLINE_FRAMES:
+        return None if monitor is None else monitor.tolist()
+    return put_beside("monitor.npy", np.ascontiguousarray(monitor, dtype=np.float64), arrays)
 
 
 def put_beside(name: str, array: NDArray[Any], arrays: dict[str, NDArray[Any]]) -> BesideArray:

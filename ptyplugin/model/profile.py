@@ -108,6 +108,10 @@ class Profile(_Table):
     plan_names: list[str] = Field(
         default=[], description="plans whose runs are ptychography; if empty, runs with the detector's key or both motors"
     )
+    monitor: str | None = Field(
+        None,
+        description="data key, in the detector's stream, of what measures the intensity of the beam, e.g. 'i0'; its scale does not matter",
+    )
 
     detector: DetectorTable
     geometry: GeometryTable

@@ -64,6 +64,7 @@ class Scan:
             raise ScanError(f"positions have shape {positions.shape}, not (frame, substep, yx): give y and x per frame.")
         if self.frame_ids.shape != (count,):
             raise ScanError(f"{count} positions but {self.frame_ids.size} frame ids: give one frame id per position.")
+        self._check_monitor(count)
         bad = np.flatnonzero(~np.isfinite(positions).all(axis=(1, 2)))
         if bad.size:
             raise ScanError(
@@ -73,6 +74,14 @@ class Scan:
             raise ScanError(
                 f"all {count} positions are the same ({positions[0, 0, 0]:g} m, {positions[0, 0, 1]:g} m): "
                 "did the motors move, and does the profile name the right ones?"
+            )
+
+    def _check_monitor(self, count: int) -> None:
+        monitor = self.monitor
+        if monitor is not None and (monitor.shape != (count,) or not (np.isfinite(monitor).all() and (monitor > 0).all())):
+            raise ScanError(
+                f"the monitor has shape {monitor.shape} and begins with {monitor.ravel()[:3]}: give one intensity above zero for each of "
+                f"the {count} frames, or none at all."
             )
 
     def __len__(self) -> int:

@@ -373,3 +373,43 @@ def test_a_corrected_sign_makes_another_job_of_the_same_run(bench: Any) -> None:
     as_it_was = job_of(bench, bench.stream_assets())
     corrected = job_of(bench, bench.stream_assets(), profile.model_copy(update={"positions": turned}))
     assert corrected.key != as_it_was.key
+
+
+def with_monitor(documents: Any, readings: list[Any]) -> Any:
+    """The same run with a monitor "i0" beside the motors."""
+
+    def declared(document: Any) -> Any:
+        return {"data_keys": {**document["data_keys"], "i0": {"dtype": "number", "shape": [], "source": "sim"}}}
+
+    def read(document: Any) -> Any:
+        return {"data": {**document["data"], "i0": readings[document["seq_num"] - 1]}}
+
+    return changed(changed(documents, "descriptor", declared, primary), "event", read, primary)
+
+
+@pytest.mark.parametrize("style", ["stream assets, 3 frames a point", "resource and datum", "arrays in events"])
+def test_a_monitor_becomes_the_intensity_of_each_frame(bench: Any, style: str) -> None:
+    readings = [10.0, 20.0, 30.0, 20.0, 10.0, 30.0]
+    documents = with_monitor(bench.streams[style](), readings)
+    job, silent = job_of(bench, documents, bench.profile(monitor="i0")), job_of(bench, documents)
+    monitor = job.scan(None).monitor
+    assert monitor is not None
+    np.testing.assert_allclose(monitor, np.repeat(np.array(readings) / 20, job.frame_count // 6))
+    assert silent.scan(None).monitor is None
+    assert job.key != silent.key
+    assert Job.from_bytes(job.to_bytes()) == job
+
+
+def test_a_monitor_that_says_nothing_for_some_frames_is_told(bench: Any) -> None:
+    documents = with_monitor(bench.stream_assets(), [10.0, 0.0, 30.0, "off", 10.0, 30.0])
+    job = job_of(bench, documents, bench.profile(monitor="i0"))
+    np.testing.assert_allclose(job.scan(None).monitor, [0.5, 1, 1.5, 1, 0.5, 1.5])
+    assert any("'i0' reads nothing above zero for 2 frames" in note for note in job.notes)
+
+
+def test_a_monitor_that_is_not_there_is_refused(bench: Any) -> None:
+    assert "monitor = 'i1' is not in stream 'primary'" in reason_of(bench, bench.stream_assets(), bench.profile(monitor="i1"))
+    dark = with_monitor(bench.stream_assets(), [0.0] * 6)
+    assert "'i0' reads nothing above zero in this run" in reason_of(bench, dark, bench.profile(monitor="i0"))
+    filed = changed(dark, "descriptor", lambda d: {"data_keys": {**d["data_keys"], "i0": {"external": "STREAM:"}}}, primary)
+    assert "the monitor 'i0' lie in a file" in reason_of(bench, filed, bench.profile(monitor="i0"))

@@ -121,3 +121,9 @@ def test_an_absurd_object_is_refused() -> None:
 def test_ids_must_match_positions() -> None:
     with pytest.raises(ScanError, match="3 positions but 2 frame ids"):
         Scan(np.arange(6.0).reshape(3, 2), np.arange(2))
+
+
+@pytest.mark.parametrize("monitor", [[1.0, 2.0], [1.0, 0.0, 2.0], [1.0, np.nan, 2.0]])
+def test_a_monitor_has_one_intensity_above_zero_for_each_frame(monitor: list[float]) -> None:
+    with pytest.raises(ScanError, match="one intensity above zero for each of the 3 frames"):
+        Scan(STEPS_M[:3], np.arange(3), np.array(monitor))

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from ptyplugin.jobs.contents import arrays_beside
 from ptyplugin.model import (
     BesideArray,
     FrameBlock,
@@ -30,6 +31,7 @@ from ptyplugin.model import (
     SiteError,
     canonical_json,
     load_site,
+    monitor_field,
     positions_field,
     ranges_of,
 )
@@ -200,3 +202,16 @@ def test_a_quantity_is_one_thing_with_a_unit() -> None:
     for wrong in ({}, {"value": 8.0}, {"value": 8.0, "start": "e", "unit": "keV"}, {"start": "energy"}):
         with pytest.raises(ValidationError):
             Quantity(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_monitor_is_part_of_the_key_only_where_there_is_one() -> None:
+    plain, arrays = make_job(), dict[str, Any]()
+    told = make_job(monitor=[0.5, 1.0, 1.5])
+    beside = make_job(monitor=monitor_field(np.ones(10_001), arrays))
+    older = {name: value for name, value in plain.model_dump(mode="json").items() if name != "monitor"}
+    assert Job.from_bytes(canonical_json(older)).key == plain.key
+    assert len({plain.key, told.key, beside.key, make_job(monitor=[0.5, 1.5, 1.0]).key}) == 4
+    np.testing.assert_array_equal(told.scan(None).monitor, [0.5, 1.0, 1.5])
+    assert plain.scan(None).monitor is None
+    assert isinstance(beside.monitor, BesideArray)
+    assert arrays_beside(beside) == {"monitor.npy": beside.monitor.sha256}
