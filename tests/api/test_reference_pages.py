@@ -46,8 +46,9 @@ def test_recipes() -> None:
 
 
 def test_result_file(small_cxi: Path, tmp_path: Path) -> None:
+    found = 'ePIE(5, background="constant", intensities="fitted")'
     rings = RingCorrelation(*np.ones((4, 9)), resolution_m=1e-8)
-    write_result(tmp_path / "a.h5", reconstruct(small_cxi, "ePIE(1)").with_resolution(rings))
+    write_result(tmp_path / "a.h5", reconstruct(small_cxi, found).with_resolution(rings))
     page = (DOCS / "reference/result-file.md").read_text(encoding="utf-8")
     rows = [re.findall(r"`(\w+)/?`", line) for line in page.splitlines() if line.startswith("|")]
     named = {name for row in rows for name in row} - {"object", "results_dir"}
