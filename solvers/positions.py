@@ -183,8 +183,8 @@ def _trend(
 
 def _move_waves(state: State, way: Walk, shifts: NDArray[np.float32]) -> None:
     """Move the waves of each frame by ``shifts`` (frame, sub-step, yx) px."""
-    objects, waves = len(state.object), state.waves.shape[1]
-    by_wave = np.tile(np.repeat(shifts, objects, axis=1), (1, waves // (objects * shifts.shape[1]), 1))
+    waves = state.waves.shape[1]
+    by_wave = np.tile(shifts, (1, waves // shifts.shape[1], 1))
     rows, columns = way.frames.good.shape
     for b in in_blocks(way.frames, way.verbs.batch_frames((rows, columns), waves), len(way.frames)):
         way.verbs.move_waves(state.waves[b.index], by_wave[b.index], b)

@@ -75,7 +75,7 @@ def best_shifts(psi: Complex, patches: Complex, P: Complex, b: Batch, reach: flo
     """
     modes, substeps, objects = len(P), patches.shape[1], patches.shape[2]
     found = np.zeros((len(psi), 2))
-    for j, wave in enumerate(psi.reshape(len(psi), modes, substeps, objects, *psi.shape[-2:])):
+    for j, wave in enumerate(psi.reshape(len(psi), modes, objects, substeps, *psi.shape[-2:]).swapaxes(2, 3)):
         moved = scipy.fft.ifft2(scipy.fft.fft2(P)[:, None] * _ramps(b.rests[j], b.good.shape)) if b.rests.any() else P[:, None]
         light = (moved.real**2 + moved.imag**2).sum(axis=0)[:, None] / substeps
         onto = (moved.conj()[:, :, None] * wave).sum(axis=0) / np.sqrt(substeps)

@@ -54,7 +54,7 @@ def of(do: Any, case: Case, b: Batch, O: Any, P: Any) -> NDArray[np.float64]:
     return np.asarray(sums)
 
 
-CASES = [(FAR, 1, 1, 1), (FAR, 2, 1, 2), (FAR, 2, 2, 1), (NEAR, 1, 1, 1), (NEAR, 2, 1, 2)]
+CASES = [(FAR, 1, 1, 1), (FAR, 2, 1, 2), (FAR, 2, 2, 1), (FAR, 1, 2, 3), (NEAR, 1, 1, 1), (NEAR, 2, 1, 2)]
 
 
 @pytest.mark.parametrize(("geometry", "modes", "objects", "substeps"), CASES)

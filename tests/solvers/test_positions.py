@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from ptyplugin.model import Recipe, RecipeError, Reconstruction, Scan
 from ptyplugin.solvers import Solver, check_recipe, solve
 from ptyplugin.solvers.positions import move
+from ptyplugin.solvers.state import fill_waves
+from ptyplugin.solvers.way import blocks_of
 
 
 def misplaced(experiment: Any, by_px: float, seed: int = 1) -> tuple[Any, NDArray[np.float64]]:
@@ -186,6 +188,24 @@ def test_exit_waves_keep_their_probe(moved: tuple[Any, NDArray[np.float64]]) -> 
     move(state, way, np.zeros((len(before), 2)))
     np.testing.assert_array_equal(way.frames.corners, before.corners)
     np.testing.assert_allclose(state.waves, waves, atol=1e-4 * np.abs(waves).max())
+
+
+def test_each_sub_step_of_each_object_mode_keeps_its_probe(simulate: Any) -> None:
+    """An even sample: each wave is its probe, moved by the rest of its sub-step. Rests of a frame go around at different shifts."""
+    experiment = simulate(substeps=3, modes=2)
+    apart = np.array([0, 0.4, 0.8])[:, None] * np.asarray(experiment.geometry.object_pixel_m)
+    experiment = replace(experiment, scan=Scan(experiment.scan.positions_m + apart, experiment.scan.frame_ids))
+    solver = of_solver(experiment, "DM(2)", probe_modes=2, object_modes=2)
+    next(solver)
+    assert solver._begun is not None
+    state, way = solver._begun.state, solver._begun.way
+    state.object[...] = np.array([1, 0.5j])[:, None, None]
+    fill_waves(state, blocks_of(state, way), way.verbs)
+    move(state, way, np.broadcast_to([0.0, 0.3], (len(way.said), 2)).copy())
+    moved = state.waves.copy()
+    fill_waves(state, blocks_of(state, way), way.verbs)
+    way.verbs.finish()
+    np.testing.assert_allclose(moved, state.waves, atol=1e-4 * np.abs(moved).max())
 
 
 @pytest.mark.parametrize("search", ["gradient", "correlation", "trials"])
