@@ -45,7 +45,7 @@ class Checkpoints:
         return bool(self._ranks.largest(int(self._ranks.rank == 0 and time.monotonic() >= self._due)))
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Write this rank's file. The one before is removed once all ranks have written theirs."""
+        """Write this rank's file. Once all ranks have written theirs, the one before is removed; if one could not, this one."""
         begun = time.monotonic()
         try:
             _write(self._path(checkpoint.iteration), checkpoint)
@@ -53,13 +53,15 @@ class Checkpoints:
         except OSError as error:
             _LOG.warning("no checkpoint after iteration %d: %s", checkpoint.iteration, error.strerror or error)
             failed = True
-        if not self._ranks.largest(int(failed)):
-            self._remove_all_but(checkpoint.iteration)
+        written = not self._ranks.largest(int(failed))
+        self._remove([other for other in self._iterations() if (other == checkpoint.iteration) != written])
         ended = time.monotonic()
         self._due = ended + max(self._every_s, (ended - begun) * (1 / _SHARE - 1))
 
     def newest(self, refuses: Callable[[Checkpoint], str]) -> Checkpoint | None:
         """This rank's checkpoint of the newest iteration that all ranks can go on from; None if there is none.
+
+        Those of later iterations are removed: they must not become a set with files of the start that goes on from here.
 
         refuses: gives the reason why this reconstruction cannot go on from a checkpoint, or nothing
         """
@@ -69,6 +71,7 @@ class Checkpoints:
             iteration = mine.iteration if mine else 0
             latest, earliest = self._ranks.largest(iteration), -self._ranks.largest(-iteration)
             if latest == earliest:
+                self._remove([other for other in self._iterations() if other > iteration])
                 return mine
             below = earliest + 1
 
@@ -90,10 +93,13 @@ class Checkpoints:
     def _path(self, iteration: int) -> Path:
         return self._folder / f"checkpoint.{iteration}.{self._ranks.rank}.npz"
 
-    def _remove_all_but(self, iteration: int) -> None:
-        for other in self._iterations():
-            if other != iteration:
-                self._path(other).unlink(missing_ok=True)
+    def _remove(self, iterations: list[int]) -> None:
+        """This rank's files of these iterations."""
+        for iteration in iterations:
+            try:
+                self._path(iteration).unlink(missing_ok=True)
+            except OSError as error:
+                _LOG.warning("the checkpoint after iteration %d cannot be removed: %s", iteration, error.strerror or error)
 
 
 def remove_checkpoints(folder: Path) -> None:

@@ -122,6 +122,50 @@ def test_nothing_is_lost_when_the_disk_is_full(tmp_path: Path, monkeypatch: pyte
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.5.0.npz"]
 
 
+def test_what_only_some_ranks_could_write_does_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = checkpoint._write
+
+    def full_for_one(path: Path, kept: Checkpoint) -> None:
+        if kept.task["rank"] == 1 and kept.iteration > 5:
+            raise OSError(28, "No space left on device")
+        write(path, kept)
+
+    def write_three(ranks: Thread) -> None:
+        files = Checkpoints(tmp_path, ranks)
+        for iteration in (5, 9, 12):
+            files.write(checkpoint_of(iteration, ranks.rank))
+
+    monkeypatch.setattr(checkpoint, "_write", full_for_one)
+    on_two_ranks(write_three)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.5.0.npz", "checkpoint.5.1.npz"}
+
+
+def test_files_of_two_starts_never_make_a_set(tmp_path: Path) -> None:
+    """The first start was killed when only rank 0 had written its ninth, the second when only rank 1 had."""
+    on_two_ranks(lambda ranks: Checkpoints(tmp_path, ranks).write(checkpoint_of(5, ranks.rank)))
+    checkpoint._write(tmp_path / "checkpoint.9.0.npz", checkpoint_of(9, 0))
+    on_two_ranks(lambda ranks: Checkpoints(tmp_path, ranks).newest(accepts))
+    checkpoint._write(tmp_path / "checkpoint.9.1.npz", checkpoint_of(9, 1))
+    found = on_two_ranks(lambda ranks: Checkpoints(tmp_path, ranks).newest(accepts))
+    assert [each.iteration for each in found] == [5, 5]
+
+
+def test_one_that_cannot_be_removed_is_told_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = Checkpoints(tmp_path, OneRank())
+    files.write(checkpoint_of(5))
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(13, "Permission denied")
+
+    with monkeypatch.context() as locked:
+        locked.setattr(checkpoint, "_write", lambda *_: None)
+        locked.setattr(Path, "unlink", refused)
+        files.write(checkpoint_of(9))
+    assert "the checkpoint after iteration 5 cannot be removed: Permission denied" in caplog.text
+
+
 def test_only_what_all_ranks_have_counts(tmp_path: Path) -> None:
     def write(ranks: Thread) -> None:
         files = Checkpoints(tmp_path, ranks)
