@@ -66,8 +66,10 @@ def why_not(checkpoint: Checkpoint, task: dict[str, Any]) -> str:
     return ""
 
 
-def taken(state: State, way: Walk, task: dict[str, Any]) -> Checkpoint:
+def taken(state: State, way: Walk, task: dict[str, Any], frames: str) -> Checkpoint:
     """The checkpoint after the last iteration. Nothing is copied.
+
+    frames: which ones are used, since only who reads them sees that some are broken
 
     Raises:
         SolverError: something in the state is of a type that cannot be kept.
@@ -78,6 +80,7 @@ def taken(state: State, way: Walk, task: dict[str, Any]) -> Checkpoint:
     numbers = {
         "state": _packed(state if kept else dataclasses.replace(state, waves=state.waves[:0]), "state", arrays),
         "way": _packed(way, "way", arrays),
+        "frames": frames,
         "stages": str(Recipe(way.stages)),
         "progress": [dataclasses.asdict(dataclasses.replace(event, snapshot=None)) for event in way.progress],
         "waves_are_missing": _needs_waves(way) and not kept,

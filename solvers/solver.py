@@ -243,7 +243,7 @@ class Solver:
         """
         begun = self._there()
         with failing_together(self._ranks):
-            return taken(begun.state, begun.way, self._task())
+            return taken(begun.state, begun.way, self._task(), digest_of(self._scan.frame_ids))
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Have the first iteration be the one after ``checkpoint``; all ranks call it together, with their own.
@@ -318,6 +318,10 @@ class Solver:
         way.seed, way.job_key, way.on_progress, way.cancelled = self._seed, self._job_key, self._on_progress, self._cancelled
         way.stages = self._recipe.stages
         way.said, way.rounds = self._said_px()[all_mine.numbers], self._subpixel == "none"
+        if self._checkpoint and self._checkpoint.numbers["frames"] != digest_of(scan.frame_ids):
+            self._notes.append("It began again: other frames are broken now than at the checkpoint.")
+            _LOG.warning("%s", self._notes[-1])
+            self._checkpoint = None
         # What a checkpoint has need not be found; its probe takes the place of this one.
         start = np.ones(mine.good.shape) if self._checkpoint else self._start_probe
         if start is None:

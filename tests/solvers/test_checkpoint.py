@@ -149,6 +149,23 @@ def test_other_frames_and_ranks_are_refused(experiment: Any) -> None:
     assert solver_of(experiment, "ePIE(3)").refuses(kept) == ""
 
 
+def test_with_other_broken_frames_it_begins_again(experiment: Any) -> None:
+    def without(number: int) -> Solver:
+        counts = experiment.frames.counts.copy()
+        counts[number] = 65535
+        return solver_of(dataclasses.replace(experiment, frames=MemoryFrames(counts)), "ePIE(3)")
+
+    first, same, other = without(7), without(7), without(9)
+    next(first)
+    for solver in (same, other):
+        solver.resume(carried(first.checkpoint()))
+    assert next(same).iteration == 2
+    assert next(other).iteration == 1
+    assert list(other) == other.result().progress[1:]
+    assert "It began again: other frames are broken now than at the checkpoint." in other.result().provenance["notes"]
+    assert "resumed" not in other.result().provenance
+
+
 def test_before_the_first_iteration_there_is_none(experiment: Any) -> None:
     with pytest.raises(SolverError, match="before the first iteration"):
         solver_of(experiment, "ePIE(3)").checkpoint()
