@@ -128,17 +128,18 @@ class Ledger(LedgerView):
         Raises:
             JobError: there is no such job, or its state does not allow it.
         """
-        if self.obeyed(item):
+        with self._lock:  # so that no other thread starts the job in between
+            if self.obeyed(item):
+                return True
+            entry = self.show(order.job)
+            if order.order == "cancel" and entry.state == "running":
+                return False
+            check_order(order, entry)
+            if order.order == "cancel":
+                self.cancelled(entry, "it was cancelled before it began.", item)
+            else:
+                self._retried(entry, item)
             return True
-        entry = self.show(order.job)
-        if order.order == "cancel" and entry.state == "running":
-            return False
-        check_order(order, entry)
-        if order.order == "cancel":
-            self.cancelled(entry, "it was cancelled before it began.", item)
-        else:
-            self._retried(entry, item)
-        return True
 
     def _retried(self, entry: Entry, item: str) -> None:
         with self._transaction():

@@ -50,7 +50,7 @@ class Slot:
         self._site, self._ledger, self._launcher = site, ledger, launcher
         self._stopping, self._on_progress = stopping, on_progress
         self._running: _Running | None = None
-        self._troubles: dict[str, int] = {}
+        self._waits: dict[str, float] = {}
 
     def solve_next(self) -> bool:
         """Solve the next job, if one waits; whether one did.
@@ -106,7 +106,7 @@ class Slot:
         except OSError as error:
             self._wait(entry, f"the job's folder {task.folder} cannot be used ({error.strerror}).")
         else:
-            self._troubles.pop(entry.key, None)
+            self._waits.pop(entry.key, None)
             self._ledger.solved(entry, result)
             _log.info("job %s is solved: %s", entry.key, result)
 
@@ -128,8 +128,8 @@ class Slot:
 
     def _wait(self, entry: Entry, sentence: str) -> None:
         """Put back a job that has no part in what went wrong: it is tried again for as long as it takes."""
-        troubles = self._troubles[entry.key] = self._troubles.get(entry.key, 0) + 1
-        wait_s = min(TROUBLE_RETRY_S * 2 ** (troubles - 1), LONGEST_RETRY_S)
+        wait_s = self._waits.get(entry.key, TROUBLE_RETRY_S)
+        self._waits[entry.key] = min(2 * wait_s, LONGEST_RETRY_S)
         sentence += f" The job waits for this to be mended and is tried again in {wait_s:g} s."
         _log.warning("job %s: %s", entry.key, sentence)
         self._ledger.requeue(entry, sentence, wait_s=wait_s, count_try=False)

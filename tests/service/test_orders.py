@@ -238,6 +238,19 @@ def test_the_waits_grow_up_to_the_longest(site, make_job, monkeypatch) -> None:
     assert waits == [5, 10, 12, 12]
 
 
+def test_a_trouble_may_last_for_weeks(site, make_job, monkeypatch) -> None:
+    job, waits = make_job(), []
+    with Ledger(site.ledger) as ledger:
+        ledger.put(job)
+        entry = ledger.show(job.key)
+        monkeypatch.setattr(ledger, "requeue", lambda *_, wait_s, **__: waits.append(wait_s))
+        waiting = slot.Slot(site, ledger, Failing(), lambda: False, None)
+        for _ in range(1100):
+            waiting._wait(entry, "full.")
+    assert waits[:3] == [5, 10, 20]
+    assert waits[-1] == slot.LONGEST_RETRY_S
+
+
 def test_a_full_disk_under_the_results_is_seen_as_such(site, make_job, monkeypatch) -> None:
     monkeypatch.setattr(slot, "TROUBLE_RETRY_S", 3600.0)
     job = make_job()
