@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from ptyplugin.model.errors import RecipeError
 
-#: What is run when nobody says otherwise: least-squares steps with momentum, then shorter ones that average the noise out.
-DEFAULT_RECIPE = "LSQML(40, momentum=0.9) + LSQML(15, momentum=0.9, object_step=0.1, probe_step=0.1)"
+#: What is run when nobody says otherwise: least-squares steps with momentum, positions refined; then shorter steps that average noise out.
+DEFAULT_RECIPE = 'LSQML(40, momentum=0.9, positions="gradient") + LSQML(15, momentum=0.9, object_step=0.1, probe_step=0.1)'
 
 Option = bool | int | float | str
 
