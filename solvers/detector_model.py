@@ -58,7 +58,7 @@ def refine_detector(state: State, way: Walk, background: Background, intensities
     """
     fitted = _sums(way.frames, state, way)
     if intensities == "fitted":
-        unseen = None if way.held_out is None else _sums(replace(way.held_out, background=way.frames.background), state, way)
+        unseen = None if way.held_out is None else _sums(way.held_out, state, way)
         _step_intensities(state, way, fitted.frames, None if unseen is None else unseen.frames)
     if background != "none":
         _step_background(way, fitted, smooth=background == "smooth")
@@ -107,6 +107,7 @@ def _step_background(way: Walk, sums: _Sums, smooth: bool) -> None:
         step = np.full(good.shape, sums.num.sum() / sums.den.sum())
     new = np.maximum(step if found is None else found + step, 0).astype(np.float32)
     way.frames = replace(way.frames, background=new)
+    way.held_out = None if way.held_out is None else replace(way.held_out, background=new)
     frames = int(way.ranks.sum(np.array([len(way.frames)]))[0])
     mean_counts = way.counts / frames
     way.power = max(mean_counts - float(new.sum(where=good, dtype=np.float64)), _LEAST_SHARE * mean_counts)

@@ -44,6 +44,7 @@ class Start:
     state: Mapping[str, Any]
     frames: RankFrames
     held_out: RankFrames | None
+    power: float
     done: int
 
 
@@ -52,7 +53,7 @@ def start_of(state: State, way: Walk) -> Start:
     state = dataclasses.replace(state, waves=state.waves[:0])
     fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state) if field.name != "memory"}
     copies = {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in fields.items()}
-    return Start(copies, way.frames, way.held_out, len(way.progress) - way.done)
+    return Start(copies, way.frames, way.held_out, way.power, len(way.progress) - way.done)
 
 
 def check(stage: Stage, iteration: int, errors: Mapping[ErrorName, float], earlier: list[Progress], begun_after: int) -> None:
@@ -86,7 +87,7 @@ def begin_again(state: State, way: Walk, number: int, options: Any, start: Start
         raise reason
     for name, value in start.state.items():
         setattr(state, name, value)
-    way.frames, way.held_out = start.frames, start.held_out
+    way.frames, way.held_out, way.power = start.frames, start.held_out, start.power
     del way.progress[start.done :]
     way.stages = (*way.stages[:number], safer, *way.stages[number + 1 :])
     way.notes.append(f"{str(reason).partition('. ')[0]}; it was begun again as {safer}.")

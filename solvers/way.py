@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,8 +62,7 @@ def model_errors(state: State, way: Walk) -> dict[ErrorName, float]:
     fitted = _residual(blocks_of(state, way), state, way)
     if way.held_out is None:
         return {"error": fitted / way.counts}
-    frames = replace(way.held_out, background=way.frames.background)
-    unseen = _residual(_blocks(frames, len(frames), state, way), state, way)
+    unseen = _residual(_blocks(way.held_out, len(way.held_out), state, way), state, way)
     return {"error": (fitted + unseen) / (way.counts + way.held_out_counts), "held_out_error": unseen / way.held_out_counts}
 
 

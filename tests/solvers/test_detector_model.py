@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ptyplugin.io import read_result, write_result
 from ptyplugin.model import MemoryFrames, Recipe, Reconstruction
-from ptyplugin.solvers import solve
+from ptyplugin.solvers import Solver, solve
 
 ALGORITHMS = ["DM(50{})", "ePIE(40{})", "LSQML(30{})"]
 
@@ -107,6 +107,18 @@ def test_a_beam_that_does_not_flicker_is_left_alone(plain: Any) -> None:
     result = run(detected(plain), "DM(60{})", ', intensities="fitted"', start_probe=wrong(plain))
     assert result.intensities is not None
     assert np.abs(result.intensities - 1).max() < 0.01
+
+
+def test_frames_held_out_have_the_background_too(plain: Any) -> None:
+    """Whatever is found for them, positions for one, is found beside it."""
+    spoiled = detected(plain, 10.0)
+    solver = Solver(spoiled.frames, spoiled.scan, spoiled.geometry, Recipe.parse('LSQML(5, background="smooth")'), start_probe=wrong(plain))
+    for _ in solver:
+        pass
+    way = solver._there().way
+    assert way.held_out is not None
+    assert way.frames.background is not None
+    np.testing.assert_array_equal(way.held_out.background, way.frames.background)
 
 
 def test_a_monitor_is_used_and_can_be_corrected(plain: Any) -> None:

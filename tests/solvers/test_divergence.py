@@ -36,7 +36,7 @@ def spoiling(monkeypatch: pytest.MonkeyPatch, sweeps: set[int]) -> None:
     def clip_modulus(self: CpuVerbs, X: NDArray[Any], largest: float) -> None:
         done.append(1)
         if len(done) in sweeps:
-            X[0, 10, 10] = np.nan
+            X[0, 18, 18] = np.nan
 
     monkeypatch.setattr(CpuVerbs, "clip_modulus", clip_modulus)
 
@@ -65,6 +65,32 @@ def test_a_stage_begins_again_where_it_began(experiment: Any, monkeypatch: pytes
     assert result is not None
     assert [event.iteration for event in result.progress] == [1, 2, 3, 4, 5, 6, 7]
     np.testing.assert_allclose(spoiled.object, plain.object, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(f'positions="{search}", positions_every=1, positions_from=1' for search in ("gradient", "correlation", "trials")),
+        'background="smooth", intensities="fitted"',
+        "centre_probe=1, probe_support=0.9",
+    ],
+)
+def test_what_is_refined_begins_again_too(simulate: Any, monkeypatch: pytest.MonkeyPatch, options: str) -> None:
+    """Numbers that are none neither stop nor spoil what is refined beside object and probe; what was found before is forgotten."""
+    experiment = simulate(grid=(8, 8))
+    spoiling(monkeypatch, {6})
+    spoiled = solver_of(experiment, f"LSQML(7, {options})")
+    run(spoiled)
+    plain = solver_of(experiment, str(spoiled._there().way.stages[0]))
+    run(plain)
+    np.testing.assert_allclose(spoiled.object, plain.object, atol=1e-3)
+    made, wanted = spoiled.result(), plain.result()
+    assert made is not None
+    assert wanted is not None
+    assert any("diverged in iteration" in reason for reason in made.verdict.reasons)
+    assert made.quality["error"] == pytest.approx(wanted.quality["error"], rel=1e-3)
+    assert made.quality["probe_power"] == pytest.approx(wanted.quality["probe_power"], rel=1e-4)
+    np.testing.assert_allclose(made.positions_px, wanted.positions_px, atol=0.01)
 
 
 def test_what_diverges_twice_is_an_error(experiment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
