@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,8 +20,10 @@ def choice(default: str, words: tuple[str, ...], meaning: str) -> Any:
     return dataclasses.field(default=default, metadata={"words": words, "meaning": meaning})
 
 
-def read_options(kind: type[Any], algorithm: str, given: Mapping[str, Any]) -> Any:
+def read_options(kind: type[Any], algorithm: str, given: Mapping[str, Any], beside: type[Any] | None = None) -> Any:
     """The options ``kind`` of ``algorithm`` from the words of a recipe.
+
+    beside: options that the recipe can give too, and that are read elsewhere
 
     Raises:
         RecipeError: an unknown option, a value of the wrong type or out of its range; the message names those that exist.
@@ -28,10 +31,15 @@ def read_options(kind: type[Any], algorithm: str, given: Mapping[str, Any]) -> A
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for name, value in given.items():
         if name not in fields:
-            known = ", ".join(f"{field.name}={field.default}" for field in fields.values())
-            raise RecipeError(f"{algorithm} has no option {name!r}: it has {known}.")
+            also = f"; and, as every stage, {_defaults(beside)}" if beside else ""
+            raise RecipeError(f"{algorithm} has no option {name!r}: it has {_defaults(kind)}{also}.")
         _check(algorithm, fields[name], value)
     return kind(**given)
+
+
+def _defaults(kind: type[Any]) -> str:
+    """Options as a recipe writes them, with their defaults."""
+    return ", ".join(f"{field.name}={json.dumps(field.default)}" for field in dataclasses.fields(kind))
 
 
 def _check(algorithm: str, field: dataclasses.Field[Any], value: Any) -> None:

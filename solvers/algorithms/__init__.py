@@ -41,7 +41,7 @@ def algorithm_of(stage: Stage) -> tuple[Algorithm, Any]:
         raise RecipeError(f"there is no algorithm {name!r}: the recipe can use {', '.join([*_ALGORITHMS, *sorted(installed())])}.")
     check_only_one(name, name in _ALGORITHMS)
     algorithm = _ALGORITHMS[name] if name in _ALGORITHMS else load(name)
-    options = read_options(algorithm.options, name, {key: stage.options[key] for key in stage.options if key not in _REFINED})
+    options = read_options(algorithm.options, name, {key: stage.options[key] for key in stage.options if key not in _REFINED}, Refinements)
     return algorithm, _keeping_the_probe(name, options) if refinements_of(stage).probe == "fixed" else options
 
 

@@ -158,7 +158,10 @@ def test_cancel_stops_at_the_next_iteration(experiment: Any) -> None:
     ("recipe", "sentence"),
     [
         ("Magic(5)", r"no algorithm 'Magic': the recipe can use DM, .*ePIE, rPIE, mPIE"),
-        ("DM(5, speed=2)", r"DM has no option 'speed': it has slack=0.1, .*beta=1.0"),
+        (
+            "DM(5, speed=2)",
+            r"DM has no option 'speed': it has slack=0.1, .*beta=1.0; and, as every stage, probe=\"free\", .*positions=\"fixed\"",
+        ),
         ("DM(5, beta=3.0)", r"DM: beta = 3 is outside 0.1 .. 1 .*default is 1"),
         ("DM(5, overlap_rounds=1.5)", r"DM: overlap_rounds = 1.5 is no whole number"),
         ('ePIE(5, object_step="big")', r"ePIE: object_step = 'big' is no number"),
