@@ -184,7 +184,8 @@ def _show_errors(axes: Axes, progress: list[Progress]) -> None:
     axes.grid(True, which="major", color="#e6e9ed", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, loc="best", fontsize=9)
+        # Below the names of the stages, which "best" does not see.
+        axes.legend(frameon=False, loc="best", bbox_to_anchor=(0, 0, 1, 0.92), fontsize=9)
 
 
 def _stages(progress: list[Progress]) -> list[tuple[float, str]]:
