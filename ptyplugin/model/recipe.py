@@ -125,6 +125,11 @@ def _constant(node: ast.expr, text: str) -> Option:
         value = _constant(node.operand, text)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return -value
+    if isinstance(node, ast.Name):
+        raise RecipeError(
+            f'recipe {text!r}: {node.id} stands without quotes. As an option it is "{node.id}", and in a shell the whole recipe then '
+            f"stands between '...'. {_EXAMPLE}"
+        )
     raise _wrong(node, text)
 
 

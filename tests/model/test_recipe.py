@@ -69,6 +69,11 @@ def test_what_is_no_recipe_is_refused_with_a_sentence(text: str) -> None:
     assert "DM(200)" in str(caught.value)
 
 
+def test_a_word_whose_quotes_the_shell_took_is_told_as_such() -> None:
+    with pytest.raises(RecipeError, match=r'gradient stands without quotes\. As an option it is "gradient", and in a shell'):
+        Recipe.parse("LSQML(20, positions=gradient)")
+
+
 def test_a_very_long_text_is_refused() -> None:
     with pytest.raises(RecipeError, match="has 4997 characters; at most 2000"):
         Recipe.parse(" + ".join(["DM(1)"] * 625)[:4999])
