@@ -19,8 +19,8 @@ from ptyplugin.model import ErrorName, FileFormatError, Progress, Reconstruction
 
 _INK = "#1b2430"
 _PALE = "#6b7480"
-#: Letters of a recipe that fit beside the headline.
-_WIDEST_RECIPE = 100
+#: Letters of a recipe that fit into a line.
+_WIDEST_RECIPE = 170
 _CURVES: dict[ErrorName, tuple[str, str]] = {
     "constraint_residual": ("#9db4c8", "constraint residual"),
     "running_error": ("#e08e45", "running error"),
@@ -45,7 +45,7 @@ def save_png(reconstruction: Reconstruction, path: Path, truth: NDArray[Any] | N
 
 def reconstruction_figure(reconstruction: Reconstruction, truth: NDArray[Any] | None = None) -> Figure:
     """Phase and amplitude (first mode) of the scanned area, the strongest probe mode, the errors over the iterations; truth if given."""
-    layout = ConstrainedLayoutEngine(rect=(0.008, 0.03, 0.984, 0.895), w_pad=0.10, h_pad=0.06, wspace=0.02, hspace=0.04)
+    layout = ConstrainedLayoutEngine(rect=(0.008, 0.03, 0.984, 0.875), w_pad=0.10, h_pad=0.06, wspace=0.02, hspace=0.04)
     figure = Figure(figsize=(12.0, 9.4), layout=layout)
     places = "PPPAAA;QQEEEE" if truth is None else "PPPTTT;AAQQEE"
     if reconstruction.frc is not None and truth is None:
@@ -73,7 +73,7 @@ def reconstruction_figure(reconstruction: Reconstruction, truth: NDArray[Any] | 
     figure.text(0.016, 0.985, _headline(reconstruction), va="top", fontsize=15, fontweight="bold", color=_INK)
     figure.text(0.016, 0.950, _facts(reconstruction), va="top", fontsize=10, color=_PALE)
     recipe = textwrap.shorten(str(reconstruction.provenance.get("recipe", "")), _WIDEST_RECIPE, placeholder=" ...")
-    figure.text(0.984, 0.980, recipe, va="top", ha="right", fontsize=9, color=_PALE)
+    figure.text(0.016, 0.928, recipe, va="top", fontsize=9, color=_PALE)
     figure.text(0.016, 0.012, _footnote(view.ramp), fontsize=8.5, color=_PALE)
     return figure
 
@@ -170,6 +170,7 @@ def show_ring_correlation(axes: Axes, frc: RingCorrelation) -> None:
 
 def _show_errors(axes: Axes, progress: list[Progress]) -> None:
     axes.set_title("Error over iterations", loc="left", color=_INK)
+    axes.margins(y=0.14)  # room for the names of the stages
     for name, (colour, label) in _CURVES.items():
         points = [(one.iteration, one.errors[name]) for one in progress if name in one.errors]
         if points:
