@@ -17,7 +17,7 @@ ORDER_FILE = "order.json"
 _POSSIBLE: dict[str, tuple[State, ...]] = {"cancel": ("queued", "running"), "retry": ("failed", "cancelled")}
 _KINDS = {"refusal": "run that was refused", "unreadable": "item that could not be read"}
 _DONE = {"cancel": "cancelled", "retry": "tried again"}
-_ANOTHER = " For another result of its scan submit it with another recipe or a higher attempt number."
+_ANOTHER = " Another result of its scan is made by `ptyplugin reconstruct`, with another recipe and --publish."
 _ADVICE = {"solved": _ANOTHER, "published": _ANOTHER}
 
 
