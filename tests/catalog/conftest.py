@@ -255,6 +255,8 @@ def _reconstruction(job: Job, seed: int) -> Reconstruction:
         mask=np.zeros((H, H), np.uint8),
         progress=progress,
         quality={"error": 0.01, "not_measured": float("nan")},
+        background=np.full((H, H), 0.25, np.float32),
+        intensities=np.array([0.75, 1.0, 1.25], np.float32),
         verdict=Verdict("doubtful", "still falling", ("The error was still falling.",)),
         provenance={"job": job.model_dump(mode="json"), "recipe": job.recipe, "notes": job.notes, "versions": {"ptyplugin": "0"}},
     )

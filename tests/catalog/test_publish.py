@@ -19,7 +19,7 @@ from ptyplugin.model import CatalogError, Reconstruction, Site
 pytestmark = pytest.mark.system
 
 MakeResult = Callable[..., tuple[Path, str, Reconstruction]]
-ARRAYS = ("object", "probe", "object_phase", "object_amplitude", "positions_m", "positions_px", "mask")
+ARRAYS = ("object", "probe", "object_phase", "object_amplitude", "positions_m", "positions_px", "background", "intensities", "mask")
 
 
 def managements(node: Any) -> set[str]:
@@ -159,11 +159,12 @@ def test_the_search_finds_by_run_scan_state_and_time(client: Any, site: Site, ma
 def test_a_result_speaks_the_words_of_ptyplugin(published: tuple[Any, Reconstruction, Path]) -> None:
     node, reconstruction, path = published
     assert isinstance(node, PtychoReconstruction)
-    assert repr(node).startswith(f"<PtychoReconstruction {path.stem} scan_id=11 run=run-whol DM(10) error=0.01 published 20")
+    assert repr(node).startswith(f"<PtychoReconstruction {path.stem} scan_id=11 run=run-whol DM(10) error=0.01 doubtful published 20")
     again = node.reconstruction()
     assert again.geometry == reconstruction.geometry
     assert again.progress == reconstruction.progress
-    np.testing.assert_array_equal(again.positions_px, reconstruction.positions_px)
+    for name in ("positions_px", "background", "intensities"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(reconstruction, name))
     assert again.provenance["recipe"] == "DM(10)"
     assert again.quality == pytest.approx(reconstruction.quality, nan_ok=True)
     assert again.verdict == reconstruction.verdict
@@ -195,4 +196,4 @@ client.context.close()
 """
     environment = {"PATH": "", "TILED_API_KEY": server.api_key, "URI": server.uri}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120)
-    assert done.stdout.split("\n")[0] == f"{published[2].stem} (1, 40, 44) complex64 (3, 2) 2", done.stderr
+    assert done.stdout.split("\n")[0] == f"{published[2].stem} (2, 40, 44) complex64 (3, 2) 2", done.stderr
