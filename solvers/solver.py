@@ -392,7 +392,7 @@ def _way(mine: RankFrames, unseen: RankFrames, frame_count: int, verbs: Verbs, r
             f"all {frame_count} frames are empty in their good pixels: was the shutter open, and is the mask right (0 = good)?"
         )
     way = Walk(mine, verbs, ranks, ranks.largest(len(mine)), total, total / frame_count)
-    if held_out > 0:
+    if ranks.largest(len(unseen)):
         way.held_out, way.held_out_counts = unseen, held_out
     return way
 

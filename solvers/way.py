@@ -58,9 +58,9 @@ def blocks_of(state: State, way: Walk) -> Batches:
 
 
 def model_errors(state: State, way: Walk) -> dict[ErrorName, float]:
-    """``error`` and, if frames are held out, ``held_out_error``, with object and probe frozen. All ranks call it together."""
+    """``error`` and, if held-out frames have counts, ``held_out_error``, with object and probe frozen. All ranks call it together."""
     fitted = _residual(blocks_of(state, way), state, way)
-    if way.held_out is None:
+    if way.held_out is None or not way.held_out_counts:
         return {"error": fitted / way.counts}
     unseen = _residual(_blocks(way.held_out, len(way.held_out), state, way), state, way)
     return {"error": (fitted + unseen) / (way.counts + way.held_out_counts), "held_out_error": unseen / way.held_out_counts}

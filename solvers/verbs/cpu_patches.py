@@ -18,6 +18,7 @@ from ptyplugin.solvers.verbs.cpu_kernels import Corners, Floats, _compiled, cove
 from ptyplugin.solvers.verbs.cpu_program import Array, Crew, floats
 
 #: Patches of a batch have so many pixels at most: more leave the cache.
+#: A program does as many in one round, after which all are added.
 _MOST_PIXELS = 2**22
 
 

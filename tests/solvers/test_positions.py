@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ptyplugin.model import Recipe, RecipeError, Reconstruction, Scan
+from ptyplugin.model import MemoryFrames, Recipe, RecipeError, Reconstruction, Scan
 from ptyplugin.solvers import Solver, check_recipe, solve
+from ptyplugin.solvers.held_out import SHARE, frames_to_hold_out
 from ptyplugin.solvers.positions import move
 from ptyplugin.solvers.state import fill_waves
 from ptyplugin.solvers.way import blocks_of
@@ -153,6 +154,18 @@ def test_frames_held_out_are_refined_too(simulate: Any) -> None:
     numbers = solver._begun.way.held_out.numbers
     assert len(numbers) > 2
     assert rms(off(found, errors)[numbers]) < 0.25
+
+
+def test_frames_held_out_may_be_dark(simulate: Any) -> None:
+    """Of a scan so weak that nothing can be said of dark frames."""
+    weak = simulate(photons=500, grid=(8, 8))
+    counts, out = weak.frames.counts.copy(), frames_to_hold_out(weak.scan.positions_m.mean(axis=1), SHARE)
+    counts[out] = 0
+    found = refined(replace(weak, frames=MemoryFrames(counts)), 'LSQML(6, positions="gradient")')
+    assert len(out)
+    assert "held_out_error" not in found.quality
+    assert np.isfinite(found.quality["error"])
+    np.testing.assert_allclose(found.positions_px, found.positions_start_px, atol=10)
 
 
 def test_frames_stay_near_where_the_scan_said_and_inside_of_the_object(moved: tuple[Any, NDArray[np.float64]]) -> None:
