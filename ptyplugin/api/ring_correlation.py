@@ -20,8 +20,8 @@ _WELL_LIT, _EDGE = 0.3, 0.1
 _INNERMOST = 3
 #: How often ramp and shift are removed in turn, how far images may be apart, and how finely their shift is found.
 _ROUNDS, _FARTHEST_PX, _FINEST_PX = 3, 8, 0.01
-#: Pixels of an area that is too small to be compared.
-_SMALLEST = 16 * 16
+#: Pixels along the sides of the smallest area that can be compared.
+_SMALLEST = 16
 
 
 def ring_correlation(first: Reconstruction, second: Reconstruction) -> RingCorrelation:
@@ -37,7 +37,7 @@ def ring_correlation(first: Reconstruction, second: Reconstruction) -> RingCorre
     pixel_m = first.geometry.object_pixel_m
     one, other, well = _common(first, second)
     rows, columns = (np.flatnonzero(well.any(axis=axis)) for axis in (1, 0))
-    if well.sum() < _SMALLEST:
+    if well.sum() < _SMALLEST**2 or min(len(rows), len(columns)) < _SMALLEST:
         raise ScanError(
             f"the two halves have only {int(well.sum())} well lit pixels in common: too few for a resolution. Are there enough frames?"
         )

@@ -23,7 +23,7 @@ PIXEL_M = GEOMETRY.object_pixel_m[0]
 FINEST = 0.2
 
 
-def reconstruction(image: NDArray[np.complex128], offset_px: float = 0.0) -> Reconstruction:
+def reconstruction(image: NDArray[np.complex128], offset_px: float | NDArray[np.float64] = 0.0) -> Reconstruction:
     """An image of the middle of which many frames saw a part."""
     steps = np.arange(4, OBJECT - SIDE - 4, 8)
     positions = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2).astype(np.float64)
@@ -83,8 +83,10 @@ def test_thresholds_are_those_of_van_heel_and_schatz() -> None:
     assert (np.diff(found.half_bit[1:]) < 0.03).all()
 
 
-def test_too_little_in_common_is_told() -> None:
-    first, far = reconstruction(noisy(2, 0.15)), reconstruction(noisy(3, 0.15), 135.0)
+@pytest.mark.parametrize("apart_px", [135.0, np.array([138.0, 0.0])])
+def test_too_little_in_common_is_told(apart_px: float | NDArray[np.float64]) -> None:
+    """A corner; a strip of a few rows."""
+    first, far = reconstruction(noisy(2, 0.15)), reconstruction(noisy(3, 0.15), apart_px)
     with pytest.raises(ScanError, match="well lit pixels in common"):
         ring_correlation(first, far)
 
