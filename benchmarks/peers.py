@@ -95,7 +95,10 @@ def _row(name: str, peer: Peer, python: Path, algorithm: str, iterations: int) -
     command = [str(python), str(_runner(peer)), str(simulated_file("A")), algorithm, str(iterations)]
     before = _floor()
     environment = {**os.environ, "BENCH_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE_S, env=environment)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE_S, env=environment)
+    except subprocess.TimeoutExpired:
+        return [name, f"{algorithm} not done after {_PATIENCE_S} s", None, None, None, None, None]
     floor = (before + _floor()) / 2
     lines = [dict(re.findall(r"(\w+)= *([-+.\w]+)", line)) for line in done.stdout.splitlines() if "err_rad=" in line]
     if not lines:
