@@ -95,6 +95,8 @@ def _convergence(progress: Sequence[Progress], last_stage: int) -> tuple[Converg
         if last > (1 + _CLIMBS) * least:
             return "climbing", f"The error climbs: {least:.3g} in iteration {first}, {last:.3g} in iteration {end}. Use smaller steps."
     fall = _fall(progress[-last_stage:] if last_stage >= _FEWEST else progress)
+    if fall >= 1:
+        return "still falling", "The error was still falling fast when the iterations ended: do more of them."
     if fall > _FALLS:
         return "still falling", f"The error was still falling in the end, by {fall:.0%} in 10 iterations: do more of them."
     return "converged", ""

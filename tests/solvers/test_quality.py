@@ -209,6 +209,12 @@ def test_what_the_error_does_in_the_end(errors: list[float], word: str) -> None:
     assert judge(GOOD, progress_of(errors), 10 * len(errors)).convergence == word
 
 
+def test_a_fall_that_is_larger_than_the_error_is_told_without_a_share() -> None:
+    assert judge(GOOD, progress_of([0.03, 0.01]), 20).reasons == (
+        "The error was still falling fast when the iterations ended: do more of them.",
+    )
+
+
 def test_the_last_stage_shows_whether_it_has_converged() -> None:
     """A step down between stages is no slope, and where ``error`` was measured once only, what the algorithm sees on its way tells."""
     for running, word in ((lambda n: 0.01, "converged"), (lambda n: 0.01 + 0.001 * (20 - n), "still falling")):
