@@ -13,8 +13,11 @@ import typer
 
 
 def serve(
-    config: Annotated[
-        Path | None, typer.Option(help="The site's TOML file: folders, data_roots, catalog.", show_default="what PTYPLUGIN_SITE names")
+    site_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--site", "--config", help="The site's TOML file: folders, data_roots, catalog.", show_default="what PTYPLUGIN_SITE names"
+        ),
     ] = None,
 ) -> None:
     """Solve what is handed over and publish it, until SIGTERM or Ctrl-C.
@@ -23,14 +26,14 @@ def serve(
     catalog's key comes from TILED_API_KEY.
 
     Example:
-        ptyplugin serve --config /etc/ptyplugin/site.toml
+        ptyplugin serve --site /etc/ptyplugin/site.toml
     """
     from ptyplugin.model import load_site
     from ptyplugin.service import Daemon
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    site = load_site(config)
+    site = load_site(site_file)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -169,6 +169,6 @@ def test_serve(small_cxi: Path, tmp_path: Path, stop: signal.Signals) -> None:
 def test_serve_twice(tmp_path: Path) -> None:
     site, file = site_of(tmp_path)
     with Ledger(site.ledger):
-        second = run("serve", "--config", file)
+        second = run("serve", "--site", file)
     assert second.exit_code == 1
     assert second.stderr.startswith("ptyplugin: ")
