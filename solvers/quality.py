@@ -51,7 +51,7 @@ def _of_probe(probe: NDArray[Any], geometry: Geometry) -> dict[str, float]:
     y, x = np.indices(power.shape)
     mean = [float((power * axis).sum() / power.sum()) for axis in (y, x)]
     diameter = 2 * float(np.sqrt(2 * (power * ((y - mean[0]) ** 2 + (x - mean[1]) ** 2)).sum() / power.sum()))
-    known = {"probe_diameter_px": diameter, "coherent_share": float((np.abs(probe[0]) ** 2).sum() / power.sum())}
+    known = {"probe_diameter_px": diameter, "coherent_share": float((np.abs(probe[0]) ** 2).sum(dtype=np.float64) / power.sum())}
     if not geometry.near_field:
         rows, columns = (max(round(size * _BORDER), 1) for size in power.shape)
         known["probe_at_border"] = 1 - float(power[rows:-rows, columns:-columns].sum() / power.sum())

@@ -36,7 +36,8 @@ def judge(quality: Mapping[str, float], progress: Sequence[Progress], last_stage
     """
     convergence, how = _convergence(progress, last_stage)
     found = [*_errors(quality), *_scan(quality), *_borders(quality)]
-    reasons = [sentence for _, sentence in found] + ([how] if convergence != "converged" else []) + list(notes)
+    # Too few iterations explain most else.
+    reasons = ([how] if convergence != "converged" else []) + [sentence for _, sentence in found] + list(notes)
     failed = any(fatal for fatal, _ in found)
     return Verdict("failed" if failed else "doubtful" if reasons else "good", convergence, tuple(reasons))
 
