@@ -62,14 +62,6 @@ class Command:
             self.process.communicate()
 
 
-@pytest.fixture(autouse=True)
-def _ctrl_c_is_heard() -> Iterator[None]:
-    """What was started in the background of a shell has Ctrl-C ignored, and so would all that it starts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture
 def command(tmp_path: Path) -> Iterator[Callable[..., Command]]:
     started: list[Command] = []
