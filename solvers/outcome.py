@@ -29,10 +29,11 @@ def reconstruction_of(
         SolverError: it is none: not finite, or worse than darkness.
     """
     probe, error = orthogonal_modes(state.probe), errors["error"]
-    if not (np.isfinite(state.object).all() and np.isfinite(probe).all() and error <= _WORST_ERROR):
+    what = " and ".join(name for name, array in (("object", state.object), ("probe", probe)) if not np.isfinite(array).all())
+    if what or not error <= _WORST_ERROR:
+        how = f"its {what} has pixels that are no numbers" if what else f"its error is {error:.3g} (0 is perfect, 1 is darkness)"
         raise SolverError(
-            f"the reconstruction diverged: its error is {error:.3g} (0 is perfect, 1 is darkness). Check the geometry, the positions "
-            "and the orientation, or use smaller steps."
+            f"the reconstruction diverged: {how}. Check the geometry, the positions and the orientation, or use smaller steps."
         )
     quality = quality_of(state, probe, errors, placement, geometry, way)
     good = way.frames.good if geometry.near_field else np.fft.fftshift(way.frames.good)
