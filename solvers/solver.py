@@ -343,7 +343,8 @@ class Solver:
         while True:
             mine = frames_of_rank(self._scan.positions_m.mean(axis=1), ranks.rank, ranks.size)
             numbers, fitted = held_out_last(mine, self._held_out)
-            how = (self._placement, self._geometry, self._preparation, ranks, self.plan().streams, self._notes.append)
+            streams = bool(ranks.largest(int(self.plan().streams)))  # where ranks have unlike numbers of threads, so are their plans
+            how = (self._placement, self._geometry, self._preparation, ranks, streams, self._notes.append)
             try:
                 return prepare(self._frames, numbers, *how), fitted
             except BrokenFrames as broken:  # on all ranks alike
