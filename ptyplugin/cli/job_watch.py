@@ -47,8 +47,8 @@ def watch(site: SiteFile = None, as_json: AsJson = False) -> None:
     """
     from ptyplugin.model import load_site
 
-    if not as_json and not stdout().is_terminal:
-        raise typer.BadParameter("a live table needs a terminal; for programs there is --json.")
+    if not as_json and (not stdout().is_terminal or stdout().is_dumb_terminal):
+        raise typer.BadParameter("a live table needs a terminal that can redraw it (TERM is not dumb); for programs there is --json.")
     where = load_site(site)
     with open_ledger(where) as ledger:
         try:

@@ -123,11 +123,11 @@ def test_cancel_and_retry_with_a_daemon(site: Site) -> None:
                 "sentence": f"job {first} is cancelled.",
             }
         ]
-        again = run("retry", "a1b2c3d2", first)
-        assert again.exit_code == 0, again.output
-        assert [f"job {key} is" in said(again) for key in (first, second)] == [True, True]
-        until(site, first, "running")
-        until(site, second, "queued")
+        for key, name, state in ((first, first, "running"), (second, "a1b2c3d2", "queued")):
+            again = run("retry", name)
+            assert again.exit_code == 0, again.output
+            assert f"job {key} is" in said(again)
+            until(site, key, state)
 
 
 def test_orders_without_a_daemon_wait_for_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +284,7 @@ def test_watch_lives_until_ctrl_c(site: Site, site_file: Path) -> None:
         command = [sys.executable, "-c", "from ptyplugin.cli import main; main()", "jobs", "watch", "--site", str(site_file)]
         try:
             process = subprocess.Popen(
-                command, stdin=terminal, stdout=terminal, stderr=subprocess.PIPE, env={**os.environ, "COLUMNS": "100"}
+                command, stdin=terminal, stdout=terminal, stderr=subprocess.PIPE, env={**os.environ, "COLUMNS": "100", "TERM": "xterm"}
             )
             for wanted, change in ((b"1 queued", lambda: ledger.claim(60.0)), (b"1 running", lambda: None)):
                 while wanted not in shown:
