@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from ptyplugin.solvers.detector_model import refine_detector
 from ptyplugin.solvers.options import choice, option
 from ptyplugin.solvers.position_search import SEARCHES
@@ -39,17 +41,30 @@ class Refinements:
 
 
 def refine(state: State, way: Walk, options: Refinements, iteration: int) -> None:
-    """Refine what ``options`` ask for, in place, after iteration ``iteration`` of the stage. All ranks call it together."""
+    """Refine what ``options`` ask for, in place, after iteration ``iteration`` of the stage. All ranks call it together.
+
+    Nothing is refined from an object or a probe that is not finite on any rank: that iteration is found to have diverged.
+    """
+    centres = options.centre_probe > 0 and iteration % options.centre_probe == 0
+    moves = options.positions != "fixed" and _is_due(iteration, options.positions_from, options.positions_every)
+    fits_detector = options.background != "none" or options.intensities == "fitted"
+    fits_detector = fits_detector and _is_due(iteration, _DETECTOR_FROM, _DETECTOR_EVERY)
+    if not (options.probe_support or centres or moves or fits_detector) or _is_spoiled(state, way):
+        return
     if options.probe_support:
         cut_to_disc(state, way, options.probe_support)
-    if options.centre_probe and iteration % options.centre_probe == 0:
+    if centres:
         centre_probe(state, way)
-    if options.positions != "fixed" and _is_due(iteration, options.positions_from, options.positions_every):
+    if moves:
         done = iteration / way.stages[way.begun - 1].iterations
         refine_positions(state, way, options.positions, options.positions_max, done, probe_is_known=options.probe == "fixed")
-    fits_detector = options.background != "none" or options.intensities == "fitted"
-    if fits_detector and _is_due(iteration, _DETECTOR_FROM, _DETECTOR_EVERY):
+    if fits_detector:
         refine_detector(state, way, options.background, options.intensities)
+
+
+def _is_spoiled(state: State, way: Walk) -> bool:
+    spoiled = not (np.isfinite(state.object).all() and np.isfinite(state.probe).all())
+    return way.ranks.largest(int(spoiled)) > 0
 
 
 def _is_due(iteration: int, first: int, every: int) -> bool:

@@ -88,9 +88,7 @@ def _iterate(state: State, way: Walk, number: int, iteration: int, begun_after: 
         total = algorithm.sweep(state, batches, way.verbs, AfterVerbs(way.ranks, way.verbs.finish), options, iteration)
         _settle_probe(state, way, kept)
         errors = {algorithm.measures: total.read() / way.counts}
-        spoiled = not (np.isfinite(state.object).all() and np.isfinite(state.probe).all())
-        if not way.ranks.largest(int(spoiled)):
-            refine(state, way, refinements, iteration)
+        refine(state, way, refinements, iteration)
         if iteration == stage.iterations or done % _ERROR_EVERY == 0:
             errors |= model_errors(state, way)
     return _report(stage, done, errors, way, begun_after)

@@ -11,17 +11,15 @@ from numpy.typing import NDArray
 from ptyplugin.api.making import make_job
 from ptyplugin.api.opening import OpenScan, folder_of, open_scan
 from ptyplugin.api.ring_correlation import ring_correlation
-from ptyplugin.api.solving import OnProgress, solve_job
+from ptyplugin.api.solving import OnProgress, solved
 from ptyplugin.io import StartProbe
 from ptyplugin.model import (
     FrameBlock,
     Job,
     JobParts,
     Recipe,
-    Reconstruction,
     RingCorrelation,
     Scan,
-    Site,
     Stage,
     Subpixel,
     monitor_field,
@@ -57,7 +55,7 @@ def resolution(
     parts = make_job(
         scan, recipe, probe_modes=probe_modes, object_modes=object_modes, subpixel=subpixel, probe=probe, crop_px=crop_px, seed=seed
     )
-    first, second = (_solved(half, scan.site, on_progress) for half in half_sets(parts))
+    first, second = (solved(half, scan.site, on_progress) for half in half_sets(parts))
     return ring_correlation(first, second)
 
 
@@ -87,10 +85,3 @@ def _of(parts: JobParts, numbers: NDArray[np.int64], scan: Scan) -> JobParts:
         "monitor": monitor_field(None if scan.monitor is None else scan.monitor[numbers], arrays),
     }
     return JobParts(Job.model_validate({**dict(job), **changes}), arrays)
-
-
-def _solved(parts: JobParts, site: Site, on_progress: OnProgress | None) -> Reconstruction:
-    with folder_of(parts) as folder:
-        result = solve_job(parts.job, folder, site, on_progress=on_progress)
-    assert result is not None, "one rank has the result"
-    return result

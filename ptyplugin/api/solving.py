@@ -50,10 +50,19 @@ def reconstruct(
     parts = make_job(
         scan, recipe, probe_modes=probe_modes, object_modes=object_modes, subpixel=subpixel, probe=probe, crop_px=crop_px, seed=seed
     )
-    with _solver_of(parts, scan.site, on_progress, cancelled) as going:
-        for _ in going:
-            pass
-        result = going.result()
+    return solved(parts, scan.site, on_progress, cancelled)
+
+
+def solved(
+    parts: JobParts, site: Site, on_progress: OnProgress | None = None, cancelled: Callable[[], bool] | None = None
+) -> Reconstruction:
+    """The result of a job, made here and now, in this process.
+
+    Raises:
+        PtypluginError: one of its kinds.
+    """
+    with folder_of(parts) as folder:
+        result = solve_job(parts.job, folder, site, on_progress=on_progress, cancelled=cancelled)
     assert result is not None, "one rank has the result"
     return result
 
@@ -87,14 +96,8 @@ def solver(
     parts = make_job(
         scan, recipe, probe_modes=probe_modes, object_modes=object_modes, subpixel=subpixel, probe=probe, crop_px=crop_px, seed=seed
     )
-    return _solver_of(parts, scan.site)
-
-
-def _solver_of(
-    parts: JobParts, site: Site, on_progress: OnProgress | None = None, cancelled: Callable[[], bool] | None = None
-) -> JobSolver:
     with folder_of(parts) as folder:
-        return JobSolver(parts.job, folder, site, on_progress=on_progress, cancelled=cancelled)
+        return JobSolver(parts.job, folder, scan.site)
 
 
 def solve_job(

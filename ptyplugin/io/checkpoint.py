@@ -13,6 +13,7 @@ from pathlib import Path
 
 from numpy.lib.format import read_array, write_array
 
+from ptyplugin.io.durable import to_disk
 from ptyplugin.solvers import Checkpoint, Ranks
 
 _LOG = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ def _write(path: Path, checkpoint: Checkpoint) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _to_disk(path.parent)
+        to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -142,11 +143,3 @@ def _read(path: Path) -> Checkpoint | str:
         return Checkpoint(numbers["iteration"], numbers["task"], arrays, numbers["numbers"])
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
         return f"{path} is damaged ({' '.join(str(error).split())})."
-
-
-def _to_disk(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

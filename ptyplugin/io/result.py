@@ -15,6 +15,7 @@ from typing import Any, get_args
 import h5py
 import numpy as np
 
+from ptyplugin.io.durable import to_disk
 from ptyplugin.io.hdf5 import RESULT, cause, open_hdf5
 from ptyplugin.model import ErrorName, FileFormatError, FramesError, Geometry, Progress, Reconstruction, RingCorrelation, Verdict
 
@@ -52,9 +53,9 @@ def write_result(path: Path, reconstruction: Reconstruction) -> None:
         with os.fdopen(handle, "wb") as target:
             target.write(content.getbuffer())
         _as_others_may_read(temporary)
-        _to_disk(temporary)
+        to_disk(temporary)
         temporary.replace(path)
-        _to_disk(path.parent)
+        to_disk(path.parent)
     except OSError as error:
         why = error.strerror or error
         raise FileFormatError(f"the result cannot be written to {path} ({why}): check the folder's permissions and the disk.") from error
@@ -180,11 +181,3 @@ def _as_others_may_read(path: Path) -> None:
     mask = os.umask(0)
     os.umask(mask)
     path.chmod(0o666 & ~mask)
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -123,6 +123,16 @@ def scale_waves(j: int, w: Floats, factor: Any) -> None:
 
 
 @_compiled
+def _scale_row(A: Floats, i: int, r: int, row: Floats) -> None:
+    """A_in <- row A_in in row r, all waves n"""
+    for n in range(A.shape[1]):
+        wave = A[i, n, r]
+        for c in range(A.shape[3] // 2):
+            wave[2 * c] *= row[c]
+            wave[2 * c + 1] *= row[c]
+
+
+@_compiled
 def onto_modulus(
     j: int, A: Floats, row: Floats, counts: Any, good: Floats, residuals: Any, roots: Floats, background: Floats, slack: Any, scale: Any
 ) -> None:
@@ -141,11 +151,7 @@ def onto_modulus(
             factor = slack + (_ONE - slack) * amplitude / (modulus + _ROOT_TINY)
             row[c] = scale * (factor if believed[c] > 0 else _ONE)
         total += float(part)
-        for n in range(A.shape[1]):
-            wave = A[i, n, r]
-            for c in range(A.shape[3] // 2):
-                wave[2 * c] *= row[c]
-                wave[2 * c + 1] *= row[c]
+        _scale_row(A, i, r, row)
     residuals[j] = total
 
 

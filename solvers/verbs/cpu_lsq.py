@@ -9,7 +9,7 @@ import numpy as np
 
 from ptyplugin.solvers.batches import Batch
 from ptyplugin.solvers.verbs import DeviceScalar, Noise
-from ptyplugin.solvers.verbs.cpu_kernels import _ONE, _ROOT_TINY, _TINY, Floats, _compiled, _modulus
+from ptyplugin.solvers.verbs.cpu_kernels import _ONE, _ROOT_TINY, _TINY, Floats, _compiled, _modulus, _scale_row
 from ptyplugin.solvers.verbs.cpu_program import Array, Row, Sum, floats
 from ptyplugin.solvers.verbs.least_squares import best_lengths
 
@@ -34,11 +34,7 @@ def likelihood_step(
                 factor = factor * (factor + _TWO) * _HALF if factor < 0 else factor
             row[c] = scale * factor if believed[c] > 0 else np.float32(0)
         total += float(part)
-        for n in range(A.shape[1]):
-            wave = A[i, n, r]
-            for c in range(A.shape[3] // 2):
-                wave[2 * c] *= row[c]
-                wave[2 * c + 1] *= row[c]
+        _scale_row(A, i, r, row)
     residuals[j] = total
 
 

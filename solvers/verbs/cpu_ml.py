@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ptyplugin.solvers.batches import Batch
 from ptyplugin.solvers.verbs import DeviceScalar, Likelihood
-from ptyplugin.solvers.verbs.cpu_kernels import _ONE, _ROOT_TINY, Floats, _compiled
+from ptyplugin.solvers.verbs.cpu_kernels import _ONE, _ROOT_TINY, Floats, _compiled, _scale_row
 from ptyplugin.solvers.verbs.cpu_program import Array, Row, Sum, floats
 from ptyplugin.solvers.verbs.line_search import DARK_COUNTS, LineVerbs, trial_lengths
 
@@ -133,11 +133,7 @@ def likelihood_gradient(
             sums = _poisson_factor(row, counts[j, r], good[r], scale)
         total += sums[0]
         distance += sums[1]
-        for n in range(A.shape[1]):
-            wave = A[i, n, r]
-            for c in range(len(row)):
-                wave[2 * c] *= row[c]
-                wave[2 * c + 1] *= row[c]
+        _scale_row(A, i, r, row)
     likelihoods[j], residuals[j] = total, distance
 
 
