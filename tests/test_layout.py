@@ -72,7 +72,7 @@ def test_the_wheel_holds_what_git_holds(wheel: Path) -> None:
     expected = set()
     for line in tracked.splitlines():
         path = Path(line)
-        if path.suffix in {".py", ".toml", ".cu", ".typed"}:
+        if path.suffix in {".py", ".toml", ".cu", ".cuh", ".typed"}:
             expected.add(str(path if path.parts[0] == "ptyplugin" else "ptyplugin" / path))
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
