@@ -27,6 +27,10 @@ class Batch:
     good: (y, x) bool, the pixels that are to be believed, laid out as the counts
     background: (y, x) float32 >= 0, counts that every frame has beside its waves, laid out as the counts; None: there are none
     intensities: (frame,) float32, how strong the beam was in each frame, relative to its mean; None: always the same
+    frames: all frames of the rank, of which these are some; None: corners and rests of these are their own
+    order: (frame,) numbers of the frames of all batches, one batch after the other, ascending in each: the same array for all of them;
+        None: as the rank's frames lie
+    first: place of the first of these frames in that order
     """
 
     index: slice | NDArray[np.int64]
@@ -36,6 +40,9 @@ class Batch:
     good: NDArray[np.bool_]
     background: NDArray[np.float32] | None = None
     intensities: NDArray[np.float32] | None = None
+    frames: RankFrames | None = field(default=None, repr=False, compare=False)
+    order: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
+    first: int = 0
     _reading: Reading | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -53,6 +60,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.corners)
 
+    @property
+    def host_counts(self) -> NDArray[Any]:
+        """The counts as an array, wherever they are held."""
+        return np.asarray(self.counts)
+
     def has_counts_of(self, other: Batch) -> bool:
         """Whether both have their counts at the same place in memory."""
         if self._reading or other._reading:
@@ -62,7 +74,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class RankFrames:
-    """All frames of one rank, prepared; fields as in Batch. ``numbers`` (frame,) are their numbers in the scan."""
+    """All frames of one rank, prepared; fields as in Batch. ``numbers`` (frame,) are their numbers in the scan.
+
+    Verbs that hold the frames (``Verbs.hold``) may have put something else in the place of the counts: it has their length, shape and
+    dtype, and what it gives for an index becomes the counts of a batch, which ``np.asarray`` makes an array.
+    """
 
     numbers: NDArray[np.int64]
     corners: NDArray[np.int32]
@@ -80,11 +96,16 @@ class RankFrames:
         """Whether counts are read when they are needed, and not in memory."""
         return isinstance(self.counts, StoredCounts)
 
-    def batches(self, indices: Sequence[Index]) -> Iterator[Batch]:
-        """Batches of these frames, one after the other; copies, if they are neither neighbours nor one only."""
+    def batches(self, indices: Sequence[Index], order: NDArray[np.int64] | None = None, first: int = 0) -> Iterator[Batch]:
+        """Batches of these frames, one after the other; copies, if they are neither neighbours nor one only.
+
+        order: the frames of these batches, from place ``first`` on, where they are not neighbours
+        """
         stored = self.counts.readings(indices) if isinstance(self.counts, StoredCounts) else None
         for index in indices:
-            yield self._batch(index, next(stored) if stored else self.counts[index])
+            b = self._batch(index, next(stored) if stored else self.counts[index], order, first)
+            first += len(b)
+            yield b
 
     def batch(self, start: int, stop: int) -> Batch:
         """The frames start .. stop of this rank; fewer or none where the rank has no more."""
@@ -92,7 +113,7 @@ class RankFrames:
 
     def chosen(self, numbers: NDArray[np.int64]) -> Batch:
         """These frames of this rank; copies, if they are not one only."""
-        return next(self.batches([_index_of(numbers)]))
+        return next(self.batches([_index_of(numbers)], numbers))
 
     def part(self, start: int, stop: int) -> RankFrames:
         """The frames start .. stop of this rank, as if it had no others."""
@@ -101,22 +122,30 @@ class RankFrames:
         cut = {name: getattr(self, name)[some] for name in ("numbers", "corners", "rests", "counts")}
         return replace(self, **cut, intensities=intensities)
 
-    def _batch(self, index: Index, counts: Any) -> Batch:
+    def _batch(self, index: Index, counts: Any, order: NDArray[np.int64] | None, first: int) -> Batch:
         intensities = None if self.intensities is None else self.intensities[index]
-        return Batch(index, self.corners[index], self.rests[index], counts, self.good, self.background, intensities)
+        first = index.start if order is None and isinstance(index, slice) else first
+        mine = self.corners[index], self.rests[index]
+        return Batch(index, *mine, counts, self.good, self.background, intensities, self, order, first)
 
 
 @dataclass(frozen=True, slots=True)
 class Batches:
     """What a sweep walks over, as often as it likes: ``number`` batches of ``size`` frames, in ``order``.
 
-    ``number`` is the same on every rank. ``order``: a permutation of the rank's frames; else they come as they lie.
+    ``number`` is the same on every rank. ``order``: numbers of the rank's frames, each once at most; sorted inside each batch. Else they
+    come as they lie.
     """
 
     frames: RankFrames
     size: int
     number: int
     order: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        if self.order is not None:
+            parts = [np.sort(self.order[start : start + self.size]) for start in range(0, len(self.order), self.size)]
+            object.__setattr__(self, "order", np.concatenate([self.order[:0], *parts]))
 
     def __iter__(self) -> Iterator[Batch]:
         return self._walk(0, self.number)
@@ -128,14 +157,15 @@ class Batches:
         return (self._walk(start, stop) for start, stop in itertools.pairwise(edges))
 
     def _walk(self, start: int, stop: int) -> Iterator[Batch]:
-        return self.frames.batches([self._index(position) for position in range(start, stop)])
+        first = min(start * self.size, len(self.frames))
+        return self.frames.batches([self._index(position) for position in range(start, stop)], self.order, first)
 
     def _index(self, position: int) -> Index:
         """The frames of a batch; fewer or none where the rank has no more."""
         low, high = (min(edge * self.size, len(self.frames)) for edge in (position, position + 1))
         if self.order is None or low == high:
             return slice(low, high)
-        return _index_of(np.sort(self.order[low:high]))
+        return _index_of(self.order[low:high])
 
     @property
     def frame_count(self) -> int:

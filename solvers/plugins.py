@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, get_args
@@ -29,6 +29,8 @@ class Algorithm:
     walks: fixed blocks of frames; batches of ``options.batch`` frames drawn at random; or, by choice of ``options.batches``, such
         ("sparse") or of neighbours ("compact")
     keeps_waves: whether State.waves is filled before its first sweep
+    phase(options, iteration): what of the iteration's number a sweep depends on: iterations of one phase do the same to the arrays, and
+        a device may do one again without asking ``sweep``. None: this one looks at numbers. No ``phase``: none is done again.
     """
 
     sweep: Callable[..., DeviceScalar]
@@ -36,6 +38,7 @@ class Algorithm:
     walks: Walks
     keeps_waves: bool
     measures: ErrorName
+    phase: Callable[[Any, int], Hashable] | None = None
 
 
 @functools.cache
@@ -87,6 +90,8 @@ def _what_is_wrong_with(loaded: Any) -> str:
         return f"is of type {type(loaded).__name__}, not a ptyplugin.solvers.Algorithm"
     if not (callable(loaded.sweep) and dataclasses.is_dataclass(loaded.options)):
         return "needs a function as its sweep and a dataclass as its options"
+    if loaded.phase is not None and not callable(loaded.phase):
+        return "needs a function as its phase, or none"
     if loaded.walks not in get_args(Walks) or loaded.measures not in get_args(ErrorName):
         return f"has walks={loaded.walks!r} and measures={loaded.measures!r}, of which one does not exist"
     fields = {field.name: field for field in dataclasses.fields(loaded.options)}

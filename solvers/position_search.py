@@ -104,7 +104,7 @@ def _best(
         positions = b.corners + b.rests.astype(np.float64)
         for step in np.moveaxis(steps[part], 1, 0):
             corners, rests = _placed(positions + step[:, None], False)
-            there = replace(b, corners=corners, rests=rests)
+            there = replace(b, corners=corners, rests=rests, frames=None)
             residuals = do.frame_residuals(do.to_detector(do.exit_waves(state.object, state.probe, there), there), there)
             do.finish()
             better = residuals < lowest[part]

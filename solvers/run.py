@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from ptyplugin.solvers.positions import place
 from ptyplugin.solvers.ranks import AfterVerbs
 from ptyplugin.solvers.refining import refine
 from ptyplugin.solvers.state import State, fill_waves
+from ptyplugin.solvers.verbs import DeviceScalar
 from ptyplugin.solvers.way import Walk, blocks_of, model_errors
 
 _LOG = logging.getLogger(__name__)
@@ -85,13 +87,29 @@ def _iterate(state: State, way: Walk, number: int, iteration: int, begun_after: 
     batches = blocks_of(state, way) if in_order else _drawn_batches(way, number, iteration, algorithm, options)
     with np.errstate(all="ignore"):  # what is not finite is found by _report, in every implementation alike
         kept = state.probe.copy() if refinements.probe == "fixed" else None
-        total = algorithm.sweep(state, batches, way.verbs, AfterVerbs(way.ranks, way.verbs.finish), options, iteration)
+        total = _swept(state, way, number, iteration, batches)
         _settle_probe(state, way, kept)
         errors = {algorithm.measures: total.read() / way.counts}
         refine(state, way, refinements, iteration)
         if iteration == stage.iterations or done % _ERROR_EVERY == 0:
             errors |= model_errors(state, way)
     return _report(stage, done, errors, way, begun_after)
+
+
+def _swept(state: State, way: Walk, number: int, iteration: int, batches: Batches) -> DeviceScalar:
+    """One sweep: done, or, where the verbs can, done again."""
+    algorithm, options = algorithm_of(way.stages[number])
+    key = _repeatable(way, number, algorithm, options, iteration)
+    sweep = partial(algorithm.sweep, state, batches, way.verbs, AfterVerbs(way.ranks, way.verbs.finish), options, iteration)
+    return sweep() if key is None else way.verbs.repeat(key, batches, sweep)
+
+
+def _repeatable(way: Walk, number: int, algorithm: Algorithm, options: Any, iteration: int) -> Hashable:
+    """What a sweep depends on, as ``Verbs.repeat`` takes it; None: it cannot be done again."""
+    if algorithm.phase is None or way.ranks.size > 1:  # what several ranks merge depends on where their frames lie
+        return None
+    phase = algorithm.phase(options, iteration)
+    return None if phase is None else (number, options, phase)
 
 
 def _settle_probe(state: State, way: Walk, kept: NDArray[Any] | None) -> None:

@@ -13,14 +13,14 @@ from ptyplugin.solvers.refining import Refinements
 
 #: Those that come with this package. More are found through entry points (ptyplugin.solvers.plugins).
 _ALGORITHMS = {
-    "DM": Algorithm(projections.sweep, projections.DifferenceMapOptions, "blocks", True, "constraint_residual"),
-    "RAAR": Algorithm(projections.sweep, projections.RaarOptions, "blocks", True, "constraint_residual"),
-    "AP": Algorithm(projections.sweep, projections.AlternatingProjectionOptions, "blocks", True, "running_error"),
-    "LSQML": Algorithm(lsqml.sweep, lsqml.LsqmlOptions, "chosen batches", False, "running_error"),
+    "DM": Algorithm(projections.sweep, projections.DifferenceMapOptions, "blocks", True, "constraint_residual", projections.phase),
+    "RAAR": Algorithm(projections.sweep, projections.RaarOptions, "blocks", True, "constraint_residual", projections.phase),
+    "AP": Algorithm(projections.sweep, projections.AlternatingProjectionOptions, "blocks", True, "running_error", projections.phase),
+    "LSQML": Algorithm(lsqml.sweep, lsqml.LsqmlOptions, "chosen batches", False, "running_error", lsqml.phase),
     "ML": Algorithm(ml.sweep, ml.MlOptions, "blocks", False, "running_error"),
-    "ePIE": Algorithm(pie.sweep, pie.EpieOptions, "random batches", False, "running_error"),
-    "rPIE": Algorithm(pie.sweep, pie.RpieOptions, "random batches", False, "running_error"),
-    "mPIE": Algorithm(pie.sweep, pie.MpieOptions, "random batches", False, "running_error"),
+    "ePIE": Algorithm(pie.sweep, pie.EpieOptions, "random batches", False, "running_error", pie.phase),
+    "rPIE": Algorithm(pie.sweep, pie.RpieOptions, "random batches", False, "running_error", pie.phase),
+    "mPIE": Algorithm(pie.sweep, pie.MpieOptions, "random batches", False, "running_error", pie.phase),
 }
 
 #: An iteration that no stage has.

@@ -30,6 +30,11 @@ class LsqmlOptions:
     object_max: float = option(2.0, 0.5, 1e6, "largest modulus of the object; about 1 where nothing absorbs")
 
 
+def phase(options: LsqmlOptions, iteration: int) -> bool:
+    """Whether the probe is updated."""
+    return iteration >= options.probe_from
+
+
 def sweep(state: State, batches: Batches, do: Verbs, ranks: Ranks, options: LsqmlOptions, iteration: int) -> DeviceScalar:
     """One sweep of LSQML over all frames (Odstrcil, Menzel & Guizar-Sicairos, Opt. Express 26, 3108 (2018)).
 

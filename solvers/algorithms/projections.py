@@ -67,6 +67,11 @@ class AlternatingProjectionOptions(ProjectionOptions):
         return _ALTERNATING
 
 
+def phase(options: ProjectionOptions, iteration: int) -> bool | None:
+    """Whether the probe is updated; an iteration that synchronises looks at numbers."""
+    return None if _synchronises(options, iteration) else iteration >= options.probe_from
+
+
 def sweep(
     state: State,
     batches: Batches,
@@ -95,7 +100,7 @@ def sweep(
     behind ``running_error``.
     """
     O, P, psi = state.object, state.probe, state.waves
-    synchronising = options.synchronise > 0 and iteration % options.synchronise == 0
+    synchronising = _synchronises(options, iteration)
     r, a, c = options.coefficients(synchronising)
     residual = do.zero()
     for b in batches:
@@ -117,3 +122,7 @@ def sweep(
             do.probe_sums(num, den, psi[b.index], O, b)
         do.quotient(P, ranks.sum(num), ranks.sum(den), options.probe_inertia)  # (4)
     return ranks.sum(residual)
+
+
+def _synchronises(options: ProjectionOptions, iteration: int) -> bool:
+    return options.synchronise > 0 and iteration % options.synchronise == 0

@@ -9,13 +9,15 @@ frame j (``b.intensities``), B the background (``b.background``); 1 and 0 where 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from typing import Any, Literal, Protocol, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyplugin.solvers.batches import Batch
+from ptyplugin.solvers.batches import Batch, Batches, RankFrames
 
+#: Arrays lie where the verbs compute, which need not be where NumPy does: ask ``host`` for what is in them.
 Complex = NDArray[Any]
 Real = NDArray[Any]
 Noise = Literal["gaussian", "poisson"]
@@ -79,6 +81,45 @@ class Verbs(Protocol):
 
     def batch_frames(self, shape: tuple[int, int], waves: int) -> int:
         """How many frames of ``shape`` with so many waves each a batch should hold."""
+        ...
+
+    def hold(self, frames: RankFrames) -> RankFrames:
+        """The frames, ready to be worked on: asked for once, when nobody else needs their counts on the host any more.
+
+        What is made of them by ``dataclasses.replace`` with other corners, rests, background or intensities has the same counts.
+        """
+        ...
+
+    def repeat(self, key: Hashable, batches: Batches, sweep: Callable[[], DeviceScalar]) -> DeviceScalar:
+        """sweep(), or all that it did for the same ``key`` once more
+
+        key: all that the sweep depends on, but for what is in arrays: those that it has worked on, the order of ``batches``, and the
+            corners, rests, background and intensities of their frames
+        """
+        ...
+
+    def array(self, host: NDArray[Any]) -> Complex:
+        """X = host, where verbs compute; may be ``host`` itself"""
+        ...
+
+    def host(self, X: Complex) -> NDArray[Any]:
+        """X, on the host, after ``finish``; may be X itself: not to be written to"""
+        ...
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Complex:
+        """X = 0"""
+        ...
+
+    def put(self, X: Complex, value: Complex | complex) -> None:
+        """X <- value, in place: a number, or an array of the same shape, on the host or not"""
+        ...
+
+    def all_finite(self, *X: Complex) -> bool:
+        """Whether no number in X is infinite or none at all. Between sweeps."""
+        ...
+
+    def roll(self, X: Complex, shift: tuple[int, int]) -> None:
+        """X <- X moved by ``shift`` (yx) px; what leaves it on one side comes in on the other; in place. Between sweeps."""
         ...
 
     def zero(self) -> DeviceScalar:

@@ -41,6 +41,7 @@ from ptyplugin.solvers.verbs.cpu_program import (
     floats,
     forward,
 )
+from ptyplugin.solvers.verbs.host import HostArrays
 from ptyplugin.solvers.verbs.reference import fresnel_kernel
 
 #: An array, or Waves.
@@ -75,7 +76,7 @@ class CpuScalar(DeviceScalar):
         return CpuScalar(np.asarray(self._total + other.array), self._terms, self._finish)
 
 
-class CpuVerbs(FrameVerbs, StepVerbs, LikelihoodVerbs, PositionVerbs, DetectorVerbs):
+class CpuVerbs(HostArrays, FrameVerbs, StepVerbs, LikelihoodVerbs, PositionVerbs, DetectorVerbs):
     """See ptyplugin.solvers.verbs.Verbs for the equations.
 
     Args:

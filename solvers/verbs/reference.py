@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ptyplugin.model import Geometry
 from ptyplugin.solvers.batches import Batch, block_size
 from ptyplugin.solvers.verbs import Complex, DeviceScalar, Real
+from ptyplugin.solvers.verbs.host import HostArrays
 from ptyplugin.solvers.verbs.least_squares import ReferenceStepVerbs
 from ptyplugin.solvers.verbs.positions import ReferencePositionVerbs
 from ptyplugin.solvers.verbs.reference_detector import ReferenceDetectorVerbs
@@ -19,7 +20,9 @@ from ptyplugin.solvers.verbs.reference_frames import ReferenceFrameVerbs
 from ptyplugin.solvers.verbs.reference_ml import ReferenceLikelihoodVerbs
 
 
-class ReferenceVerbs(ReferenceFrameVerbs, ReferenceStepVerbs, ReferenceLikelihoodVerbs, ReferencePositionVerbs, ReferenceDetectorVerbs):
+class ReferenceVerbs(
+    HostArrays, ReferenceFrameVerbs, ReferenceStepVerbs, ReferenceLikelihoodVerbs, ReferencePositionVerbs, ReferenceDetectorVerbs
+):
     """See ptyplugin.solvers.verbs.Verbs for the equations.
 
     Args:
