@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ptyplugin.api.opening import OpenScan
 from ptyplugin.io import StartProbe, read_probe
-from ptyplugin.model import Geometry, GeometryError, Job, JobError, JobParts, Recipe, Stage, Subpixel, put_beside
+from ptyplugin.model import DeviceName, Geometry, GeometryError, Job, JobError, JobParts, Recipe, Stage, Subpixel, put_beside
 from ptyplugin.solvers import check_recipe
 
 START_PROBE = "start_probe.npy"
@@ -27,7 +27,7 @@ def make_job(
     crop_px: int | None = None,
     seed: int | None = None,
     ranks: int | None = None,
-    device: Literal["auto", "cpu", "gpu"] = "auto",
+    device: DeviceName = "auto",
 ) -> JobParts:
     """The job that reconstructs ``scan`` in this way; what is not given stays as the scan's profile or file says.
 

@@ -22,6 +22,7 @@ from ptyplugin.model.errors import (
     Cancelled,
     CatalogAway,
     CatalogError,
+    DeviceBusy,
     DeviceError,
     DiskError,
     FileFormatError,
@@ -42,6 +43,7 @@ from ptyplugin.model.frames import BesideSource, FrameBlock, Frames, FrameSource
 from ptyplugin.model.geometry import Geometry
 from ptyplugin.model.job import (
     BesideArray,
+    DeviceName,
     FileSource,
     GeometryNumbers,
     Job,
@@ -77,7 +79,9 @@ __all__ = [
     "CatalogAway",
     "CatalogError",
     "Convergence",
+    "DeviceBusy",
     "DeviceError",
+    "DeviceName",
     "DiskError",
     "ErrorName",
     "FileFormatError",

@@ -20,6 +20,7 @@
     │   └── RanksCrashed                       a process of the solver was killed or died: worth another try
     ├── LedgerError        (RuntimeError)      the ledger is in use, damaged, from a newer version, or its disk is full
     └── DeviceError        (RuntimeError)      a device was asked for that is not there
+        └── DeviceBusy                         another process has it
 """
 
 from __future__ import annotations
@@ -111,3 +112,7 @@ class LedgerError(PtypluginError, RuntimeError):
 
 class DeviceError(PtypluginError, RuntimeError):
     """A device was asked for that is not there."""
+
+
+class DeviceBusy(DeviceError):
+    """A device was asked for that another process has. No fault of the job that asked."""

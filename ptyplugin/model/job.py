@@ -22,6 +22,8 @@ from ptyplugin.model.scan import Scan, Subpixel
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
+#: What to compute on: "auto" takes a GPU that can be used, or says why not.
+DeviceName = Literal["auto", "cpu", "gpu"]
 #: Changes when the same job would give another result file; part of the key.
 RESULT_FORMAT = 1
 #: Positions of more frames than this lie beside the job as an .npy file.
@@ -75,7 +77,7 @@ class Resources(_Border):
     """What to run on. Not part of the key: it must not change the result."""
 
     ranks: PositiveInt | None = None
-    device: Literal["auto", "cpu", "gpu"] = "auto"
+    device: DeviceName = "auto"
     priority: int = 0
 
 

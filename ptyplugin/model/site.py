@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlparse
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, field_validator
 
 from ptyplugin.model.errors import FramesError, OutsideDataRoots, SiteError
+from ptyplugin.model.job import DeviceName
 
 #: Environment variable that names the site's TOML file.
 SITE_VARIABLE = "PTYPLUGIN_SITE"
@@ -34,6 +35,7 @@ class Site(BaseModel):
     raw_path: str = Field("{beamline}/raw", description="path of the raw runs in the catalog")
     processed_path: str = Field("{beamline}/processed/ptyplugin", description="path of the results in the catalog")
     ranks: int = Field(1, ge=1, description="MPI ranks of a job that does not say")
+    device: DeviceName = Field("auto", description="what a job that does not say is computed on: auto takes a GPU that can be used")
     memory_gb: PositiveFloat | None = Field(None, description="memory that a job may use, all its ranks together; what is there if absent")
     keep_job_folders_days: PositiveFloat | None = Field(
         None, description="how long after its end a job's folder (arrays, log) stays; for ever if absent. Results always stay"

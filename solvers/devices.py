@@ -1,0 +1,163 @@
+"""Which device computes: a GPU where one can be used, or one line why not."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ptyplugin.model import DeviceBusy, DeviceError, DeviceName, SolverError
+from ptyplugin.solvers.driver import Card, Cupy, Driver, drivers_cards, installed_cupy, loaded_cupy
+from ptyplugin.solvers.ranks import Ranks
+from ptyplugin.solvers.verbs.cuda.device import Device
+
+_LOG = logging.getLogger(__name__)
+
+#: The oldest cards that CUDA 13 serves (Turing), and that CUDA 12 does (Maxwell): compute capability.
+_OLDEST = {13: (7, 5), 12: (5, 0)}
+#: Without these of CuPy's libraries there is no GPU; NCCL only makes several cards quicker.
+_NEEDED = {"cupy": "CuPy", "nvrtc": "NVRTC, CUDA's compiler,", "cufft": "cuFFT"}
+#: Where launchers say which of the ranks on this machine a process is.
+_LOCAL_RANK = ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID")
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """What there is: the driver with its cards, and CuPy. ``cupy`` is only what is installed where there are no cards."""
+
+    driver: Driver
+    cupy: Cupy
+
+    @property
+    def usable(self) -> tuple[Card, ...]:
+        """The cards that this installation can use."""
+        if why_not(self):
+            return ()
+        return tuple(card for card in self.driver.cards if _fits(card, self.cupy.cuda))
+
+
+def look() -> Devices:
+    """What there is on this machine, for this process. CuPy is imported only where there are cards."""
+    driver = drivers_cards()
+    return Devices(driver, loaded_cupy() if driver.cards else installed_cupy())
+
+
+def why_not(devices: Devices) -> str:
+    """Why there is no usable GPU and what would mend it, in one line; nothing where there is one."""
+    driver, cupy = devices.driver, devices.cupy
+    if not driver.cards:
+        return driver.trouble
+    mend = mending(devices)
+    if not mend:
+        served = ".".join(map(str, driver.cuda))
+        return f"{driver.cards[0]} needs a newer driver: {driver.version or 'this one'} serves CUDA {served}, CUDA 12 is the least"
+    if len(cupy.packages) > 1:
+        return f"several packages bring CuPy ({', '.join(sorted(cupy.packages))}): pip uninstall them all, then {mend}"
+    if "cupy" in cupy.troubles:
+        there = ", ".join(f"{name} {version}" for name, version in cupy.packages.items())
+        return f"{there} cannot be imported ({cupy.troubles['cupy']}): {mend}" if there else f"CuPy is not installed: {mend}"
+    if cupy.cuda > driver.cuda[0]:
+        return f"CuPy is built for CUDA {cupy.cuda}, the driver {driver.version} serves CUDA {driver.cuda[0]}: {_instead(cupy)}{mend}"
+    if not any(_fits(card, cupy.cuda) for card in driver.cards):
+        old = driver.cards[0]
+        capability = ".".join(map(str, old.capability))
+        return f"{old} (compute capability {capability}) is too old for CuPy's CUDA {cupy.cuda}: {_instead(cupy)}{mend}"
+    missing = [said for name, said in _NEEDED.items() if name in cupy.troubles]
+    return f"{' and '.join(missing)} {'were' if missing[1:] else 'was'} not found: {mend}" if missing else ""
+
+
+def mending(devices: Devices) -> str:
+    """The line that installs what these cards need; nothing if their driver serves no CUDA that we know of."""
+    served = devices.driver.cuda[0] if devices.driver.cards else 13
+    newest = max((card.capability for card in devices.driver.cards), default=_OLDEST[13])
+    cuda = next((cuda for cuda, oldest in _OLDEST.items() if cuda <= served and newest >= oldest), 0)
+    return f"pip install 'ptyplugin[gpu-cuda{cuda}]'" if cuda else ""
+
+
+def _instead(cupy: Cupy) -> str:
+    return "".join(f"pip uninstall {name}, then " for name in cupy.packages)
+
+
+def _fits(card: Card, cuda: int) -> bool:
+    return card.capability >= _OLDEST.get(cuda, (0, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What one rank computes on.
+
+    card, device: its GPU; None: the processor
+    sharing: ranks of this job that use this card together
+    why: why it is the processor, where a GPU was not refused
+    is_held: whether it is the processor because other processes have the cards
+    slower: what would make several cards quicker, in a sentence
+    """
+
+    card: Card | None = None
+    device: Device | None = None
+    sharing: int = 1
+    why: str = ""
+    is_held: bool = False
+    slower: str = ""
+
+    def __str__(self) -> str:
+        return str(self.card) if self.card else f"CPU ({self.why})" if self.why else "CPU"
+
+
+#: Takes a card for this process: who else has it, in words; nothing if it is ours now.
+Take = Callable[[Card], str]
+Open = Callable[[int], Device]
+
+
+def choose(wish: DeviceName, ranks: Ranks, take: Take, open_card: Open, find: Callable[[], Devices] = look) -> Choice:
+    """What this rank computes on: all ranks on GPUs, or none. All ranks call it together.
+
+    take: takes a card for this process; open_card: makes the Device of the card with a number
+
+    Raises:
+        DeviceBusy: a GPU was asked for, and other processes have them all.
+        DeviceError: a GPU was asked for, and there is none that can be used; the message names what is missing.
+    """
+    if wish == "cpu":
+        return Choice()
+    mine = _mine(ranks, take, open_card, find())
+    if wish == "gpu" and not mine.card:
+        kind = DeviceBusy if mine.is_held else DeviceError
+        raise kind(f"a GPU was asked for, and there is none to be used: {mine.why}; or use device cpu.")
+    if ranks.largest(int(mine.card is None)):
+        mine = Choice(why=mine.why or "another rank has no GPU")
+    _LOG.info("computing on %s", mine)
+    return mine
+
+
+def _mine(ranks: Ranks, take: Take, open_card: Open, devices: Devices) -> Choice:
+    cards = devices.usable
+    if not cards:
+        return Choice(why=why_not(devices))
+    troubles, is_held = [], False
+    for card in _candidates(cards, ranks, os.environ):
+        try:
+            holder = take(card)
+            if not holder:
+                sharing = -(-ranks.size // len(cards))
+                return Choice(card, open_card(card.number), sharing, slower=_slower(devices, ranks, len(cards)))
+            troubles.append(f"{card} is in use by {holder}")
+            is_held = True
+        except (DeviceError, SolverError) as error:
+            troubles.append(f"{card} cannot be used ({error})")
+    return Choice(why="; ".join(troubles), is_held=is_held)
+
+
+def _slower(devices: Devices, ranks: Ranks, cards: int) -> str:
+    if min(ranks.size, cards) == 1 or "nccl" not in devices.cupy.troubles:
+        return ""
+    return f"NCCL was not found, so sums over ranks go through the host's memory: {mending(devices)} brings it."
+
+
+def _candidates(cards: Sequence[Card], ranks: Ranks, environment: Mapping[str, str]) -> Sequence[Card]:
+    """One rank alone takes the first that is free; of several, each has its own, by turns if there are fewer cards than ranks."""
+    if ranks.size == 1:
+        return cards
+    said = next((environment[name] for name in _LOCAL_RANK if environment.get(name, "").isdecimal()), str(ranks.rank))
+    return [cards[int(said) % len(cards)]]

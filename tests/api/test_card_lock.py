@@ -1,0 +1,77 @@
+"""Two processes for one card: the lock says who has it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ptyplugin.api import card_lock
+from ptyplugin.api.card_lock import CardLock
+from ptyplugin.model import DeviceError
+from ptyplugin.solvers.driver import Card
+
+CARD = Card(0, "a card", "11111111-2222-3333-4444-555555555555", 10**9, (9, 0))
+HOLD = """
+import sys, pathlib
+from ptyplugin.api import card_lock
+from ptyplugin.solvers.driver import Card
+card_lock.FOLDER = pathlib.Path(sys.argv[1])
+print(card_lock.CardLock(0).take(Card(0, "a card", sys.argv[2], 10**9, (9, 0))), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(card_lock, "FOLDER", tmp_path / "locks")
+    monkeypatch.setattr(card_lock, "LOOK_S", 0.01)
+    return tmp_path / "locks"
+
+
+def test_who_has_the_card_is_said_and_its_end_frees_it(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, folder, CARD.uuid], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "\n"
+    mine = CardLock(wait_s=0.05)
+    said = mine.take(CARD)
+    assert said.startswith(f"process {holder.pid} since 20")
+    assert f"GPU 0, a card is in use by {said}; waiting up to 0.05 s" in caplog.text
+    holder.kill()
+    holder.communicate()
+    assert mine.take(CARD) == ""
+    other = subprocess.run([sys.executable, "-c", HOLD, folder, CARD.uuid], input="", capture_output=True, text=True, check=True)
+    assert "process " in other.stdout
+    mine.release()
+    again = subprocess.run([sys.executable, "-c", HOLD, folder, CARD.uuid], input="", capture_output=True, text=True, check=True)
+    assert again.stdout == "\n"
+
+
+def test_one_process_may_use_its_card_twice(folder: Path) -> None:
+    first, second = CardLock(0), CardLock(0)
+    assert (first.take(CARD), second.take(CARD)) == ("", "")
+    first.release()
+    first.release()
+    held = subprocess.run([sys.executable, "-c", HOLD, folder, CARD.uuid], input="", capture_output=True, text=True, check=True)
+    assert "process " in held.stdout
+    second.release()
+
+
+def test_other_users_may_lock_it_too(folder: Path) -> None:
+    lock = CardLock(0)
+    lock.take(CARD)
+    assert folder.stat().st_mode & 0o7777 == 0o1777
+    assert (folder / f"{CARD.uuid}.lock").stat().st_mode & 0o777 == 0o666
+    lock.release()
+
+
+def test_a_link_in_the_place_of_a_lock_is_not_followed(folder: Path, tmp_path: Path) -> None:
+    folder.mkdir()
+    (folder / f"{CARD.uuid}.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(DeviceError, match="cannot be written"):
+        CardLock(0).take(CARD)
+    assert not (tmp_path / "precious").exists()
