@@ -72,6 +72,11 @@ class Device(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def shared_bytes(self) -> int:
+        """The most shared memory that a block can have."""
+        ...
+
     def empty(self, shape: Shape, dtype: DTypeLike) -> Array:
         """New memory with anything in it. Raises DeviceMemoryError where there is not enough."""
         ...
