@@ -378,25 +378,41 @@ template <class... A> static const char* signature(void (*)(A...)) {
 }
 
 // ---------------------------------------------------------------- what kernels call
-template <class T> static T exchange(unsigned mask, T value, unsigned source) {
-    static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8), "a shuffle takes numbers of 4 or 8 bytes");
-    const unsigned lane = current % LANES, warp = current / LANES;
+// Waits for the lanes of a mask; then their values, and which of them came, stand in the warp that it gives.
+static const Warp& exchange(unsigned mask, uint64_t value) {
     Thread& me = threads[current];
+    Warp& warp = warps[current / LANES];
+    const unsigned lane = current % LANES;
     if (!(mask >> lane & 1)) {
         complain("thread %u of block (%u, %u, %u) is not in the mask of its own shuffle", current, blockIdx.x, blockIdx.y, blockIdx.z);
         leave();
     }
-    memcpy(&me.given, &value, sizeof(T));
+    me.given = value;
     me.mask = mask;
-    warps[warp].waiting |= 1u << lane;
+    warp.waiting |= 1u << lane;
     wait(AT_WARP);
-    if (!(warps[warp].met >> source & 1)) {
+    return warp;
+}
+
+template <class T> static T shuffle(unsigned mask, T value, unsigned source) {
+    static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8), "a shuffle takes numbers of 4 or 8 bytes");
+    uint64_t bits = 0;
+    memcpy(&bits, &value, sizeof(T));
+    const Warp& warp = exchange(mask, bits);
+    if (!(warp.met >> source & 1)) {
         complain("thread %u of block (%u, %u, %u) shuffles with lane %u, which has ended or does not exist",
                  current, blockIdx.x, blockIdx.y, blockIdx.z, source);
         leave();
     }
-    memcpy(&value, &warps[warp].values[source], sizeof(T));
+    memcpy(&value, &warp.values[source], sizeof(T));
     return value;
+}
+
+static unsigned ballot(unsigned mask, bool vote) {
+    const Warp& warp = exchange(mask, vote);
+    unsigned votes = 0;
+    for (unsigned l = 0; l < LANES; ++l) votes |= unsigned((warp.met >> l & 1) && warp.values[l]) << l;
+    return votes;
 }
 
 }  // namespace shim
@@ -405,14 +421,20 @@ static inline void __syncthreads() {
     ++shim::at_barrier;
     shim::wait(shim::AT_BARRIER);
 }
-static inline void __syncwarp(unsigned mask = ~0u) { shim::exchange(mask, 0, shim::current % 32); }
-template <class T> static T __shfl_sync(unsigned mask, T value, int lane) { return shim::exchange(mask, value, lane & 31); }
+static inline void __syncwarp(unsigned mask = ~0u) { shim::exchange(mask, 0); }
+static inline unsigned __ballot_sync(unsigned mask, int vote) { return shim::ballot(mask, vote); }
+static inline int __any_sync(unsigned mask, int vote) { return shim::ballot(mask, vote) != 0; }
+static inline int __all_sync(unsigned mask, int vote) { return shim::ballot(mask, !vote) == 0; }
+static inline int __ffs(int bits) { return __builtin_ffs(bits); }
+static inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+static inline int __clz(int bits) { return bits ? __builtin_clz(bits) : 32; }
+template <class T> static T __shfl_sync(unsigned mask, T value, int lane) { return shim::shuffle(mask, value, lane & 31); }
 template <class T> static T __shfl_down_sync(unsigned mask, T value, unsigned by) {
     const unsigned lane = shim::current % 32;
-    return shim::exchange(mask, value, lane + by < 32 ? lane + by : lane);
+    return shim::shuffle(mask, value, lane + by < 32 ? lane + by : lane);
 }
 template <class T> static T __shfl_xor_sync(unsigned mask, T value, int bits) {
-    return shim::exchange(mask, value, (shim::current % 32) ^ (bits & 31));
+    return shim::shuffle(mask, value, (shim::current % 32) ^ (bits & 31));
 }
 template <class T> static T atomicAdd(T* at, std::common_type_t<T> value) {
     const T old = *at;
