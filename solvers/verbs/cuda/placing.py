@@ -1,0 +1,218 @@
+"""Frames on a device: tables of all frames of a rank, and which of them a batch is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyplugin.solvers.batches import Batch, RankFrames
+from ptyplugin.solvers.verbs.cuda.device import NULL, Array, Device
+
+Index = slice | NDArray[np.int64]
+
+
+class DeviceCounts:
+    """Counts (frame, y, x) of the frames that a rank holds: those on the host, and where they lie on the device.
+
+    An index gives counts that are on the host too (``np.asarray``), read when somebody looks.
+    """
+
+    def __init__(self, host: Any, resident: Array | None = None, of: DeviceCounts | None = None) -> None:
+        """resident: the same on the device; None: they are brought there batch by batch. of: the store that these are a part of"""
+        self._host, self.resident = host, resident
+        self.store: DeviceCounts = self if of is None else of
+        self.tables: Tables | None = None
+        self.shape, self.dtype = host.shape, host.dtype
+
+    def __len__(self) -> int:
+        return len(self._host)
+
+    def __getitem__(self, index: Index) -> DeviceCounts:
+        if isinstance(index, slice):
+            return DeviceCounts(self._host[index], None, self.store)
+        return DeviceCounts(_Chosen(self._host, index), None, self.store)
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return iter(self._host)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self._host, dtype=dtype)
+
+
+class _Chosen:
+    """Frames of an array that are copied out of it when somebody looks."""
+
+    def __init__(self, host: Any, index: NDArray[np.int64]) -> None:
+        self._host, self._index = host, index
+        self.shape, self.dtype = (len(index), *host.shape[1:]), host.dtype
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self._host[self._index], dtype=dtype)
+
+
+class Tables:
+    """What kernels look up by the number of a frame; stays where it is when positions, background or intensities change.
+
+    corners (frame, substep, yx) int32; rests (frame, substep, yx) float32; intensities (frame,) float32 or NULL; good (y, x) uint8;
+    background (y, x) float32 or NULL; natural (frame,) int32: 0, 1, 2, ...; order (frame,) int32: as drawn for a sweep
+    """
+
+    def __init__(self, frames: RankFrames, device: Device) -> None:
+        self._device = device
+        count = len(frames)
+        self.corners, self.rests = device.put(frames.corners.astype(np.int32)), device.put(frames.rests.astype(np.float32))
+        self.good = device.put(frames.good.astype(np.uint8))
+        self.natural, self.order = device.put(np.arange(count, dtype=np.int32)), device.zeros((count,), np.int32)
+        self.intensities: Any = NULL
+        self.background: Any = NULL
+        self._drawn: NDArray[np.int64] | None = None
+        self.frames, self.version = frames, 0
+        self._take_light(frames)
+        self.moves = bool(frames.rests.any())
+
+    def refresh(self, frames: RankFrames) -> None:
+        """Take over what has changed."""
+        if frames is self.frames:
+            return
+        self._device.fill(self.corners, frames.corners.astype(np.int32))
+        self._device.fill(self.rests, frames.rests.astype(np.float32))
+        self._take_light(frames)
+        self.moves, self.frames, self.version = bool(frames.rests.any()), frames, self.version + 1
+
+    def draw(self, order: NDArray[np.int64]) -> None:
+        """Take over the order of a sweep."""
+        if order is not self._drawn:
+            self._device.fill(self.order[: len(order)], order.astype(np.int32))
+            self._drawn = order
+            self.version += 1
+
+    @property
+    def kind(self) -> tuple[bool, bool, bool]:
+        """What changes which kernels are launched."""
+        return self.moves, self.intensities is NULL, self.background is NULL
+
+    def _take_light(self, frames: RankFrames) -> None:
+        self.intensities = self._taken(self.intensities, frames.intensities)
+        self.background = self._taken(self.background, frames.background)
+
+    def _taken(self, there: Any, host: NDArray[np.float32] | None) -> Any:
+        if host is None:
+            return NULL
+        if there is NULL:
+            return self._device.put(host.astype(np.float32))
+        self._device.fill(there, host.astype(np.float32))
+        return there
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A batch on the device.
+
+    frames: (frame,) int32, numbers in the tables; rows: (frame,) int32, places in ``counts``
+    moves: whether any of the rank's frames has a rest; whole: whether the batch may lie anywhere in the object
+    """
+
+    count: int
+    substeps: int
+    shape: tuple[int, int]
+    tables: Tables
+    frames: Array
+    rows: Array
+    counts: Array
+    moves: bool
+    whole: bool
+    key: tuple[Any, ...]
+
+    @property
+    def pixels(self) -> int:
+        """Of a frame."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def is_float(self) -> int:
+        """Whether counts are float32, as a define."""
+        return int(self.counts.dtype == np.float32)
+
+    @property
+    def places(self) -> tuple[Any, ...]:
+        """Arguments: frames, corners, sub-steps."""
+        return self.frames, self.tables.corners, np.int32(self.substeps)
+
+    @property
+    def measured(self) -> tuple[Any, ...]:
+        """Arguments: frames, rows, counts, good, background, intensities."""
+        return self.frames, self.rows, self.counts, self.tables.good, self.tables.background, self.tables.intensities
+
+    @property
+    def rests(self) -> tuple[Any, ...]:
+        """Arguments: frames, rests, sub-steps."""
+        return self.frames, self.tables.rests, np.int32(self.substeps)
+
+
+class Placing:
+    """Brings batches to a device; remembers the last one, since several verbs ask for it."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._last: tuple[Batch, Placed] | None = None
+
+    def hold(self, frames: RankFrames, resident: bool) -> DeviceCounts:
+        """Counts of ``frames`` for the device, brought there now if they are to be ``resident``."""
+        host = frames.counts
+        return DeviceCounts(host, self._device.put(np.ascontiguousarray(host)) if resident and len(frames) else None)
+
+    def placed(self, b: Batch) -> Placed:
+        """The batch on the device."""
+        if self._last is None or self._last[0] is not b:
+            self._last = (b, self._placed(b))
+        return self._last[1]
+
+    def forget(self) -> None:
+        """Bring the next batch there anew."""
+        self._last = None
+
+    def tables_of(self, frames: RankFrames) -> Tables:
+        """The tables of frames that are held, up to date."""
+        counts: Any = frames.counts
+        if counts.tables is None:
+            counts.tables = Tables(frames, self._device)
+        counts.tables.refresh(frames)
+        tables: Tables = counts.tables
+        return tables
+
+    @staticmethod
+    def _store(frames: RankFrames) -> DeviceCounts:
+        counts: Any = frames.counts
+        store: DeviceCounts = counts.store
+        return store
+
+    def _placed(self, b: Batch) -> Placed:
+        if b.frames is not None and isinstance(b.frames.counts, DeviceCounts):
+            return self._held(b, b.frames)
+        alone = RankFrames(np.arange(len(b)), b.corners, b.rests, b.counts, b.good, b.background, b.intensities)
+        tables = Tables(alone, self._device)
+        counts = self._device.put(np.ascontiguousarray(b.counts))
+        return _on(b, tables, tables.natural, tables.natural, counts, True, (id(tables),))
+
+    def _held(self, b: Batch, frames: RankFrames) -> Placed:
+        tables, store = self.tables_of(frames), self._store(frames)
+        part = slice(b.first, b.first + len(b))
+        if b.order is not None:
+            tables.draw(b.order)
+        numbers = tables.natural[part] if b.order is None else tables.order[part]
+        key = (id(tables), b.first, len(b), b.order is not None, tables.version)
+        if store.resident is not None:
+            return _on(b, tables, numbers, numbers, store.resident, b.order is not None, key)
+        return _on(b, tables, numbers, tables.natural[: len(b)], self._device.put(np.ascontiguousarray(b.counts)), b.order is not None, key)
+
+
+def _on(b: Batch, tables: Tables, frames: Array, rows: Array, counts: Array, whole: bool, key: tuple[Any, ...]) -> Placed:
+    shape = (b.good.shape[0], b.good.shape[1])
+    return Placed(len(b), b.corners.shape[1], shape, tables, frames, rows, counts, tables.moves, whole, key)

@@ -1,0 +1,245 @@
+"""The verbs for GPUs, complex64. Where they run, and how, is told in decision record 0007."""
+# ruff: noqa: E741 -- O is the object in every paper
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ptyplugin.solvers.batches import Batch, RankFrames
+from ptyplugin.solvers.verbs import DeviceScalar, Noise
+from ptyplugin.solvers.verbs.cuda.base import Waves, blocks_for, canvas, object_of, parts, sides_of
+from ptyplugin.solvers.verbs.cuda.device import NULL, Array
+from ptyplugin.solvers.verbs.cuda.placing import Placed
+from ptyplugin.solvers.verbs.cuda.scalars import CudaScalar
+from ptyplugin.solvers.verbs.cuda.steps import StepVerbs
+
+#: Waves of one batch, bytes: launches of less would take longer than their work.
+_BATCH_BYTES = 2**26
+#: Stretches into which the frames of a batch are cut where they are summed over, and pixels of an object's tile.
+_GROUPS, _TILE = 16, (8, 32)
+
+
+class CudaVerbs(StepVerbs):
+    """See ptyplugin.solvers.verbs.Verbs for the equations.
+
+    Args:
+        geometry: far or near field, and the shape of a frame.
+        device: where all arrays lie.
+    """
+
+    batch_bytes = _BATCH_BYTES
+
+    def batch_frames(self, shape: tuple[int, int], waves: int) -> int:
+        return max(1, self.batch_bytes // (shape[0] * shape[1] * waves * self.dtype.itemsize))
+
+    def zero(self) -> DeviceScalar:
+        return CudaScalar(self.device, (), self._settle)
+
+    # Waves
+
+    def exit_waves(self, O: Array, P: Array, b: Batch) -> Waves:
+        self._settle()
+        p = self._placing.placed(b)
+        w = self._new_waves(p, O, P)
+        self._run("exit_waves", self._over_frames(p), w, *self._model(O, P, b))
+        return Waves(w)
+
+    def cut(self, O: Array, b: Batch) -> Array:
+        self._settle()
+        p = self._placing.placed(b)
+        patches = self._new((p.count, p.substeps, len(O), *p.shape))
+        self._run("cut", self._over_frames(p), patches, *object_of(O), *p.places, *self._sides(p))
+        return patches
+
+    def reflect(self, psi: Any, O: Array, P: Array, b: Batch, overlap: float, wave: float) -> Waves:
+        self._settle()
+        p = self._placing.placed(b)
+        before, owed = parts(psi)
+        w = self._new_waves(p, O, P)
+        numbers = np.float32(overlap), np.float32(wave * owed)
+        self._run("reflect", self._over_frames(p), w, before, *numbers, *self._model(O, P, b))
+        return Waves(w)
+
+    def advance(self, psi: Any, w: Any, O: Array, P: Array, b: Batch, wave: float, data: float, overlap: float) -> None:
+        self._settle()
+        p = self._placing.placed(b)
+        there, (change, owed) = self._array(psi), parts(w)
+        numbers = np.float32(wave), np.float32(data * owed), np.float32(overlap)
+        self._run("advance", self._over_frames(p), there, change, *numbers, *self._model(O, P, b))
+
+    def to_detector(self, w: Any, b: Batch) -> Waves:
+        return self._transformed(w, b, forward=True)
+
+    def to_sample(self, A: Any, b: Batch) -> Waves:
+        return self._transformed(A, b, forward=False)
+
+    def _transformed(self, w: Any, b: Batch, forward: bool) -> Waves:
+        self._settle()
+        array, owed = parts(w)
+        p = self._placing.placed(b)
+        if not array.size:
+            return Waves(array)
+        if not self.near_field:
+            self.device.fft(array, not forward)
+            return Waves(array, owed if forward else owed / p.pixels)
+        self.device.fft(array, False)
+        numbers = np.int32(array.shape[1]), np.int32(forward), np.int32(p.moves), np.float32(owed / p.pixels)
+        self._run("propagate", self._over_frames(p), array, self._transfer, *numbers, *p.rests, *self._sides(p))
+        self.device.fft(array, True)
+        return Waves(array)
+
+    # The detector
+
+    def onto_modulus(self, A: Any, b: Batch, slack: float) -> DeviceScalar:
+        return self._on_detector("onto_modulus", A, b, np.float32(slack))
+
+    def likelihood_step(self, A: Any, b: Batch, noise: Noise) -> DeviceScalar:
+        return self._on_detector("likelihood_step", A, b, np.int32(noise == "poisson"))
+
+    def modulus_residual(self, A: Any, b: Batch) -> DeviceScalar:
+        self._settle()
+        p, (array, owed) = self._placing.placed(b), parts(A)
+        partials = self._slots.take(p.count * blocks_for(p.pixels))
+        arguments = array, partials.array, *self._detector(array, owed, p)
+        self._run("modulus_residual", self._over_frames(p), *arguments, COUNTS_FLOAT=p.is_float)
+        return self._scalar(partials)
+
+    def _on_detector(self, verb: str, A: Any, b: Batch, option: Any) -> DeviceScalar:
+        """A verb that scales A in place. What an inverse transform will owe is folded into its factor."""
+        self._settle()
+        p, (array, owed) = self._placing.placed(b), parts(A)
+        partials = self._slots.take(p.count * blocks_for(p.pixels))
+        ahead = p.pixels if isinstance(A, Waves) and not self.near_field else 1
+        arguments = array, partials.array, option, np.float32(owed / ahead), *self._detector(array, owed, p)
+        self._run(verb, self._over_frames(p), *arguments, COUNTS_FLOAT=p.is_float)
+        if isinstance(A, Waves):
+            A.owed = float(ahead)
+        return self._scalar(partials)
+
+    # Sums over frames
+
+    def sums(self, X: Any) -> tuple[Array, Array]:
+        """Both in one buffer, so that ranks add them up at once."""
+        self._settle()
+        complex_shape, real_shape = tuple(X.shape), tuple(X.shape[-2:])
+        pixels = real_shape[0] * real_shape[1]
+        buffer = self.device.zeros((2 * X.size + pixels,), np.float32)
+        return buffer[: 2 * X.size].view(np.complex64).reshape(complex_shape), buffer[2 * X.size :].reshape(real_shape)
+
+    def object_sums(self, num: Array, den: Array, psi: Any, P: Array, b: Batch) -> None:
+        self._settle()
+        array, owed = parts(psi)
+        self._onto_object(num, den, array, owed, P, b)
+
+    def coverage_sums(self, den: Array, P: Array, b: Batch) -> None:
+        self._settle()
+        p = self._placing.placed(b)
+        probe = (P, np.int64(0), np.int64(p.pixels), np.int64(0), np.int32(len(P)))
+        self._gather_tiles(p, b, 1, NULL, den, NULL, np.float32(1), NULL, np.int32(1), *sides_of(den), *probe)
+
+    def probe_sums(self, num: Array, den: Array, psi: Any, O: Array, b: Batch) -> None:
+        self._settle()
+        p, (array, owed) = self._placing.placed(b), parts(psi)
+        if not p.count:
+            return
+        groups, patches = min(_GROUPS, p.count), self._patches(O, len(num), p)
+        light = self._new((groups, *p.shape), np.float32)
+        self._run("probe_sums", (blocks_for(p.pixels), groups), light, *patches, function="transmissions")
+        self._add_groups(den, light)
+        if p.moves:
+            onto = self._new((p.count, len(num), p.substeps, *p.shape))
+            self._run("probe_sums", self._over_frames(p), onto, array, np.float32(owed), *patches, function="onto_probe")
+            self._add_moved_back(num, onto, p)
+            return
+        partial = self._new((groups, *num.shape))
+        self._run("probe_sums", (blocks_for(p.pixels), groups), partial, array, np.float32(owed), *patches)
+        self._add_groups(num, partial)
+
+    def _onto_object(self, num: Array, den: Any, psi: Array, owed: float, P: Array, b: Batch, weights: Any = NULL) -> None:
+        """num[corner_j] += owed weights_j sum_m P_m* psi_jm;  den[corner_j] += sum_m |P_m|^2, unless it is NULL"""
+        p, probe = self._placing.placed(b), self._moved(P, b)
+        modes = np.int32(len(num)), *sides_of(num)
+        arguments = num, den, psi, np.float32(owed), weights, *modes, *probe.arguments, np.int32(len(P))
+        self._gather_tiles(p, b, len(num), *arguments)
+
+    def _gather_tiles(self, p: Placed, b: Batch, object_modes: int, *arguments: Any) -> None:
+        """Launch ``object_sums`` on the part of the object that the batch may touch; arguments: up to the probe modes."""
+        if not p.count:
+            return
+        rows, columns = (int(size) for size in arguments[6:8])
+        low, high = np.zeros(2, np.int64), np.array([rows, columns])
+        if not p.whole:
+            low, high = b.corners.min(axis=(0, 1)), b.corners.max(axis=(0, 1)) + p.shape
+        tiles = [-(-int(length) // side) for length, side in zip(high - low, _TILE, strict=True)]
+        first = np.int32(low[0]), np.int32(low[1])
+        rest = np.int32(p.count), *p.places, *self._sides(p), *first
+        self._run("object_sums", (tiles[1], tiles[0], object_modes), *arguments, *rest)
+
+    def _patches(self, O: Array, probe_modes: int, p: Placed) -> tuple[Any, ...]:
+        return *object_of(O), np.int32(probe_modes), np.int32(p.count), *p.places, *self._sides(p)
+
+    # Between sums and steps
+
+    def weigh(self, num: Array, den: Array, X: Array, weight: Any) -> None:
+        self._settle()
+        light = den
+        if hasattr(weight, "shape"):
+            light = self._copy(weight)
+        else:
+            self.device.fill(den, float(weight))
+        view = canvas(X)
+        self._run("weigh", (blocks_for(den.size), int(view[1])), num, den, *view, light, self._largest(light))
+
+    def quotient(self, X: Array, num: Array, den: Array, inertia: float) -> None:
+        self._settle()
+        view = canvas(X)
+        self._run("quotient", (blocks_for(den.size), int(view[1])), *view, num, den, self._largest(den), np.float32(inertia))
+        self._written(X)
+
+    # Whole objects and probes
+
+    def copy(self, X: Any) -> Array:
+        self._settle()
+        return self._copy(self._array(X))
+
+    def momentum(self, X: Array, before: Array, velocity: Array, friction: float) -> None:
+        self._settle()
+        self._run("momentum", (blocks_for(X.size),), X, before, velocity, np.int64(X.size), np.float32(friction))
+        self._written(X, before, velocity)
+
+    def clip_modulus(self, X: Array, largest: float) -> None:
+        self._settle()
+        self._run("clip_modulus", (blocks_for(X.size),), X, np.int64(X.size), np.float32(largest))
+        self._written(X)
+
+    def fix_power(self, P: Array, O: Array, power: float) -> None:
+        self._settle()
+        partials = self._new((256,), np.float64)
+        self._run("fix_power", (256,), partials, P, np.int64(P.size), function="power_of")
+        for X, divide in ((P, 0), (O, 1)):
+            self._run("fix_power", (blocks_for(X.size),), X, np.int64(X.size), partials, np.float64(power), np.int32(divide))
+        self._written(P, O)
+
+    # Between host and device
+
+    def array(self, host: Any) -> Array:
+        return self.device.put(np.ascontiguousarray(host))
+
+    def host(self, X: Any) -> Any:
+        self._settle()
+        return self.device.get(self._array(X))
+
+    def put(self, X: Array, value: Any) -> None:
+        self._settle()
+        self.device.fill(X, value)
+        self._written(X)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        return self.device.zeros(shape, dtype)
+
+    def hold(self, frames: RankFrames) -> RankFrames:
+        counts: Any = self._placing.hold(frames, resident=True)
+        return replace(frames, counts=counts)
