@@ -20,23 +20,26 @@ def kernel_names() -> tuple[str, ...]:
 
 @cache
 def source_of(name: str) -> str:
-    """The text of ``<name>.cu`` with our own headers written in where they are first included.
+    """The text of ``<name>.cu`` with our own headers written in.
 
     Raises
     ------
     FileNotFoundError
         There is no such file, or no such header.
     """
-    return _inlined((_FOLDER / f"{name}.cu").read_text(), set())
+    return with_headers((_FOLDER / f"{name}.cu").read_text())
 
 
-def _inlined(text: str, seen: set[str]) -> str:
+def with_headers(text: str) -> str:
+    """A text with each of our own headers written in where it is first included."""
+    seen: set[str] = set()
+
     def header(match: re.Match[str]) -> str:
         name = match["header"]
         if name in seen:
             return ""
         seen.add(name)
-        return _inlined((_FOLDER / name).read_text(), seen)
+        return _INCLUDE.sub(header, (_FOLDER / name).read_text().replace("#pragma once\n", ""))
 
     return _INCLUDE.sub(header, text)
 

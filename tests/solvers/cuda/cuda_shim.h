@@ -261,7 +261,7 @@ static void start_threads() {
         warps[w].waiting = 0;
     }
     while (started < count && !failed) {
-        char* stack = stacks + STACK_STRIDE * fibers++;
+        char* stack = stacks + STACK_STRIDE * ++fibers;  // the lowest one catches what the first thread has too much
         Fiber fiber;
         memcpy(stack, &STACK_END, sizeof(STACK_END));
         make_fiber(&fiber, stack, STACK_BYTES, fiber_main);
@@ -284,7 +284,7 @@ static void run_block() {
         }
         if (!moved && !failed) explain_deadlock();
     }
-    for (unsigned f = 0; f < fibers && !failed; ++f)
+    for (unsigned f = 1; f <= fibers && !failed; ++f)
         if (memcmp(stacks + STACK_STRIDE * f, &STACK_END, sizeof(STACK_END)))
             complain("a thread of block (%u, %u, %u) needs more than the %zu bytes of stack it has here",
                      blockIdx.x, blockIdx.y, blockIdx.z, STACK_BYTES);
@@ -301,7 +301,7 @@ static bool allowed(const unsigned* grid, const unsigned* block) {
 }
 
 static void set_up(const unsigned* block, size_t shared) {
-    if (!stacks) stacks = static_cast<char*>(malloc(STACK_STRIDE * MOST_THREADS));
+    if (!stacks) stacks = static_cast<char*>(malloc(STACK_STRIDE * (MOST_THREADS + 1)));
     for (unsigned t = 0; t < count; ++t)
         threads[t].index = {t % block[0], t / block[0] % block[1], t / (block[0] * block[1])};
     void* memory = nullptr;
