@@ -102,17 +102,20 @@ def sweep(
     O, P, psi = state.object, state.probe, state.waves
     synchronising = _synchronises(options, iteration)
     r, a, c = options.coefficients(synchronising)
-    residual = do.zero()
+    residual, (num, den) = do.zero(), do.sums(O)
     for b in batches:
         A = do.to_detector(do.reflect(psi[b.index], O, P, b, r, 1 - r), b)
         residual += do.onto_modulus(A, b, options.slack)
         do.advance(psi[b.index], do.to_sample(A, b), O, P, b, a, c, 1 - a - c)  # (1)
+        if not synchronising:  # psi_j is at hand: one way through memory less
+            do.object_sums(num, den, psi[b.index], P, b)
     if synchronising:
         synchronise(state, batches, do, ranks, options.object_inertia)  # (2)
-    for _ in range(options.overlap_rounds):
-        num, den = do.sums(O)
-        for b in batches:
-            do.object_sums(num, den, psi[b.index], P, b)
+    for number in range(options.overlap_rounds):
+        if synchronising or number:
+            num, den = do.sums(O)
+            for b in batches:
+                do.object_sums(num, den, psi[b.index], P, b)
         do.quotient(O, *ranks.sum_canvas(num, den, state.window), options.object_inertia)  # (3)
         do.clip_modulus(O, options.object_max)
         if iteration < options.probe_from:
