@@ -21,17 +21,25 @@ THREADS, BLOCKS = 256, 256
 class Waves:
     """Waves of a batch (frame, wave, y, x) on the device: ``owed`` times ``array``. The factor is paid by the next verb, at no cost."""
 
-    __slots__ = ("array", "owed")
+    __slots__ = ("_array", "owed", "shape")
 
-    def __init__(self, array: Array, owed: float = 1.0) -> None:
-        self.array, self.owed = array, owed
+    def __init__(self, array: Array | None, owed: float = 1.0, shape: tuple[int, ...] = ()) -> None:
+        """array: None: they are not there yet, but will have this shape"""
+        self._array, self.owed, self.shape = array, owed, shape if array is None else tuple(array.shape)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
+    def array(self) -> Array:
+        """The waves, without what they are owed."""
+        if self._array is None:
+            raise RuntimeError("these waves are gone: the verb that they were given to has used them up")
+        return self._array
+
+    @array.setter
+    def array(self, array: Array) -> None:
+        self._array = array
 
     def __len__(self) -> int:
-        return len(self.array)
+        return self.shape[0]
 
 
 class MovedProbe(NamedTuple):

@@ -62,6 +62,7 @@ class Tables:
 
     corners (frame, substep, yx) int32; rests (frame, substep, yx) float32; intensities (frame,) float32 or NULL; good (y, x) uint8;
     background (y, x) float32 or NULL; natural (frame,) int32: 0, 1, 2, ...; order (frame,) int32: as drawn for a sweep
+    version: how often anything has changed; places: how often corners have
     """
 
     def __init__(self, frames: RankFrames, device: Device) -> None:
@@ -73,7 +74,7 @@ class Tables:
         self.intensities: Any = NULL
         self.background: Any = NULL
         self._drawn: NDArray[np.int64] | None = None
-        self.frames, self.version = frames, 0
+        self.frames, self.version, self.places = frames, 0, 0
         self._take_light(frames)
         self.moves = bool(frames.rests.any())
 
@@ -81,6 +82,7 @@ class Tables:
         """Take over what has changed."""
         if frames is self.frames:
             return
+        self.places += frames.corners is not self.frames.corners
         self._device.fill(self.corners, frames.corners.astype(np.int32))
         self._device.fill(self.rests, frames.rests.astype(np.float32))
         self._take_light(frames)

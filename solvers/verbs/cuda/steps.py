@@ -98,9 +98,6 @@ class StepVerbs(Base):
         """Arguments: DETECTOR_PARAMETERS."""
         return np.int32(A.shape[1]), np.int32(p.pixels), np.float32(owed**2 / self._c), *p.measured
 
-    def _new_waves(self, p: Placed, O: Array, P: Array) -> Array:
-        return self._new((p.count, len(P) * len(O) * p.substeps, *p.shape))
-
     def _add_groups(self, total: Array, partial: Array, factor: float = 1.0) -> None:
         """total += factor times the sum over the first axis of partial; both float32 or both complex64"""
         sums, terms = (X.view(np.float32) for X in (total, partial))

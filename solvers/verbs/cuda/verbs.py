@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from ptyplugin.model import Geometry
 from ptyplugin.solvers.batches import Batch, RankFrames
-from ptyplugin.solvers.verbs import DeviceScalar, Noise
-from ptyplugin.solvers.verbs.cuda.base import Waves, blocks_for, canvas, object_of, parts, sides_of
-from ptyplugin.solvers.verbs.cuda.device import NULL, Array
+from ptyplugin.solvers.verbs import DeviceScalar
+from ptyplugin.solvers.verbs.cuda.base import blocks_for, canvas, object_of, parts, sides_of
+from ptyplugin.solvers.verbs.cuda.device import NULL, Array, Device
 from ptyplugin.solvers.verbs.cuda.placing import Placed
+from ptyplugin.solvers.verbs.cuda.repeating import RepeatVerbs
 from ptyplugin.solvers.verbs.cuda.scalars import CudaScalar
-from ptyplugin.solvers.verbs.cuda.steps import StepVerbs
+from ptyplugin.solvers.verbs.cuda.waves import WaveVerbs
 
 #: Waves of one batch, bytes: launches of less would take longer than their work.
 _BATCH_BYTES = 2**26
@@ -22,15 +24,19 @@ _BATCH_BYTES = 2**26
 _GROUPS, _TILE = 16, (8, 32)
 
 
-class CudaVerbs(StepVerbs):
+class CudaVerbs(WaveVerbs, RepeatVerbs):
     """See ptyplugin.solvers.verbs.Verbs for the equations.
 
     Args:
         geometry: far or near field, and the shape of a frame.
         device: where all arrays lie.
+        fused: whether S3 is used where it can be.
     """
 
-    batch_bytes = _BATCH_BYTES
+    def __init__(self, geometry: Geometry, device: Device, fused: bool = True) -> None:
+        super().__init__(geometry, device, fused)
+        self.batch_bytes = _BATCH_BYTES
+        self._recordings = {}
 
     def batch_frames(self, shape: tuple[int, int], waves: int) -> int:
         return max(1, self.batch_bytes // (shape[0] * shape[1] * waves * self.dtype.itemsize))
@@ -40,84 +46,12 @@ class CudaVerbs(StepVerbs):
 
     # Waves
 
-    def exit_waves(self, O: Array, P: Array, b: Batch) -> Waves:
-        self._settle()
-        p = self._placing.placed(b)
-        w = self._new_waves(p, O, P)
-        self._run("exit_waves", self._over_frames(p), w, *self._model(O, P, b))
-        return Waves(w)
-
     def cut(self, O: Array, b: Batch) -> Array:
         self._settle()
         p = self._placing.placed(b)
         patches = self._new((p.count, p.substeps, len(O), *p.shape))
         self._run("cut", self._over_frames(p), patches, *object_of(O), *p.places, *self._sides(p))
         return patches
-
-    def reflect(self, psi: Any, O: Array, P: Array, b: Batch, overlap: float, wave: float) -> Waves:
-        self._settle()
-        p = self._placing.placed(b)
-        before, owed = parts(psi)
-        w = self._new_waves(p, O, P)
-        numbers = np.float32(overlap), np.float32(wave * owed)
-        self._run("reflect", self._over_frames(p), w, before, *numbers, *self._model(O, P, b))
-        return Waves(w)
-
-    def advance(self, psi: Any, w: Any, O: Array, P: Array, b: Batch, wave: float, data: float, overlap: float) -> None:
-        self._settle()
-        p = self._placing.placed(b)
-        there, (change, owed) = self._array(psi), parts(w)
-        numbers = np.float32(wave), np.float32(data * owed), np.float32(overlap)
-        self._run("advance", self._over_frames(p), there, change, *numbers, *self._model(O, P, b))
-
-    def to_detector(self, w: Any, b: Batch) -> Waves:
-        return self._transformed(w, b, forward=True)
-
-    def to_sample(self, A: Any, b: Batch) -> Waves:
-        return self._transformed(A, b, forward=False)
-
-    def _transformed(self, w: Any, b: Batch, forward: bool) -> Waves:
-        self._settle()
-        array, owed = parts(w)
-        p = self._placing.placed(b)
-        if not array.size:
-            return Waves(array)
-        if not self.near_field:
-            self.device.fft(array, not forward)
-            return Waves(array, owed if forward else owed / p.pixels)
-        self.device.fft(array, False)
-        numbers = np.int32(array.shape[1]), np.int32(forward), np.int32(p.moves), np.float32(owed / p.pixels)
-        self._run("propagate", self._over_frames(p), array, self._transfer, *numbers, *p.rests, *self._sides(p))
-        self.device.fft(array, True)
-        return Waves(array)
-
-    # The detector
-
-    def onto_modulus(self, A: Any, b: Batch, slack: float) -> DeviceScalar:
-        return self._on_detector("onto_modulus", A, b, np.float32(slack))
-
-    def likelihood_step(self, A: Any, b: Batch, noise: Noise) -> DeviceScalar:
-        return self._on_detector("likelihood_step", A, b, np.int32(noise == "poisson"))
-
-    def modulus_residual(self, A: Any, b: Batch) -> DeviceScalar:
-        self._settle()
-        p, (array, owed) = self._placing.placed(b), parts(A)
-        partials = self._slots.take(p.count * blocks_for(p.pixels))
-        arguments = array, partials.array, *self._detector(array, owed, p)
-        self._run("modulus_residual", self._over_frames(p), *arguments, COUNTS_FLOAT=p.is_float)
-        return self._scalar(partials)
-
-    def _on_detector(self, verb: str, A: Any, b: Batch, option: Any) -> DeviceScalar:
-        """A verb that scales A in place. What an inverse transform will owe is folded into its factor."""
-        self._settle()
-        p, (array, owed) = self._placing.placed(b), parts(A)
-        partials = self._slots.take(p.count * blocks_for(p.pixels))
-        ahead = p.pixels if isinstance(A, Waves) and not self.near_field else 1
-        arguments = array, partials.array, option, np.float32(owed / ahead), *self._detector(array, owed, p)
-        self._run(verb, self._over_frames(p), *arguments, COUNTS_FLOAT=p.is_float)
-        if isinstance(A, Waves):
-            A.owed = float(ahead)
-        return self._scalar(partials)
 
     # Sums over frames
 
