@@ -19,9 +19,9 @@ class Launcher(Protocol):
 
         Raises:
             Cancelled: ``cancelled`` said so.
-            RanksCrashed: a process of it died; worth another try.
+            RanksCrashed, DeviceLost: a process of it died, or its GPU failed; worth another try by fresh processes.
             CatalogError: its frames come through the catalog, which does not have them now; worth another try.
-            CatalogAway, DiskError: a trouble of this installation; worth a try as soon as that is over.
+            CatalogAway, DeviceBusy, DiskError: a trouble of this installation; worth a try as soon as that is over.
             PtypluginError: why it cannot be solved.
         """
         ...

@@ -7,19 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ptyplugin.jobs import MAX_TRIES, Entry, Ledger, ProgressFile
-from ptyplugin.model import Cancelled, CatalogAway, CatalogError, DiskError, Progress, PtypluginError, RanksCrashed, Site
+from ptyplugin.model import Cancelled, CatalogAway, CatalogError, DeviceBusy, DiskError, Progress, PtypluginError, RanksCrashed, Site
 from ptyplugin.service.launchers import Launcher
 from ptyplugin.service.solving import Task, in_one_sentence
+from ptyplugin.solvers.verbs.cuda.device import DeviceLost
 
 _log = logging.getLogger(__name__)
 
 #: How long a started job counts as running without a word of it, seconds.
 LEASE_S = 60.0
-#: Seconds before a job whose ranks crashed is started again; doubled with each try.
+#: Seconds before a job whose ranks crashed, or whose GPU failed under them, is started again; doubled with each try.
 RETRY_S = 1.0
 #: The same for a job whose frames come through the catalog and are not there: who writes the raw run may be behind, or the server away.
 CATALOG_RETRY_S = 15.0
-#: Seconds between the starts of a job that a trouble of this installation (a full disk, a catalog that is away) keeps from being
+#: Seconds between the starts of a job that a trouble of this installation (a full disk, a catalog away, a GPU in use) keeps from being
 #: solved: from the first to the longest, doubled each time. Such a start is no try.
 TROUBLE_RETRY_S = 5.0
 LONGEST_RETRY_S = 600.0
@@ -93,9 +94,9 @@ class Slot:
                 result = self._launcher.run(task, lambda progress: self._hear(running, progress), lambda: self._is_over(running))
         except Cancelled:
             self._put_down(running, task)
-        except RanksCrashed as error:
+        except (RanksCrashed, DeviceLost) as error:
             self._try_again(entry, str(error), RETRY_S)
-        except (CatalogAway, DiskError) as error:
+        except (CatalogAway, DeviceBusy, DiskError) as error:
             self._wait(entry, str(error))
         except CatalogError as error:
             self._try_again(entry, str(error), CATALOG_RETRY_S)

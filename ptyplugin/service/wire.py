@@ -10,12 +10,14 @@ import json
 import socket
 from typing import Any
 
-from ptyplugin.model import CatalogAway, CatalogError, DiskError, Progress, PtypluginError, SolverError
+from ptyplugin.model import CatalogAway, CatalogError, DeviceBusy, DeviceError, DiskError, Progress, PtypluginError, SolverError
+from ptyplugin.solvers.verbs.cuda.device import DeviceLost
 
 Message = dict[str, Any]
 
+_KINDS: tuple[type[PtypluginError], ...] = (CatalogAway, CatalogError, DeviceBusy, DeviceError, DeviceLost, DiskError)
 #: Errors that stay what they are on the way; all others arrive as a SolverError.
-_ERRORS: dict[str, type[PtypluginError]] = {kind.__name__: kind for kind in (CatalogAway, CatalogError, DiskError)}
+_ERRORS: dict[str, type[PtypluginError]] = {kind.__name__: kind for kind in _KINDS}
 
 #: Bytes that are read at a time.
 _CHUNK = 1 << 16

@@ -14,6 +14,7 @@ from ptyplugin.jobs import Ledger, Order, give, open_read_only, submit
 from ptyplugin.model import CatalogError, LedgerError, Progress, PtypluginError, RanksCrashed, Refusal, RunSource, Site
 from ptyplugin.service import Daemon, Inline, Launcher, daemon, publisher, slot
 from ptyplugin.service.solving import Task
+from ptyplugin.solvers.verbs.cuda.device import DeviceLost
 
 STUB = "stub_solving:solve"
 
@@ -103,7 +104,9 @@ def test_a_job_folder_that_somebody_removed_is_a_failure(site, make_job) -> None
         assert "job.json cannot be read (No such file or directory)" in str(view.show(job.key).sentence)
 
 
-@pytest.mark.parametrize("error", [RanksCrashed("rank 1 of 2 was killed."), CatalogError("the catalog has no such run.")])
+@pytest.mark.parametrize(
+    "error", [RanksCrashed("rank 1 of 2 was killed."), CatalogError("the catalog has no such run."), DeviceLost("GPU 0 failed.")]
+)
 @pytest.mark.parametrize(("crashes", "state", "tries"), [(2, "solved", 3), (3, "failed", 3)])
 def test_crashes_and_an_absent_raw_run_are_tried_again_up_to_three_times(
     site, make_job, until, monkeypatch, crashes, state, tries, error

@@ -6,11 +6,12 @@ import json
 
 import pytest
 
-from ptyplugin.model import CatalogAway, CatalogError, DiskError, FramesError, LedgerError, PtypluginError, SolverError
+from ptyplugin.model import CatalogAway, CatalogError, DeviceBusy, DiskError, FramesError, LedgerError, PtypluginError, SolverError
 from ptyplugin.service.wire import error_of, failure_fields
+from ptyplugin.solvers.verbs.cuda.device import DeviceLost
 
 
-@pytest.mark.parametrize("kind", [CatalogAway, CatalogError, DiskError, SolverError])
+@pytest.mark.parametrize("kind", [CatalogAway, CatalogError, DeviceBusy, DeviceLost, DiskError, SolverError])
 def test_errors_that_decide_about_another_try_stay_what_they_are(kind: type[PtypluginError]) -> None:
     arrived = error_of(json.loads(json.dumps(failure_fields(kind("the reason.")))))
     assert (type(arrived), str(arrived)) == (kind, "the reason.")
