@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ptyplugin.model import Progress, Recipe, SolverError
 from ptyplugin.solvers.algorithms import algorithm_of
-from ptyplugin.solvers.state import State, fill_waves
+from ptyplugin.solvers.state import State, arrays_of, fill_waves
 from ptyplugin.solvers.way import Walk, blocks_of
 
 #: Waves of more bytes than this are left out: writing them would take longer than to find them again.
@@ -67,18 +67,19 @@ def why_not(checkpoint: Checkpoint, task: dict[str, Any]) -> str:
 
 
 def taken(state: State, way: Walk, task: dict[str, Any], frames: str) -> Checkpoint:
-    """The checkpoint after the last iteration. Nothing is copied.
+    """The checkpoint after the last iteration. Nothing is copied that is on the host.
 
     frames: which ones are used, since only who reads them sees that some are broken
 
     Raises:
         SolverError: something in the state is of a type that cannot be kept.
     """
-    way.verbs.finish()
     arrays: dict[str, NDArray[Any]] = {}
     kept = _waves_are_kept(state, way)
     numbers = {
-        "state": _packed(state if kept else dataclasses.replace(state, waves=state.waves[:0]), "state", arrays),
+        "state": _packed(
+            _with_arrays(state if kept else dataclasses.replace(state, waves=state.waves[:0]), way.verbs.host), "state", arrays
+        ),
         "way": _packed(way, "way", arrays),
         "frames": frames,
         "stages": str(Recipe(way.stages)),
@@ -91,7 +92,8 @@ def taken(state: State, way: Walk, task: dict[str, Any], frames: str) -> Checkpo
 def put_back(checkpoint: Checkpoint, state: State, way: Walk) -> None:
     """Make ``state`` and ``way``, as they are before the first iteration, what they were at the checkpoint."""
     _unpacked(checkpoint.numbers["way"], way, checkpoint.arrays)
-    _unpacked(checkpoint.numbers["state"], state, checkpoint.arrays)
+    there = _with_arrays(_unpacked(checkpoint.numbers["state"], state, checkpoint.arrays), way.verbs.array)
+    state.object, state.probe, state.waves, state.memory = there.object, there.probe, there.waves, there.memory
     way.stages = Recipe.parse(checkpoint.numbers["stages"]).stages
     way.progress[:] = [Progress(**event) for event in checkpoint.numbers["progress"]]
     way.started = time.monotonic() - way.progress[-1].seconds
@@ -101,6 +103,12 @@ def put_back(checkpoint: Checkpoint, state: State, way: Walk) -> None:
         fill_waves(state, blocks_of(state, way), way.verbs)
         how += ", with waves made anew from object and probe"
     way.resumed.append(how)
+
+
+def _with_arrays(state: State, made: Callable[[Any], Any]) -> State:
+    """The state with what is made of each of its arrays that lie where verbs compute."""
+    memory = state.memory | {name: made(X) for name, X in arrays_of(state.memory).items()}
+    return dataclasses.replace(state, object=made(state.object), probe=made(state.probe), waves=made(state.waves), memory=memory)
 
 
 def _needs_waves(way: Walk) -> bool:

@@ -85,7 +85,7 @@ def _sums(frames: RankFrames, state: State, way: Walk) -> _Sums:
     """All sums of one pass over ``frames``, which do not have to be those that are fitted."""
     do, shape = way.verbs, frames.good.shape
     real = np.zeros(0, do.dtype).real.dtype
-    num, den, each = np.zeros(shape, real), np.zeros(shape, real), [np.zeros((0, 2))]
+    num, den, each = do.zeros(shape, real), do.zeros(shape, real), [np.zeros((0, 2))]
     floor = _FLOOR * way.power / np.count_nonzero(frames.good)
     waves = len(state.probe) * len(state.object) * frames.corners.shape[1]
     size = do.batch_frames((shape[0], shape[1]), waves)
@@ -94,7 +94,7 @@ def _sums(frames: RankFrames, state: State, way: Walk) -> _Sums:
         do.background_sums(num, den, A, b, floor)
         each.append(do.intensity_sums(A, b, floor))
     do.finish()
-    num, den = (way.ranks.sum(total.astype(np.float64)) for total in (num, den))
+    num, den = (way.ranks.sum(do.host(total).astype(np.float64)) for total in (num, den))
     return _Sums(num, den, np.concatenate(each))
 
 

@@ -50,9 +50,10 @@ class Start:
 
 def start_of(state: State, way: Walk) -> Start:
     """What there is before the first iteration of a stage; of one that went on from a checkpoint: there, without its waves."""
-    state = dataclasses.replace(state, waves=state.waves[:0])
-    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state) if field.name != "memory"}
-    copies = {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in fields.items()}
+    copies: dict[str, Any] = {
+        name: way.verbs.copy(X) for name, X in (("object", state.object), ("probe", state.probe), ("waves", state.waves[:0]))
+    }
+    copies |= {"shifts": state.shifts.copy(), "window": state.window}
     return Start(copies, way.frames, way.held_out, way.power, len(way.progress) - way.done)
 
 

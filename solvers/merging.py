@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from ptyplugin.solvers.batches import Batches
 from ptyplugin.solvers.ranks import Ranks, Window
 from ptyplugin.solvers.state import State
-from ptyplugin.solvers.verbs import Verbs
+from ptyplugin.solvers.verbs import Complex, Real, Verbs
 
 
 def merge_overlaps(state: State, batches: Batches, do: Verbs, ranks: Ranks) -> None:
     """As ``merge_copies``, but of the object only the rectangle that holds all pixels which several ranks light."""
     if ranks.size > 1:
         light = state.remembered("light", lambda: _light(state, batches, do))
-        rows, columns = _window(state.remembered("overlaps", lambda: _overlaps(light, ranks)))
+        rows, columns = state.remembered("overlaps", lambda: _overlaps(do.host(light), ranks))
         _mean(state.object[:, rows, columns], light[rows, columns], do, ranks)
         _mean(state.probe, batches.frame_count, do, ranks)
 
@@ -32,29 +32,25 @@ def merge_copies(state: State, batches: Batches, do: Verbs, ranks: Ranks) -> Non
         _mean(state.probe, batches.frame_count, do, ranks)
 
 
-def _mean(X: NDArray[Any], weight: Any, do: Verbs, ranks: Ranks) -> None:
+def _mean(X: Complex, weight: Real | int, do: Verbs, ranks: Ranks) -> None:
     if X.size:
         num, den = do.sums(X)
         do.weigh(num, den, X, weight)
         do.quotient(X, ranks.sum(num), ranks.sum(den), 0)
 
 
-def _light(state: State, batches: Batches, do: Verbs) -> NDArray[Any]:
+def _light(state: State, batches: Batches, do: Verbs) -> Real:
     """(y, x): sum_j |P|^2 over the frames of this rank."""
-    total: NDArray[Any] = do.sums(state.object)[1]
+    total = do.sums(state.object)[1]
     for b in batches:
         do.coverage_sums(total, state.probe, b)
     do.finish()
     return total
 
 
-def _overlaps(light: NDArray[Any], ranks: Ranks) -> NDArray[np.int64]:
-    """First and last + 1 row and column of the pixels that several ranks light, the same on all ranks; zeros if there are none."""
+def _overlaps(light: NDArray[Any], ranks: Ranks) -> Window:
+    """Rows and columns of the object that hold all pixels which several ranks light, the same on all ranks; none if there are none."""
     several = ranks.sum(np.asarray(light > 0, dtype=np.int32)) > 1
-    found = [np.flatnonzero(several.any(axis=1 - axis)) for axis in (0, 1)]
-    return np.array([(lines[0], lines[-1] + 1) if len(lines) else (0, 0) for lines in found], dtype=np.int64)
-
-
-def _window(edges: NDArray[np.int64]) -> Window:
-    rows, columns = (slice(first, last) for first, last in edges.tolist())
+    lines = [np.flatnonzero(several.any(axis=1 - axis)) for axis in (0, 1)]
+    rows, columns = (slice(int(found[0]), int(found[-1]) + 1) if len(found) else slice(0, 0) for found in lines)
     return rows, columns

@@ -22,7 +22,7 @@ def with_modes(made: Reconstruction, state: State, way: Walk) -> Reconstruction:
     """
     probe = probe_of(state, way)
     shares = _shares("probe", (np.abs(probe) ** 2).sum(axis=(1, 2), dtype=np.float64))
-    ordered = state.object.copy()
+    ordered = way.verbs.host(state.object).copy()
     if len(ordered) > 1:
         light = _light(state, way)
         ordered = orthogonal_object(ordered, light)
@@ -33,8 +33,8 @@ def with_modes(made: Reconstruction, state: State, way: Walk) -> Reconstruction:
 def probe_of(state: State, way: Walk) -> NDArray[Any]:
     """(probe mode, y, x): orthogonal modes, the strongest first; the modes that were given if every stage so far has kept them."""
     if all(refinements_of(stage).probe == "fixed" for stage in way.stages[: way.begun]):
-        return state.probe.copy()
-    return orthogonal_modes(state.probe)
+        return way.verbs.host(state.probe).copy()
+    return orthogonal_modes(way.verbs.host(state.probe))
 
 
 def orthogonal_object(modes: NDArray[Any], light: NDArray[Any]) -> NDArray[Any]:
@@ -51,11 +51,11 @@ def orthogonal_object(modes: NDArray[Any], light: NDArray[Any]) -> NDArray[Any]:
 
 def _light(state: State, way: Walk) -> NDArray[Any]:
     """(y, x): sum_j |P|^2 over the frames of all ranks."""
-    total: NDArray[Any] = way.verbs.sums(state.object)[1]
+    total = way.verbs.sums(state.object)[1]
     for b in blocks_of(state, way):
         way.verbs.coverage_sums(total, state.probe, b)
     way.verbs.finish()
-    return way.ranks.sum(total)
+    return way.verbs.host(way.ranks.sum(total))
 
 
 def _shares(what: str, powers: NDArray[np.float64]) -> dict[str, float]:

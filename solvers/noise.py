@@ -42,7 +42,7 @@ def expected_noise(state: State, way: Walk) -> float:
     for b in Batches(frames, _AT_ONCE, -(-len(chosen) // _AT_ONCE), chosen):
         model = do.model_counts(do.to_detector(do.exit_waves(state.object, state.probe, b), b), b)
         do.finish()
-        sums += noise_of(model[:, b.good]).sum(), b.counts[:, b.good].sum(dtype=np.float64)
+        sums += noise_of(model[:, b.good]).sum(), b.host_counts[:, b.good].sum(dtype=np.float64)
     noise, counts = way.ranks.sum(sums)
     return float(noise / counts)
 

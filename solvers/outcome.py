@@ -28,8 +28,8 @@ def reconstruction_of(
     Raises:
         SolverError: it is none: not finite, or worse than darkness.
     """
-    probe, error = orthogonal_modes(state.probe), errors["error"]
-    what = " and ".join(name for name, array in (("object", state.object), ("probe", probe)) if not np.isfinite(array).all())
+    image, probe, error = way.verbs.host(state.object).copy(), orthogonal_modes(way.verbs.host(state.probe)), errors["error"]
+    what = " and ".join(name for name, array in (("object", image), ("probe", probe)) if not np.isfinite(array).all())
     if what or not error <= _WORST_ERROR:
         how = f"its {what} has pixels that are no numbers" if what else f"its error is {error:.3g} (0 is perfect, 1 is darkness)"
         raise SolverError(
@@ -38,7 +38,7 @@ def reconstruction_of(
     quality = quality_of(state, probe, errors, placement, geometry, way)
     good = way.frames.good if geometry.near_field else np.fft.fftshift(way.frames.good)
     return Reconstruction(
-        object=state.object.copy(),
+        object=image,
         probe=probe,
         geometry=geometry,
         positions_m=scan.positions_m.mean(axis=1),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyplugin.solvers.state import State
+from ptyplugin.solvers.state import State, arrays_of
 from ptyplugin.solvers.way import Walk
 
 #: The probe is moved when its centre of mass is further than this from the middle, px: at half a pixel it would go to and fro.
@@ -21,10 +21,11 @@ def cut_to_disc(state: State, way: Walk, radius: float) -> None:
 
     radius: share of half the frame's side
     """
-    way.verbs.finish()
-    at = centre_of_mass(state.probe)
-    y, x = ((np.arange(size) - middle) / (radius * size / 2) for size, middle in zip(state.probe.shape[-2:], at, strict=True))
-    state.probe[:, y[:, None] ** 2 + x[None, :] ** 2 > 1] = 0
+    probe = way.verbs.host(state.probe).copy()
+    at = centre_of_mass(probe)
+    y, x = ((np.arange(size) - middle) / (radius * size / 2) for size, middle in zip(probe.shape[-2:], at, strict=True))
+    probe[:, y[:, None] ** 2 + x[None, :] ** 2 > 1] = 0
+    way.verbs.put(state.probe, probe)
     way.verbs.fix_power(state.probe, state.object, way.power)
 
 
@@ -34,16 +35,14 @@ def centre_probe(state: State, way: Walk) -> None:
     For the far field, whose modulus does not see it: all P O_j move as one, but for what goes around the frame's edge, where the probe is
     dark. The object's edges go around as well.
     """
-    way.verbs.finish()
-    shape = state.probe.shape[-2:]
-    off = off_middle(state.probe)
+    off = off_middle(way.verbs.host(state.probe))
     if max(map(abs, off)) <= _TOLERATED_PX:
         return
-    shift = tuple(-round(pixels) for pixels in off)
-    moving = (*state.memory.values(), state.object, state.probe, *state.waves)
-    for array in moving:
-        if array.dtype.kind == "c" and array.shape[-2:] in (shape, state.object.shape[-2:]):
-            array[...] = np.roll(array, shift, axis=(-2, -1))
+    shift = -round(off[0]), -round(off[1])
+    shapes = state.probe.shape[-2:], state.object.shape[-2:]
+    for array in (*arrays_of(state.memory).values(), state.object, state.probe, state.waves):
+        if array.size and array.dtype.kind == "c" and array.shape[-2:] in shapes:
+            way.verbs.roll(array, shift)
     for name in _OF_PLACES:
         state.memory.pop(name, None)
 

@@ -60,12 +60,12 @@ def _of_probe(probe: NDArray[Any], geometry: Geometry) -> dict[str, float]:
 
 def _at_border(state: State, way: Walk) -> float:
     """How strong the object is where hardly any light falls (99th percentile of the modulus), in medians of where there is much."""
-    light: NDArray[Any] = way.verbs.sums(state.object)[1]
+    total = way.verbs.sums(state.object)[1]
     for b in blocks_of(state, way):
-        way.verbs.coverage_sums(light, state.probe, b)
+        way.verbs.coverage_sums(total, state.probe, b)
     way.verbs.finish()
-    light = way.ranks.sum(light)
-    modulus = np.sqrt((np.abs(state.object) ** 2).sum(axis=0))
+    light = way.verbs.host(way.ranks.sum(total))
+    modulus = np.sqrt((np.abs(way.verbs.host(state.object)) ** 2).sum(axis=0))
     well = modulus[light > _WELL_LIT * light.max()]
     low, high = (share * light.max() for share in _RIM)
     rim = modulus[(light > low) & (light < high)]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from ptyplugin.solvers.detector_model import refine_detector
 from ptyplugin.solvers.options import choice, option
 from ptyplugin.solvers.position_search import SEARCHES
@@ -63,8 +61,7 @@ def refine(state: State, way: Walk, options: Refinements, iteration: int) -> Non
 
 
 def _is_spoiled(state: State, way: Walk) -> bool:
-    spoiled = not (np.isfinite(state.object).all() and np.isfinite(state.probe).all())
-    return way.ranks.largest(int(spoiled)) > 0
+    return way.ranks.largest(int(not way.verbs.all_finite(state.object, state.probe))) > 0
 
 
 def _is_due(iteration: int, first: int, every: int) -> bool:

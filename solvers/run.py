@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ptyplugin.model import Cancelled, Progress, Recipe, Stage
 from ptyplugin.solvers.algorithms import algorithm_of, refinements_of
@@ -21,7 +20,7 @@ from ptyplugin.solvers.positions import place
 from ptyplugin.solvers.ranks import AfterVerbs
 from ptyplugin.solvers.refining import refine
 from ptyplugin.solvers.state import State, fill_waves
-from ptyplugin.solvers.verbs import DeviceScalar
+from ptyplugin.solvers.verbs import Complex, DeviceScalar
 from ptyplugin.solvers.way import Walk, blocks_of, model_errors
 
 _LOG = logging.getLogger(__name__)
@@ -86,7 +85,7 @@ def _iterate(state: State, way: Walk, number: int, iteration: int, begun_after: 
     in_order = algorithm.walks == "blocks"
     batches = blocks_of(state, way) if in_order else _drawn_batches(way, number, iteration, algorithm, options)
     with np.errstate(all="ignore"):  # what is not finite is found by _report, in every implementation alike
-        kept = state.probe.copy() if refinements.probe == "fixed" else None
+        kept = way.verbs.copy(state.probe) if refinements.probe == "fixed" else None
         total = _swept(state, way, number, iteration, batches)
         _settle_probe(state, way, kept)
         errors = {algorithm.measures: total.read() / way.counts}
@@ -112,13 +111,12 @@ def _repeatable(way: Walk, number: int, algorithm: Algorithm, options: Any, iter
     return None if phase is None else (number, options, phase)
 
 
-def _settle_probe(state: State, way: Walk, kept: NDArray[Any] | None) -> None:
+def _settle_probe(state: State, way: Walk, kept: Complex | None) -> None:
     """After a sweep: the probe is what was kept, to the last bit (merges of ranks' copies round it), or has the power of the mean frame."""
     if kept is None:
         way.verbs.fix_power(state.probe, state.object, way.power)
-        return
-    way.verbs.finish()
-    state.probe[...] = kept
+    else:
+        way.verbs.put(state.probe, kept)
 
 
 def _drawn_batches(way: Walk, stage: int, iteration: int, algorithm: Algorithm, options: Any) -> Batches:

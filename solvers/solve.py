@@ -11,7 +11,7 @@ from ptyplugin.model import DEFAULT_RECIPE, Frames, Geometry, Preparation, Progr
 from ptyplugin.solvers.held_out import SHARE
 from ptyplugin.solvers.ranks import Ranks
 from ptyplugin.solvers.solver import Solver
-from ptyplugin.solvers.verbs.choice import Precision, VerbsName
+from ptyplugin.solvers.verbs.choice import Precision, VerbsChoice
 from ptyplugin.solvers.verbs.cpu_fft import FftName
 
 #: What is run when nobody says otherwise: find the image, refine it, then average the noise out of it by small steps.
@@ -35,7 +35,7 @@ def solve(
     cancelled: Callable[[], bool] | None = None,
     job_key: str = "",
     precision: Precision = "single",
-    verbs: VerbsName = "cpu",
+    verbs: VerbsChoice = "cpu",
     fft: FftName | None = None,
     memory_bytes: int | None = None,
     held_out: float = SHARE,

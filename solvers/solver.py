@@ -43,7 +43,7 @@ from ptyplugin.solvers.run import steps
 from ptyplugin.solvers.start import probe_from_data
 from ptyplugin.solvers.state import State, given_probe, start_object, window_of
 from ptyplugin.solvers.verbs import Verbs
-from ptyplugin.solvers.verbs.choice import Precision, VerbsName, verbs_of
+from ptyplugin.solvers.verbs.choice import Precision, VerbsChoice, verbs_of
 from ptyplugin.solvers.verbs.cpu_fft import FftName
 from ptyplugin.solvers.way import Walk, model_errors
 
@@ -91,7 +91,8 @@ class Solver:
         cancelled: asked on every rank after each iteration; True on any rank stops all.
         job_key: passed on in Progress.
         precision: complex64, or complex128 (then of the result too, and by the reference verbs).
-        verbs: "cpu", or "reference": NumPy, several times slower, the judge.
+        verbs: "cpu", or "reference": NumPy, several times slower, the judge. Or a function from the geometry to verbs, in whose precision
+            all is done then.
         fft: which library transforms for "cpu"; None: pyFFTW where it is installed, whose results differ in the last digits from process
             to process, else SciPy.
         memory_bytes: what all ranks together may use, interpreters included; None: what this machine gives.
@@ -121,7 +122,7 @@ class Solver:
         cancelled: Callable[[], bool] | None = None,
         job_key: str = "",
         precision: Precision = "single",
-        verbs: VerbsName = "cpu",
+        verbs: VerbsChoice = "cpu",
         fft: FftName | None = None,
         memory_bytes: int | None = None,
         held_out: float = SHARE,
@@ -132,8 +133,8 @@ class Solver:
         self._start_probe, self._probe_modes, self._seed, self._job_key = start_probe, probe_modes, seed, job_key
         self._object_modes, self._on_progress, self._cancelled = object_modes, on_progress, cancelled
         self._subpixel: Subpixel = subpixel
-        self._said = {"subpixel": subpixel, "precision": precision, "verbs": "reference" if precision == "double" else verbs}
         self._begun: Begun | None = None
+        self._streams: bool | None = None
         self._checkpoint: Checkpoint | None = None
         with failing_together(self._ranks):
             _check_input(frames, scan, probe_modes, object_modes)
@@ -142,6 +143,7 @@ class Solver:
             far = strays(scan, geometry)
             self._leave_out(far, f"{len(far)} frames that lie far from all others were left out (frame {where(far)}).")
             self._verbs = verbs_of(verbs, geometry, precision, _threads(self._ranks), fft)
+            self._said = {"subpixel": subpixel} | _names_of(self._verbs, verbs)
             self._rank_bytes = memory_of_rank(self._ranks, memory_bytes)
             said = (probe_modes, object_modes, seed, held_out, self._said, self._preparation, geometry, len(self._frames))
             self._input = digest_of(*said, self._scan.positions_m, start_probe)
@@ -204,8 +206,7 @@ class Solver:
         Raises:
             SolverError: no iteration has been done.
         """
-        copy: NDArray[Any] = self._there().state.object.copy()
-        return copy
+        return self._verbs.host(self._there().state.object).copy()
 
     @property
     def probe(self) -> NDArray[Any]:
@@ -305,12 +306,12 @@ class Solver:
     def _plan_of(self, recipe: Recipe) -> Plan:
         waves = self._probe_modes * self._object_modes * self._placement.corners.shape[1]
         task = Task(len(self._scan), self._frames.dtype, self._geometry, self._placement, waves, self._object_modes, _threads(self._ranks))
-        streams = None if self._begun is None else self._begun.way.frames.are_stored
-        return make_plan(recipe, task, self._verbs, self._ranks, self._rank_bytes, streams)
+        return make_plan(recipe, task, self._verbs, self._ranks, self._rank_bytes, self._streams)
 
     def _begin(self) -> Begun:
         """Read and prepare the frames of this rank, find the start."""
         all_mine, fitted = self._prepared()
+        self._streams = all_mine.are_stored
         scan, ranks, placement = self._scan, self._ranks, self._placement
         all_mine = with_monitor(all_mine, scan.monitor)
         mine, unseen = all_mine.part(0, fitted), all_mine.part(fitted, len(all_mine))
@@ -327,6 +328,8 @@ class Solver:
         if start is None:
             start = self._probe_from(mine)
         state = start_state(start, self._probe_modes, placement, mine, way, self._object_modes)
+        way.frames = way.verbs.hold(way.frames)
+        way.held_out = None if way.held_out is None else way.verbs.hold(way.held_out)
         if self._checkpoint:
             put_back(self._checkpoint, state, way)
             self._checkpoint = None
@@ -368,11 +371,18 @@ def start_state(
     start_probe: NDArray[Any], probe_modes: int, placement: Placement, mine: RankFrames, way: Walk, object_modes: int = 1
 ) -> State:
     """Object of ones, the start probe with its weak modes at the power of the mean frame, no waves yet."""
-    shape, dtype = mine.good.shape, way.verbs.dtype
-    probe = given_probe(start_probe, shape, probe_modes).astype(dtype)
-    way.verbs.fix_power(probe, np.ones(1, dtype=dtype), way.power)
-    waves = np.empty((0, 1, *shape), dtype=dtype)
-    return State(start_object(placement.object_shape, dtype, object_modes), probe, waves, window_of(mine.corners, shape))
+    shape, do = mine.good.shape, way.verbs
+    probe = do.array(given_probe(start_probe, shape, probe_modes).astype(do.dtype))
+    do.fix_power(probe, do.zeros((1, 1, 1), do.dtype), way.power)
+    image = do.array(start_object(placement.object_shape, do.dtype, object_modes))
+    return State(image, probe, do.zeros((0, 1, *shape), do.dtype), window_of(mine.corners, shape))
+
+
+def _names_of(verbs: Verbs, choice: VerbsChoice) -> dict[str, str]:
+    """Which verbs they are, and how exact."""
+    precision = "double" if verbs.dtype == np.complex128 else "single"
+    name = choice if isinstance(choice, str) else type(verbs).__name__
+    return {"precision": precision, "verbs": "reference" if precision == "double" and isinstance(choice, str) else name}
 
 
 def _threads(ranks: Ranks) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,36 +12,45 @@ from numpy.typing import NDArray
 from ptyplugin.model import SolverError
 from ptyplugin.solvers.batches import Batches
 from ptyplugin.solvers.ranks import Window
-from ptyplugin.solvers.verbs import Verbs
+from ptyplugin.solvers.verbs import Complex, Verbs
 
+#: An array, or numbers.
+Kept = TypeVar("Kept")
 #: RMS of the real part, and of the imaginary part, of object modes beyond the first at the start.
 _WEAK_MODE = 0.1
 
 
 @dataclass(slots=True)
 class State:
-    """What an algorithm changes.
+    """What an algorithm changes. Arrays lie where the verbs compute, but for ``shifts``: see decision record 0002.
 
     object: (object mode, y, x) complex, the same on all ranks between sweeps
     probe: (probe mode, y, x) complex, the same on all ranks between sweeps
     waves: (frame, wave, y, x) complex, this rank's exit waves; empty for algorithms that keep none
     window: rows and columns of the object that this rank's frames touch
     shifts: (frame, yx) px, float64, how far this rank's frames, then those held out, lie from where the scan said; empty: there
-    memory: what an algorithm remembers from sweep to sweep of a stage, by name; empty when the next one begins
+    memory: what an algorithm remembers from sweep to sweep of a stage, by name; empty when the next one begins. Arrays, or tuples of
+        numbers and slices
     """
 
-    object: NDArray[Any]
-    probe: NDArray[Any]
-    waves: NDArray[Any]
+    object: Complex
+    probe: Complex
+    waves: Complex
     window: Window
-    memory: dict[str, NDArray[Any]] = field(default_factory=dict)
+    memory: dict[str, Any] = field(default_factory=dict)
     shifts: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
 
-    def remembered(self, name: str, start: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    def remembered(self, name: str, start: Callable[[], Kept]) -> Kept:
         """What is remembered under ``name``; ``start()`` the first time."""
         if name not in self.memory:
             self.memory[name] = start()
-        return self.memory[name]
+        kept: Kept = self.memory[name]
+        return kept
+
+
+def arrays_of(memory: Mapping[str, Any]) -> dict[str, Complex]:
+    """Of what is remembered, the arrays."""
+    return {name: kept for name, kept in memory.items() if not isinstance(kept, tuple)}
 
 
 def start_object(shape: tuple[int, int], dtype: Any, modes: int = 1) -> NDArray[Any]:
@@ -67,7 +76,7 @@ def window_of(corners: NDArray[np.int32], shape: tuple[int, int]) -> Window:
 def fill_waves(state: State, batches: Batches, do: Verbs) -> None:
     """Exit waves of all frames from object and probe."""
     waves = len(state.probe) * len(state.object) * batches.frames.corners.shape[1]
-    state.waves = np.zeros((batches.frame_count, waves, *state.probe.shape[-2:]), dtype=state.probe.dtype)
+    state.waves = do.zeros((batches.frame_count, waves, *state.probe.shape[-2:]), state.probe.dtype)
     for b in batches:
         psi = state.waves[b.index]
         do.advance(psi, psi, state.object, state.probe, b, 0, 0, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -12,11 +13,18 @@ from ptyplugin.solvers.verbs.cpu_fft import FftName
 from ptyplugin.solvers.verbs.reference import ReferenceVerbs
 
 VerbsName = Literal["cpu", "reference"]
+#: A name, or what makes the verbs for frames of a geometry.
+VerbsChoice = VerbsName | Callable[[Geometry], Verbs]
 Precision = Literal["single", "double"]
 
 
-def verbs_of(name: VerbsName, geometry: Geometry, precision: Precision = "single", threads: int = 1, fft: FftName | None = None) -> Verbs:
-    """The verbs of this name; in double precision there is the reference only. ``fft``: for "cpu", the best there is if None."""
+def verbs_of(name: VerbsChoice, geometry: Geometry, precision: Precision = "single", threads: int = 1, fft: FftName | None = None) -> Verbs:
+    """The verbs of this name; in double precision there is the reference only. ``fft``: for "cpu", the best there is if None.
+
+    What is no name makes verbs of its own choice.
+    """
+    if not isinstance(name, str):
+        return name(geometry)
     if name == "reference" or precision == "double":
         return ReferenceVerbs(geometry, np.complex64 if precision == "single" else np.complex128, workers=threads)
     # Compiled code is loaded by those who solve, not by those who import the package.
