@@ -1,6 +1,6 @@
 """Ranks: the two parallel words, and how one rank's exception becomes a clean failure of all.
 
-Every collective call begins with a vote of 8 bytes. A rank that fails calls ``fail`` once, which answers the vote that the
+Every collective call begins with a vote of a few bytes. A rank that fails calls ``fail`` once, which answers the vote that the
 others are in or will come to; then all of them stop with the sentence of the one that failed. So nobody waits for ever.
 """
 
@@ -18,7 +18,9 @@ from ptyplugin.solvers.verbs import DeviceScalar
 
 _Term = TypeVar("_Term", NDArray[np.float64], NDArray[Any], DeviceScalar)
 
-_SENTENCE_BYTES = 600
+_TEXT_BYTES = 600
+#: Of a rank that has no rows: minus the first, and the last + 1.
+_NO_ROWS = (np.iinfo(np.int64).min, 0)
 
 #: (rows, columns) of the object outside which a rank's sums are zero.
 Window = tuple[slice, slice]
@@ -135,30 +137,52 @@ class MpiRanks:
         return int(numbers[0])
 
     def vote(self, cancel: bool) -> bool:
-        return self._all_well(cancel)
+        return bool(self._all_well(cancel)[1])
 
     def fail(self, sentence: str) -> None:
         self._ballot(failed=True, cancel=False)
-        self._sentences(sentence)
+        self._texts(sentence)
 
-    def _all_well(self, cancel: bool = False) -> bool:
-        failed, cancelled = self._ballot(False, cancel)
-        if failed:
-            raise RankFailed(self._sentences(""))
-        return cancelled
+    def rows_of_all(self, rows: slice) -> slice:
+        """From the first to the last row of any rank, none where none has any. All ranks call it together.
 
-    def _ballot(self, failed: bool, cancel: bool) -> tuple[bool, bool]:
-        ballot = np.array([failed, cancel], dtype=np.int32)
+        Raises:
+            RankFailed: another rank has failed.
+        """
+        low, high = self._all_well(rows=(-rows.start, rows.stop) if rows.stop > rows.start else _NO_ROWS)[2:]
+        return slice(-low, high) if high else slice(0, 0)
+
+    def tell(self, text: str) -> list[str]:
+        """The texts of all ranks, of at most 600 bytes each. All ranks call it together.
+
+        Raises:
+            RankFailed: another rank has failed.
+        """
+        self._all_well()
+        return self._texts(text)
+
+    def add(self, memory: Any) -> None:
+        """An array, or whatever else mpi4py takes, <- its sum over ranks, in place: without a vote, for those who have just voted."""
+        self._comm.Allreduce(self._in_place, memory, op=self._add)
+
+    def _all_well(self, cancel: bool = False, rows: tuple[int, int] = _NO_ROWS) -> tuple[int, ...]:
+        ballot = self._ballot(False, cancel, rows)
+        if ballot[0]:
+            said = self._texts("")
+            raise RankFailed(" ".join(f"Rank {rank}: {text}" for rank, text in enumerate(said) if text))
+        return ballot
+
+    def _ballot(self, failed: bool, cancel: bool, rows: tuple[int, int] = _NO_ROWS) -> tuple[int, ...]:
+        """Of each number, the largest of any rank."""
+        ballot = np.array([failed, cancel, *rows], dtype=np.int64)
         self._comm.Allreduce(self._in_place, ballot, op=self._max)
-        return bool(ballot[0]), bool(ballot[1])
+        return tuple(ballot.tolist())
 
-    def _sentences(self, sentence: str) -> str:
-        """Every rank's sentence, joined; all ranks call it together, after a ballot that said failed."""
-        mine = np.frombuffer(sentence.encode()[:_SENTENCE_BYTES].ljust(_SENTENCE_BYTES, b"\0"), dtype=np.uint8)
-        theirs = np.empty((self.size, _SENTENCE_BYTES), dtype=np.uint8)
+    def _texts(self, text: str) -> list[str]:
+        mine = np.frombuffer(text.encode()[:_TEXT_BYTES].ljust(_TEXT_BYTES, b"\0"), dtype=np.uint8)
+        theirs = np.empty((self.size, _TEXT_BYTES), dtype=np.uint8)
         self._comm.Allgather(mine, theirs)
-        texts = [row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in theirs]
-        return " ".join(f"Rank {rank}: {text}" for rank, text in enumerate(texts) if text)
+        return [row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in theirs]
 
 
 @contextmanager
