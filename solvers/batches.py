@@ -101,7 +101,7 @@ class RankFrames:
 
         order: the frames of these batches, from place ``first`` on, where they are not neighbours
         """
-        stored = self.counts.readings(indices) if isinstance(self.counts, StoredCounts) else None
+        stored = self.counts.readings(indices) if hasattr(self.counts, "readings") else None
         for index in indices:
             b = self._batch(index, next(stored) if stored else self.counts[index], order, first)
             first += len(b)

@@ -89,6 +89,10 @@ class Device(Protocol):
         """A new array with the values of one on the host; not while a sweep is recorded."""
         ...
 
+    def put_ahead(self, host: NDArray[Any]) -> Callable[[], Array]:
+        """Begin to ``put`` while work goes on; what is called for the array when it is needed. Not while a sweep is recorded."""
+        ...
+
     def fill(self, array: Array, value: Array | NDArray[Any] | complex) -> None:
         """array <- value, in place; either may be a view with strides. An array on the host: not while a sweep is recorded."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,31 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.solvers.batches import Batch, RankFrames
+from ptyplugin.solvers.streaming import Reading
 from ptyplugin.solvers.verbs.cuda.device import NULL, Array, Device
 
 Index = slice | NDArray[np.int64]
 
 
 class DeviceCounts:
-    """Counts (frame, y, x) of the frames that a rank holds: those on the host, and where they lie on the device.
+    """Counts (frame, y, x) of the frames that a rank holds: on the host, and the first of them on the device too.
 
-    An index gives counts that are on the host too (``np.asarray``), read when somebody looks.
+    The others are brought there batch by batch, each while the one before is worked on. For those who ask for their array, they are what is
+    on the host.
     """
 
-    def __init__(self, host: Any, resident: Array | None = None, of: DeviceCounts | None = None) -> None:
-        """resident: the same on the device; None: they are brought there batch by batch. of: the store that these are a part of"""
-        self._host, self.resident = host, resident
-        self.store: DeviceCounts = self if of is None else of
+    def __init__(self, host: Any, device: Device, resident: int) -> None:
+        """resident: how many frames stay on the device"""
+        self._host, self._device = host, device
+        self.resident = device.put(np.ascontiguousarray(host[:resident])) if resident else None
         self.tables: Tables | None = None
         self.shape, self.dtype = host.shape, host.dtype
 
     def __len__(self) -> int:
         return len(self._host)
-
-    def __getitem__(self, index: Index) -> DeviceCounts:
-        if isinstance(index, slice):
-            return DeviceCounts(self._host[index], None, self.store)
-        return DeviceCounts(_Chosen(self._host, index), None, self.store)
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return iter(self._host)
@@ -42,19 +39,56 @@ class DeviceCounts:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self._host, dtype=dtype)
 
+    @property
+    def all_resident(self) -> bool:
+        """Whether all frames are on the device."""
+        return self.resident is not None and len(self.resident) == len(self)
 
-class _Chosen:
-    """Frames of an array that are copied out of it when somebody looks."""
+    def holds(self, index: Index) -> bool:
+        """Whether these frames are on the device: some that lie side by side, or any, if all are there."""
+        resident = 0 if self.resident is None else len(self.resident)
+        return resident == len(self) or (isinstance(index, slice) and index.stop <= resident)
 
-    def __init__(self, host: Any, index: NDArray[np.int64]) -> None:
-        self._host, self._index = host, index
-        self.shape, self.dtype = (len(index), *host.shape[1:]), host.dtype
+    def readings(self, wanted: Sequence[Index]) -> Iterator[HostPart]:
+        """What stands for these frames, one after the other."""
+        read = self._host.readings(wanted) if hasattr(self._host, "readings") else None
+        parts = [HostPart(self._host, index, next(read) if read else None) for index in wanted]
+        ahead = _Uploads(self._device, parts)
+        for place, part in enumerate(parts):
+            part.uploads, part.place = ahead, place
+        return iter(parts)
 
-    def __len__(self) -> int:
-        return len(self._index)
+
+class HostPart:
+    """Counts (frame, y, x) of a batch: ``np.asarray`` gives those on the host, ``uploaded`` brings them to the device."""
+
+    def __init__(self, host: Any, index: Index, reading: Reading | None) -> None:
+        self._host, self.index, self._reading = host, index, reading
+        self.uploads: _Uploads | None = None
+        self.place = 0
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self._host[self._index], dtype=dtype)
+        array = self._host[self.index] if self._reading is None else self._reading.array()
+        return np.asarray(array, dtype=dtype)
+
+    def uploaded(self) -> Array:
+        """On the device; the next batch's counts are on their way when this returns."""
+        assert self.uploads is not None
+        return self.uploads.take(self.place)
+
+
+class _Uploads:
+    """Counts of batches on their way to the device: those in use, and those of the next batch."""
+
+    def __init__(self, device: Device, parts: list[HostPart]) -> None:
+        self._device, self._parts = device, parts
+        self._coming: dict[int, Callable[[], Array]] = {}
+
+    def take(self, place: int) -> Array:
+        """The counts of batch ``place``."""
+        near = range(place, min(place + 2, len(self._parts)))
+        self._coming = {each: self._coming.get(each) or self._device.put_ahead(np.ascontiguousarray(self._parts[each])) for each in near}
+        return self._coming[place]()
 
 
 class Tables:
@@ -165,11 +199,6 @@ class Placing:
         self._device = device
         self._last: tuple[Batch, Placed] | None = None
 
-    def hold(self, frames: RankFrames, resident: bool) -> DeviceCounts:
-        """Counts of ``frames`` for the device, brought there now if they are to be ``resident``."""
-        host = frames.counts
-        return DeviceCounts(host, self._device.put(np.ascontiguousarray(host)) if resident and len(frames) else None)
-
     def placed(self, b: Batch) -> Placed:
         """The batch on the device."""
         if self._last is None or self._last[0] is not b:
@@ -180,20 +209,19 @@ class Placing:
         """Bring the next batch there anew."""
         self._last = None
 
+    @staticmethod
+    def store_of(frames: RankFrames) -> DeviceCounts:
+        """The counts of frames that are held."""
+        counts: Any = frames.counts
+        store: DeviceCounts = counts
+        return store
+
     def tables_of(self, frames: RankFrames) -> Tables:
         """The tables of frames that are held, up to date."""
-        counts: Any = frames.counts
-        if counts.tables is None:
-            counts.tables = Tables(frames, self._device)
-        counts.tables.refresh(frames)
-        tables: Tables = counts.tables
-        return tables
-
-    @staticmethod
-    def _store(frames: RankFrames) -> DeviceCounts:
-        counts: Any = frames.counts
-        store: DeviceCounts = counts.store
-        return store
+        store = self.store_of(frames)
+        store.tables = store.tables or Tables(frames, self._device)
+        store.tables.refresh(frames)
+        return store.tables
 
     def _placed(self, b: Batch) -> Placed:
         if b.frames is not None and isinstance(b.frames.counts, DeviceCounts):
@@ -204,15 +232,16 @@ class Placing:
         return _on(b, tables, tables.natural, tables.natural, counts, True, (id(tables),))
 
     def _held(self, b: Batch, frames: RankFrames) -> Placed:
-        tables, store = self.tables_of(frames), self._store(frames)
+        tables, store = self.tables_of(frames), self.store_of(frames)
         part = slice(b.first, b.first + len(b))
         if b.order is not None:
             tables.draw(b.order)
         numbers = tables.natural[part] if b.order is None else tables.order[part]
         key = (id(tables), b.first, len(b), b.order is not None, tables.version)
-        if store.resident is not None:
+        if store.resident is not None and store.holds(b.index):
             return _on(b, tables, numbers, numbers, store.resident, b.order is not None, key)
-        return _on(b, tables, numbers, tables.natural[: len(b)], self._device.put(np.ascontiguousarray(b.counts)), b.order is not None, key)
+        counts: Any = b.counts
+        return _on(b, tables, numbers, tables.natural[: len(b)], counts.uploaded(), b.order is not None, key)
 
 
 def _on(b: Batch, tables: Tables, frames: Array, rows: Array, counts: Array, whole: bool, key: tuple[Any, ...]) -> Placed:

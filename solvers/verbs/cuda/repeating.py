@@ -59,7 +59,7 @@ class RepeatVerbs(Base):
         The tables are brought up to date, since nothing comes from the host while a sweep is done again.
         """
         counts: Any = batches.frames.counts
-        if not self.records or not isinstance(counts, DeviceCounts) or counts.store.resident is None:
+        if not self.records or not isinstance(counts, DeviceCounts) or not counts.all_resident:
             return None
         self._settle()
         tables = self._placing.tables_of(batches.frames)

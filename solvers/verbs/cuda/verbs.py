@@ -13,13 +13,15 @@ from ptyplugin.solvers.batches import Batch, RankFrames
 from ptyplugin.solvers.verbs import DeviceScalar
 from ptyplugin.solvers.verbs.cuda.base import blocks_for, canvas, object_of, parts, sides_of
 from ptyplugin.solvers.verbs.cuda.device import NULL, Array, Device
-from ptyplugin.solvers.verbs.cuda.placing import Placed
+from ptyplugin.solvers.verbs.cuda.placing import DeviceCounts, Placed
 from ptyplugin.solvers.verbs.cuda.repeating import RepeatVerbs
 from ptyplugin.solvers.verbs.cuda.scalars import CudaScalar
 from ptyplugin.solvers.verbs.cuda.waves import WaveVerbs
 
 #: Waves of one batch, bytes: launches of less would take longer than their work.
 _BATCH_BYTES = 2**26
+#: Share of the free memory that counts take if nobody has planned.
+_COUNTS_SHARE = 0.5
 #: Stretches into which the frames of a batch are cut where they are summed over, and pixels of an object's tile.
 _GROUPS, _TILE = 16, (8, 32)
 
@@ -35,7 +37,9 @@ class CudaVerbs(WaveVerbs, RepeatVerbs):
 
     def __init__(self, geometry: Geometry, device: Device, fused: bool = True) -> None:
         super().__init__(geometry, device, fused)
+        #: What the waves of a batch, and the counts of all frames, may take; counts: None: as much as there is.
         self.batch_bytes = _BATCH_BYTES
+        self.counts_bytes: int | None = None
         self._recordings = {}
 
     def batch_frames(self, shape: tuple[int, int], waves: int) -> int:
@@ -175,5 +179,7 @@ class CudaVerbs(WaveVerbs, RepeatVerbs):
         return self.device.zeros(shape, dtype)
 
     def hold(self, frames: RankFrames) -> RankFrames:
-        counts: Any = self._placing.hold(frames, resident=True)
+        count_bytes = max(1, frames.counts.dtype.itemsize * self._pixels)
+        room = self.device.memory()[0] * _COUNTS_SHARE if self.counts_bytes is None else self.counts_bytes
+        counts: Any = DeviceCounts(frames.counts, self.device, min(len(frames), int(room) // count_bytes))
         return replace(frames, counts=counts)

@@ -319,6 +319,10 @@ class HostDevice:
         array._host[...] = host
         return array
 
+    def put_ahead(self, host: NDArray[Any]) -> Callable[[], DeviceArray]:
+        array = self.put(host)
+        return lambda: array
+
     def fill(self, array: DeviceArray, value: Any) -> None:
         if isinstance(value, np.ndarray):
             self._refuse("fill from the host")
