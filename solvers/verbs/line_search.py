@@ -19,13 +19,20 @@ DARK_COUNTS = 1e-3
 
 #: Lengths that are tried along a line, in units of the last one.
 _TRIALS = np.array([1 / 16, 1 / 4, 1 / 2, 1, 2, 4])
+#: How many these are.
+TRIALS = len(_TRIALS)
 #: With a preconditioner, object and probe alone would step about 1.
 _FIRST_LENGTH = 0.5
 #: Places between two trials at which a fitted polynomial is looked at.
 _RESOLUTION = 1001
 #: Share of its limit at which a modulus is held.
-_AT_LIMIT = 0.999
+AT_LIMIT = 0.999
 _SHORTEST, _LONGEST = 1e-9, 1e9
+
+
+def first_line() -> NDArray[np.float64]:
+    """What a line search remembers before its first step."""
+    return np.array([_FIRST_LENGTH, np.inf, 0, 0, 0])
 
 
 def trial_lengths(line: Real) -> NDArray[np.float64]:
@@ -54,6 +61,38 @@ def best_length(lengths: NDArray[np.float64], gains: NDArray[np.float64], slope:
     return float(lengths[best] * (between[fit.argmin()] if fit.min() < gains[best] else 1))
 
 
+def is_taken_back(line: Real, likelihood: float) -> bool:
+    """Whether the last step is: the likelihood is higher than before it, for the first time in a row. ``line`` takes it over."""
+    # After a step that was proven to gain, something else than the step has raised it: positions, a background, the probe's support.
+    if likelihood <= line[LOWEST] or line[REJECTED]:
+        line[REJECTED] = False
+        return False
+    line[REJECTED] = True
+    line[LENGTH] = max(line[LENGTH] / 16, _SHORTEST)
+    return True
+
+
+def conjugate_share(line: Real, steep: float, across: float, along: float) -> float:
+    """b, the share of the last direction in the next; ``line`` takes it over.
+
+    steep: Re <steepest, gradient>; across: Re <steepest, last gradient>; along: Re <gradient, last direction>
+    """
+    share = max((steep - across) / line[PRODUCT], 0.0) if line[PRODUCT] > 0 else 0.0
+    if not steep + share * along > 0.1 * steep:
+        share = 0.0
+    line[PRODUCT], line[SLOPE] = steep, -2 * (steep + share * along)
+    return float(share)
+
+
+def step_length(line: Real, sums: Real) -> float:
+    """t, from what ``line_likelihoods`` has summed, 0 if nothing is gained anywhere; ``line`` takes it over."""
+    lengths = trial_lengths(line)
+    length = best_length(lengths, sums[0, 1:], line[SLOPE])
+    line[LENGTH] = min(max(length or lengths[0] / 16, _SHORTEST), _LONGEST)
+    line[LOWEST] = sums[0, 0]
+    return length
+
+
 class LineVerbs:
     """Verbs of a line search, over whole objects and probes. See ptyplugin.solvers.verbs.Verbs for the equations."""
 
@@ -62,30 +101,21 @@ class LineVerbs:
     _products: Any
 
     def line(self) -> Real:
-        return np.array([_FIRST_LENGTH, np.inf, 0, 0, 0])
+        return first_line()
 
     def line_sums(self) -> Real:
-        return np.zeros((1, 1 + len(_TRIALS)))
+        return np.zeros((1, 1 + TRIALS))
 
     def keep_lower(self, line: Real, likelihood: DeviceScalar, X: Pair, kept: Pair, gradient: Pair, kept_gradient: Pair) -> None:
         self.finish()
-        # After a step that was proven to gain, something else than the step has raised it: positions, a background, the probe's support.
-        if likelihood.array <= line[LOWEST] or line[REJECTED]:
-            line[REJECTED] = False
-            return
-        line[REJECTED] = True
-        line[LENGTH] = max(line[LENGTH] / 16, _SHORTEST)
-        for now, before in zip((*X, *gradient), (*kept, *kept_gradient), strict=True):
-            now[...] = before
+        if is_taken_back(line, likelihood.read()):
+            for now, before in zip((*X, *gradient), (*kept, *kept_gradient), strict=True):
+                now[...] = before
 
     def conjugate(self, line: Real, direction: Pair, steepest: Pair, gradient: Pair, kept_gradient: Pair) -> None:
         self.finish()
         parts = zip(steepest, gradient, kept_gradient, direction, strict=True)
-        steep, across, along = np.sum([self._products(*part) for part in parts], axis=0)
-        share = max((steep - across) / line[PRODUCT], 0.0) if line[PRODUCT] > 0 else 0.0
-        if not steep + share * along > 0.1 * steep:
-            share = 0.0
-        line[PRODUCT], line[SLOPE] = steep, -2 * (steep + share * along)
+        share = conjugate_share(line, *np.sum([self._products(*part) for part in parts], axis=0))
         for s, z, g, before in zip(direction, steepest, gradient, kept_gradient, strict=True):
             s[...] = z + self._real.type(share) * s if share else z
             before[...] = g
@@ -93,17 +123,14 @@ class LineVerbs:
     def inward(self, s: Complex, O: Complex, largest: float) -> None:
         self.finish()
         power = O.real**2 + O.imag**2
-        at = power > (_AT_LIMIT * largest) ** 2
+        at = power > (AT_LIMIT * largest) ** 2
         if at.any():
             o, step = O[at], s[at]
             s[at] = step - o * np.maximum((o.real * step.real + o.imag * step.imag) / power[at], 0)
 
     def line_step(self, line: Real, X: Pair, kept: Pair, direction: Pair, sums: Real) -> None:
         self.finish()
-        lengths = trial_lengths(line)
-        length = best_length(lengths, sums[0, 1:], line[SLOPE])
-        line[LENGTH] = min(max(length or lengths[0] / 16, _SHORTEST), _LONGEST)
-        line[LOWEST] = sums[0, 0]
+        length = step_length(line, sums)
         for x, before, s in zip(X, kept, direction, strict=True):
             before[...] = x
             if length:

@@ -13,7 +13,7 @@ from ptyplugin.solvers.batches import Batch
 from ptyplugin.solvers.verbs import Complex, Real
 
 #: Points of the fine search for a peak, per axis, and how far they reach to either side, px.
-_FINE, _REACH_PX = 31, 1.5
+FINE_POINTS, FINE_REACH_PX = 31, 1.5
 
 
 def derivative(X: Complex, axis: int) -> Complex:
@@ -90,16 +90,29 @@ def _lowest(spectrum: Complex, reach: float) -> NDArray[np.float64]:
     whole = int(reach)
     window = np.arange(-whole, whole + 1)
     coarse = scipy.fft.ifft2(spectrum).real[np.ix_(window % spectrum.shape[0], window % spectrum.shape[1])]
-    at = window[np.array(np.unravel_index(coarse.argmin(), coarse.shape))].astype(np.float64)
-    fine = np.linspace(-_REACH_PX, _REACH_PX, _FINE)
+    at, fine = lowest_whole(coarse), _fine()
     y, x = (
         np.exp(2j * np.pi * (middle + fine)[:, None] * scipy.fft.fftfreq(size)) for middle, size in zip(at, spectrum.shape, strict=True)
     )
     # No BLAS: it would wake its own threads, which then stand in the way of the verbs'.
-    surface = np.einsum("ar,rb->ab", y, np.einsum("rc,bc->rb", spectrum, x)).real
+    return lowest_between(np.einsum("ar,rb->ab", y, np.einsum("rc,bc->rb", spectrum, x)).real, at, reach)
+
+
+def lowest_whole(coarse: Real) -> NDArray[np.float64]:
+    """(yx,) px: the place of the smallest number of ``coarse``, at whole pixels around no shift, from its middle."""
+    return np.array(np.unravel_index(coarse.argmin(), coarse.shape)).astype(np.float64) - len(coarse) // 2
+
+
+def lowest_between(surface: NDArray[np.float64], at: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
+    """(yx,) px: where ``surface``, on the fine grid around ``at``, is smallest, by parabolas through its smallest number; within reach."""
+    fine = _fine()
     row, column = np.unravel_index(surface.argmin(), surface.shape)
     best = at + fine[[row, column]] + (fine[1] - fine[0]) * np.array([_vertex(surface[:, column], row), _vertex(surface[row], column)])
     return np.asarray(np.clip(best, -reach, reach))
+
+
+def _fine() -> NDArray[np.float64]:
+    return np.linspace(-FINE_REACH_PX, FINE_REACH_PX, FINE_POINTS)
 
 
 def _vertex(line: NDArray[np.float64], at: Any) -> float:

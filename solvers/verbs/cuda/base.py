@@ -72,7 +72,7 @@ class Base:
         self._c = 1.0 if geometry.near_field else float(self._pixels)
         self._transfer = device.put(fresnel_kernel(geometry).astype(np.complex64)) if geometry.near_field else None
         self._placing, self._slots = Placing(device), Slots(device)
-        self._moved_probes: dict[Any, Array] = {}
+        self._moved_probes: dict[Any, tuple[Array, Any]] = {}
         self._versions: dict[int, int] = {}
 
     def finish(self) -> None:
@@ -123,13 +123,14 @@ class Base:
         p = self._placing.placed(b)
         if not p.moves:
             return MovedProbe(P, 0, p.pixels, 0)
-        # What memory and batch it was made for, and how often that memory has been written since.
+        # What memory and batch it was made for, and how often that memory has been written since. Both are kept: else what comes after
+        # them might lie in the same place.
         key = (P.data.ptr, P.shape, self._versions.get(P.data.ptr, 0), *p.key)
         if key not in self._moved_probes:
             while len(self._moved_probes) > 1:
                 self._moved_probes.pop(next(iter(self._moved_probes)))
-            self._moved_probes[key] = self._move(P, p)
-        return MovedProbe(self._moved_probes[key], len(P) * p.substeps * p.pixels, p.substeps * p.pixels, p.pixels)
+            self._moved_probes[key] = self._move(P, p), (P, p.tables)
+        return MovedProbe(self._moved_probes[key][0], len(P) * p.substeps * p.pixels, p.substeps * p.pixels, p.pixels)
 
     def _move(self, P: Array, p: Placed) -> Array:
         """(frame, probe mode, sub-step, y, x): the inverse transform of the transform of P times ramps (Fourier shift theorem)."""

@@ -1,0 +1,19 @@
+// partials[j, part] = (Re, Im) of the part's share of sum_n conj(psi_jn) (P_j O_j)_n; psi (frame, wave, y, x).
+// A thread is every so many-th pixel of a frame: blocks (parts, frames).
+#include "model.cuh"
+
+extern "C" __global__ void __launch_bounds__(256) gather(double* __restrict__ partials, const float2* __restrict__ psi, MODEL_PARAMETERS) {
+    const Model model = MODEL;
+    const int j = blockIdx.y;
+    double real = 0, imaginary = 0;
+    for (int p = blockIdx.x * 256 + threadIdx.x; p < model.pixels(); p += gridDim.x * 256)
+        for (int wave = 0; wave < model.waves(); ++wave) {
+            const float2 product = conjugate_multiply(psi[model.index(j, wave, p)], model.wave(j, wave, p));
+            real += product.x, imaginary += product.y;
+        }
+    real = block_sum(real), imaginary = block_sum(imaginary);
+    if (threadIdx.x == 0) {
+        double* const mine = partials + 2 * ((long long)j * gridDim.x + blockIdx.x);
+        mine[0] = real, mine[1] = imaginary;
+    }
+}
