@@ -6,7 +6,7 @@
 //   (gaussian), (r - I + I log(I / r)) / 2 (poisson, with a thousandth of a count more in r)
 // residual: (m - sqrt(I))^2. m^2 = r = s_j sum_n |A_jn|^2 / c + B as in detector.cuh. Blocks (tiles of LINES columns, frames).
 // HELD: where spectra wait until the sum over waves is known: 0 registers (one wave), 1 shared memory, 2 w itself.
-#include "detector.cuh"
+#include "likelihood.cuh"
 #include "stockham.cuh"
 
 #ifndef VERB
@@ -36,21 +36,15 @@ __device__ __forceinline__ float change(float model, float count, float slack, S
     const float modulus = sqrtf(model), amplitude = sqrtf(count), deviation = modulus - amplitude;
     sums.residual += deviation * deviation;
     if (VERB == 0) return slack + (1.f - slack) * amplitude / (modulus + TINY_MODULUS);
-    if (VERB == 4) {
-        sums.likelihood += (model - count) * (model - count) / (4.f * (count + 1.f));
-        return (count - model) / (2.f * (count + 1.f));
-    }
-    if (VERB == 5) {
-        model += DARK_COUNTS;
-        sums.likelihood += (model - count - count * logf(model / fmaxf(count, DARK_COUNTS))) / 2.f;
-        return (count / model - 1.f) / 2.f;
-    }
+    if (VERB == 5) model += DARK_COUNTS;
+    if (VERB > 2) sums.likelihood += likelihood_of(model, count, VERB - 3, DARK_COUNTS);
+    if (VERB == 4) return (count - model) / (2.f * (count + 1.f));
+    if (VERB == 5) return (count / model - 1.f) / 2.f;
     const float step = amplitude / (modulus + TINY_MODULUS) - 1.f;
-    if (VERB == 3) sums.likelihood += deviation * deviation;
     return VERB == 2 && step < 0 ? step + step * step / 2.f : step;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 fused_columns(float2* w, double* __restrict__ residuals, double* __restrict__ likelihoods, const float2* __restrict__ table,
               const float2* __restrict__ back_table, float slack, DETECTOR_PARAMETERS) {
     extern __shared__ float2 shared[];

@@ -1,4 +1,4 @@
-"""The part of CudaVerbs that is about the likelihood of all frames at once. Its lines are looked at on the host: only its sums are not."""
+"""The part of CudaVerbs that is about lines, along which all frames get more likely at once. They are looked at on the host."""
 # ruff: noqa: E741 -- O is the object in every paper
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ptyplugin.solvers.batches import Batch
 from ptyplugin.solvers.verbs import DeviceScalar, Likelihood, Pair, Real
-from ptyplugin.solvers.verbs.cuda.base import BLOCKS, Base, Waves, blocks_for, parts, sides_of
+from ptyplugin.solvers.verbs.cuda.base import BLOCKS, Base, blocks_for, sides_of
 from ptyplugin.solvers.verbs.cuda.device import Array
 from ptyplugin.solvers.verbs.cuda.scalars import CudaScalar, add_up
 from ptyplugin.solvers.verbs.line_search import (
@@ -32,21 +32,6 @@ class LikelihoodVerbs(Base):
 
     _detector: Any
 
-    # Of frames
-
-    def likelihood_gradient(self, A: Any, b: Batch, noise: Likelihood) -> tuple[DeviceScalar, DeviceScalar]:
-        self._settle()
-        p, (array, owed) = self._placing.placed(b), parts(A)
-        likelihoods, residuals = (self._slots.take(p.count * blocks_for(p.pixels)) for _ in range(2))
-        # What an inverse transform will owe is folded into the factor.
-        ahead = p.pixels if isinstance(A, Waves) and not self.near_field else 1
-        numbers = *_noise(noise), np.float32(owed / ahead)
-        arguments = array, likelihoods.array, residuals.array, *numbers, *self._detector(array, owed, p)
-        self._run("likelihood_gradient", self._over_frames(p), *arguments, COUNTS_FLOAT=p.is_float)
-        if isinstance(A, Waves):
-            A.owed = float(ahead)
-        return self._scalar(likelihoods), self._scalar(residuals)
-
     def line(self) -> Real:
         return first_line()
 
@@ -60,11 +45,9 @@ class LikelihoodVerbs(Base):
             return
         partials = self._new((p.count, blocks_for(p.pixels), 1 + TRIALS), np.float64)
         lengths = self.device.put(trial_lengths(line).astype(np.float32))
-        arguments = partials, *waves, lengths, np.int32(TRIALS), *_noise(noise), *self._detector(waves[0], 1.0, p)
+        arguments = partials, *waves, lengths, np.int32(TRIALS), *noise_of(noise), *self._detector(waves[0], 1.0, p)
         self._run("line_likelihoods", self._over_frames(p), *arguments, COUNTS_FLOAT=p.is_float)
         add_up(self.device, sums, partials, 1 + TRIALS)
-
-    # Of whole objects and probes
 
     def keep_lower(self, line: Real, likelihood: DeviceScalar, X: Pair, kept: Pair, gradient: Pair, kept_gradient: Pair) -> None:
         self._settle()
@@ -144,6 +127,6 @@ class LikelihoodVerbs(Base):
         return lights
 
 
-def _noise(noise: Likelihood) -> tuple[Any, ...]:
+def noise_of(noise: Likelihood) -> tuple[Any, ...]:
     """Arguments: which noise, and counts that are taken for granted where logarithms are taken."""
     return np.int32(_NOISES.index(noise)), np.float32(DARK_COUNTS)

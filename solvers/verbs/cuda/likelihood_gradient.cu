@@ -4,7 +4,7 @@
 #include "likelihood.cuh"
 
 extern "C" __global__ void __launch_bounds__(256)
-likelihood_gradient(float2* __restrict__ A, double* __restrict__ likelihoods, double* __restrict__ residuals, int noise, float dark,
+likelihood_gradient(float2* __restrict__ A, double* __restrict__ residuals, double* __restrict__ likelihoods, int noise, float dark,
                     float factor, DETECTOR_PARAMETERS) {
     const Detector detector = DETECTOR;
     const int p = blockIdx.x * 256 + threadIdx.x, j = blockIdx.y;

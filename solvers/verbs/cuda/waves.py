@@ -16,16 +16,32 @@ import numpy as np
 
 from ptyplugin.model import Geometry
 from ptyplugin.solvers.batches import Batch
-from ptyplugin.solvers.verbs import DeviceScalar, Noise
+from ptyplugin.solvers.verbs import DeviceScalar, Likelihood, Noise
 from ptyplugin.solvers.verbs.cuda.base import Waves, blocks_for, parts
 from ptyplugin.solvers.verbs.cuda.device import Array, Device
-from ptyplugin.solvers.verbs.cuda.fused import GAUSSIAN_STEP, ONTO_MODULUS, POISSON_STEP, DetectorVerb, FusedFft, plan_for
+from ptyplugin.solvers.verbs.cuda.fused import (
+    AMPLITUDE_GRADIENT,
+    GAUSSIAN_GRADIENT,
+    GAUSSIAN_STEP,
+    ONTO_MODULUS,
+    POISSON_GRADIENT,
+    POISSON_STEP,
+    DetectorVerb,
+    FusedFft,
+    plan_for,
+)
+from ptyplugin.solvers.verbs.cuda.likelihood import noise_of
 from ptyplugin.solvers.verbs.cuda.placing import Placed
 from ptyplugin.solvers.verbs.cuda.scalars import Part
 from ptyplugin.solvers.verbs.cuda.steps import StepVerbs
 
 #: How far a chain has come.
 _SOURCE, _ON_DETECTOR, _MEASURED, _BACK = range(4)
+_GRADIENTS: dict[Likelihood, DetectorVerb] = {
+    "amplitude": AMPLITUDE_GRADIENT,
+    "gaussian": GAUSSIAN_GRADIENT,
+    "poisson": POISSON_GRADIENT,
+}
 
 
 @dataclass(slots=True)
@@ -43,6 +59,7 @@ class Chain:
     verb: DetectorVerb = ONTO_MODULUS
     slack: float = 0.0
     residuals: Part | None = None
+    likelihoods: Part | None = None
 
 
 class WaveVerbs(StepVerbs):
@@ -103,6 +120,15 @@ class WaveVerbs(StepVerbs):
             return self._measured(POISSON_STEP if noise == "poisson" else GAUSSIAN_STEP, 0.0)
         return self._on_detector("likelihood_step", A, b, np.int32(noise == "poisson"))
 
+    def likelihood_gradient(self, A: Any, b: Batch, noise: Likelihood) -> tuple[DeviceScalar, DeviceScalar]:
+        if self._goes_on(A, b, _ON_DETECTOR):
+            residual, chain = self._measured(_GRADIENTS[noise], 0.0), self._chain
+            assert chain is not None
+            chain.likelihoods = self._slots.take(chain.fused.partials(len(b)))
+            return self._scalar(chain.likelihoods), residual
+        likelihoods = self._slots.take(len(b) * blocks_for(self._pixels))
+        return self._scalar(likelihoods), self._on_detector("likelihood_gradient", A, b, likelihoods.array, *noise_of(noise))
+
     def modulus_residual(self, A: Any, b: Batch) -> DeviceScalar:
         self._settle()
         p, (array, owed) = self._placing.placed(b), parts(A)
@@ -111,13 +137,13 @@ class WaveVerbs(StepVerbs):
         self._run("modulus_residual", self._over_frames(p), *arguments, COUNTS_FLOAT=p.is_float)
         return self._scalar(partials)
 
-    def _on_detector(self, verb: str, A: Any, b: Batch, option: Any) -> DeviceScalar:
+    def _on_detector(self, verb: str, A: Any, b: Batch, *options: Any) -> DeviceScalar:
         """A verb that scales A in place. What an inverse transform will owe is folded into its factor."""
         self._settle()
         p, (array, owed) = self._placing.placed(b), parts(A)
         partials = self._slots.take(p.count * blocks_for(p.pixels))
         ahead = p.pixels if isinstance(A, Waves) and not self.near_field else 1
-        arguments = array, partials.array, option, np.float32(owed / ahead), *self._detector(array, owed, p)
+        arguments = array, partials.array, *options, np.float32(owed / ahead), *self._detector(array, owed, p)
         self._run(verb, self._over_frames(p), *arguments, COUNTS_FLOAT=p.is_float)
         if isinstance(A, Waves):
             A.owed = float(ahead)
@@ -192,7 +218,8 @@ class WaveVerbs(StepVerbs):
         p, w = self._placing.placed(chain.batch), self._new(chain.waves.shape)
         assert chain.residuals is not None
         chain.fused.rows(w, chain.model, chain.overlap, chain.psi, chain.factor)
-        chain.fused.columns(w, chain.verb, p.measured, chain.residuals.array, slack=chain.slack)
+        likelihoods = None if chain.likelihoods is None else chain.likelihoods.array
+        chain.fused.columns(w, chain.verb, p.measured, chain.residuals.array, likelihoods, chain.slack)
         return w
 
     def _settle(self) -> None:
@@ -208,6 +235,15 @@ class WaveVerbs(StepVerbs):
         if chain.come in (_ON_DETECTOR, _MEASURED):
             self.device.fft(w, False)
         chain.waves.array = w
+
+    def _move(self, P: Array, p: Placed) -> Array:
+        fused = self._fused(len(P) * p.substeps)
+        if fused is None:
+            return super()._move(P, p)
+        spectrum, moved = self._copy(P), self._new((p.count, len(P), p.substeps, *p.shape))
+        self.device.fft(spectrum, False)
+        fused.move_probe(moved, spectrum, p.rests)
+        return moved
 
     def _fused(self, waves: int) -> FusedFft | None:
         """What transforms frames with so many waves by S3, if anything does."""
