@@ -5,7 +5,7 @@ Pictures (``ptyplugin.io.picture.save_png``) are imported where they are made: m
 
 from __future__ import annotations
 
-from ptyplugin.io.checkpoint import Checkpoints, remove_checkpoints
+from ptyplugin.io.checkpoint import Checkpoints, newest_iteration, remove_checkpoints
 from ptyplugin.io.content import content_id
 from ptyplugin.io.cxi import CxiScan, open_cxi
 from ptyplugin.io.hdf5_frames import Hdf5Frames
@@ -22,6 +22,7 @@ __all__ = [
     "JobFrames",
     "StartProbe",
     "content_id",
+    "newest_iteration",
     "open_cxi",
     "open_frames",
     "read_probe",

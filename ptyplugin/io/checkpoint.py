@@ -109,6 +109,16 @@ def remove_checkpoints(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def newest_iteration(folder: Path) -> int:
+    """After which the newest checkpoint was made of which all ranks have their files in ``folder``; 0 if there is none."""
+    ranks: dict[int, int] = {}
+    for path in folder.glob(_NAMES):
+        iteration = path.name.split(".")[1]
+        if iteration.isdecimal():
+            ranks[int(iteration)] = ranks.get(int(iteration), 0) + 1
+    return max((iteration for iteration, count in ranks.items() if count == max(ranks.values())), default=0)
+
+
 def _write(path: Path, checkpoint: Checkpoint) -> None:
     """To a temporary name, to the disk, then renamed."""
     temporary = path.with_name(f".{path.name}.part")

@@ -26,16 +26,18 @@ _JOB_LIMIT_BYTES = 64 << 20
 _ARRAY_LIMIT_BYTES = 64 << 30
 _ORDER_LIMIT_BYTES = 1 << 10
 
+#: Bytes of memory that a job needs, its arrays being in this folder.
+Weigh = Callable[[Job, Path], int]
 #: (order, the name of its item): carries it out; whether that is done. An order that is not done yet stays in the inbox.
 Obey = Callable[[Order, str], bool]
 
 
 class Intake:
-    """Carries jobs from the inbox into the ledger and into one folder per job, and has orders carried out by ``obey``."""
+    """Carries jobs from the inbox into the ledger and into one folder per job; ``obey`` carries orders out, ``weigh`` weighs jobs."""
 
-    def __init__(self, inbox: Inbox, ledger: Ledger, jobs: Path, obey: Obey | None = None) -> None:
+    def __init__(self, inbox: Inbox, ledger: Ledger, jobs: Path, obey: Obey | None = None, weigh: Weigh | None = None) -> None:
         self._inbox, self._ledger, self._jobs = inbox, ledger, jobs
-        self._obey = obey or ledger.obey
+        self._obey, self._weigh = obey or ledger.obey, weigh
 
     def clean(self) -> None:
         """Remove what a killed daemon left half copied; the items themselves are still in the inbox."""
@@ -59,7 +61,8 @@ class Intake:
                 _log.info("job %s is known already: to do it once more, submit it with a higher attempt number", job.key)
             else:
                 self._copy(item, job)
-                self._ledger.put(job)
+                weighed = self._weigh(job, self._jobs / job.key) if self._weigh and isinstance(job, Job) else 0
+                self._ledger.put(job, weighed)
                 _say_arrival(job)
         except JobError as error:
             return self._set_aside(item, str(error))

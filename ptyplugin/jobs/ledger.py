@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,29 @@ from ptyplugin.jobs.schema import connect_writer, now_s
 from ptyplugin.jobs.view import Entry, LedgerView, State
 from ptyplugin.model import Job, JobError, LedgerError, Refusal, RunSource
 
-#: How often a job is started before it counts as failed.
+#: How often a job is started, without coming as far as another checkpoint, before it counts as failed.
 MAX_TRIES = 3
 #: Nothing in the ledger lies further ahead than this, seconds: what does was written before the clock was put back, and is due.
 _CLOCK_S = 3600.0
+
+
+class Overtaken(LedgerError):
+    """Somebody else has decided about the job meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """The jobs that suit somebody who starts them.
+
+    above_bytes, up_to_bytes: memory that they need; rather_above_bytes: of jobs alike in priority, those that need more come first
+    devices: what they want to be computed on; others: keys of jobs that run already, whatever their leases say
+    """
+
+    above_bytes: int = -1
+    up_to_bytes: int = 2**62
+    rather_above_bytes: int = 2**62
+    devices: Collection[str] = ("auto", "cpu", "gpu")
+    others: Collection[str] = ()
 
 
 class Ledger(LedgerView):
@@ -48,7 +68,7 @@ class Ledger(LedgerView):
         """Whether a job with this key was taken in and could be read."""
         return bool(self._rows("SELECT 1 FROM job WHERE key = ? AND kind != 'unreadable'", (key,)))
 
-    def put(self, job: Job | Refusal) -> bool:
+    def put(self, job: Job | Refusal, needed_bytes: int = 0) -> bool:
         """Take a job in; a refusal comes in as failed. Whether it is new: the same key is taken in once.
 
         A row of an item that could not be read gives way to the job itself.
@@ -59,7 +79,7 @@ class Ledger(LedgerView):
         with self._transaction():
             if self.knows(job.key):
                 return False
-            self._insert(_row_of(job), job.reason if isinstance(job, Refusal) else None)
+            self._insert({**_row_of(job), "needed_bytes": min(needed_bytes, 2**62)}, job.reason if isinstance(job, Refusal) else None)
             return True
 
     def put_unreadable(self, key: str, sentence: str) -> None:
@@ -69,18 +89,25 @@ class Ledger(LedgerView):
                 return
             self._insert({"key": key, "kind": "unreadable", "state": "failed", "priority": 0, "notes": "[]"}, sentence)
 
-    def claim(self, lease_s: float) -> Entry | None:
+    def claim(self, lease_s: float, fitting: Fitting | None = None) -> Entry | None:
         """Start the next job: the highest priority first, then the oldest; also one whose lease has run out. None if there is none."""
+        fits = fitting or Fitting()
         with self._transaction():
             now = now_s()
             found = self._entries(
-                "SELECT * FROM job WHERE (state = 'queued' AND (not_before_s <= ?1 OR not_before_s > ?2)) "
-                "OR (state = 'running' AND (lease_until_s < ?1 OR lease_until_s > ?2)) ORDER BY priority DESC, number LIMIT 1",
-                (now, now + _CLOCK_S),
+                "SELECT * FROM job WHERE ((state = 'queued' AND (not_before_s <= ?1 OR not_before_s > ?2)) "
+                "OR (state = 'running' AND (lease_until_s < ?1 OR lease_until_s > ?2))) AND needed_bytes > ?3 AND needed_bytes <= ?4 "
+                "AND device IN (SELECT value FROM json_each(?5)) AND key NOT IN (SELECT value FROM json_each(?6)) "
+                "ORDER BY priority DESC, needed_bytes > ?7 DESC, number LIMIT 1",
+                (
+                    *(now, now + _CLOCK_S, fits.above_bytes, fits.up_to_bytes),
+                    *(json.dumps(list(fits.devices)), json.dumps(list(fits.others)), fits.rather_above_bytes),
+                ),
             )
             if not found:
                 return None
-            changes = {"tries": found[0].tries + 1, "lease_until_s": now + lease_s, "fraction_done": 0.0}
+            changes: dict[str, Any] = {"starts": found[0].starts + 1, "tries": found[0].tries + 1}
+            changes |= {"lease_until_s": now + lease_s, "fraction_done": 0.0}
             self._move(found[0], ("queued", "running"), "running", None, changes)
             return self.show(found[0].key)
 
@@ -88,8 +115,8 @@ class Ledger(LedgerView):
         """The job still runs: prolong its lease, and say how far it is (0 .. 1)."""
         with self._transaction():
             self._connection.execute(
-                "UPDATE job SET lease_until_s = ?, fraction_done = ? WHERE key = ? AND state = 'running' AND tries = ?",
-                (now_s() + lease_s, fraction_done, entry.key, entry.tries),
+                "UPDATE job SET lease_until_s = ?, fraction_done = ? WHERE key = ? AND state = 'running' AND starts = ?",
+                (now_s() + lease_s, fraction_done, entry.key, entry.starts),
             )
 
     def solved(self, entry: Entry, result: Path) -> None:
@@ -143,24 +170,29 @@ class Ledger(LedgerView):
 
     def _retried(self, entry: Entry, item: str) -> None:
         with self._transaction():
-            changes = {"tries": 0, "not_before_s": 0.0, "fraction_done": 0.0}
+            changes = {"tries": 0, "checkpoint": 0, "not_before_s": 0.0, "fraction_done": 0.0}
             self._move(entry, ("failed", "cancelled"), "queued", f"somebody asked for it again (it was {entry.state}).", changes)
             self._remember_order(item)
 
-    def requeue(self, entry: Entry, sentence: str, *, wait_s: float = 0.0, count_try: bool = True) -> None:
+    def requeue(self, entry: Entry, sentence: str, *, wait_s: float = 0.0, count_try: bool = True, checkpoint: int = 0) -> None:
         """Put a started job back, to be started again after ``wait_s``; fails it when it was started often enough.
+
+        A start that came as far as another checkpoint is no try.
 
         Args:
             entry: the job as it was claimed.
             sentence: what happened.
             wait_s: seconds before it may be started again.
             count_try: False when the job has no part in it (the daemon was asked to stop).
+            checkpoint: iteration after which its newest checkpoint was made.
         """
         with self._transaction():
-            if count_try and entry.tries >= MAX_TRIES:
+            counts = count_try and checkpoint <= entry.checkpoint
+            if counts and entry.tries >= MAX_TRIES:
                 self._move(entry, ("running",), "failed", f"{sentence} It was started {entry.tries} times and is given up.")
                 return
-            changes = {"tries": entry.tries if count_try else entry.tries - 1, "not_before_s": now_s() + wait_s}
+            changes = {"tries": entry.tries if counts else entry.tries - 1, "not_before_s": now_s() + wait_s}
+            changes |= {"checkpoint": max(checkpoint, entry.checkpoint)}
             self._move(entry, ("running",), "queued", sentence, changes)
 
     def grow(self, key: str, first_frame: int, positions_m: NDArray[np.float64]) -> bool:
@@ -198,17 +230,17 @@ class Ledger(LedgerView):
     def _move(
         self, entry: Entry, before: Sequence[State], after: State, sentence: str | None, changes: Mapping[str, Any] | None = None
     ) -> None:
-        # The number of tries tells a start of the job from a later one: who was overtaken must not decide about it.
+        # The number of starts tells a start of the job from a later one: who was overtaken must not decide about it.
         values = {"state": after, "sentence": sentence, "changed_s": now_s(), **(changes or {})}
         columns = ", ".join(f"{name} = ?" for name in values)
         states = ", ".join("?" for _ in before)
         done = self._connection.execute(
-            f"UPDATE job SET {columns} WHERE key = ? AND tries = ? AND state IN ({states})",
-            (*values.values(), entry.key, entry.tries, *before),
+            f"UPDATE job SET {columns} WHERE key = ? AND starts = ? AND state IN ({states})",
+            (*values.values(), entry.key, entry.starts, *before),
         )
         if done.rowcount != 1:
             is_now = self.show(entry.key)
-            raise LedgerError(f"job {entry.key} cannot become {after}: it is {is_now.state} (start {is_now.tries}, not {entry.tries}).")
+            raise Overtaken(f"job {entry.key} cannot become {after}: it is {is_now.state} (start {is_now.starts}, not {entry.starts}).")
         self._remember(entry.key, after, sentence)
 
     def _remember_order(self, item: str | None) -> None:
@@ -254,5 +286,5 @@ def _row_of(job: Job | Refusal) -> dict[str, Any]:
     }
     if isinstance(job, Job):
         row |= {"kind": "job", "state": "queued", "recipe": job.recipe, "frames": job.frame_count}
-        row |= {"priority": job.resources.priority, "notes": json.dumps(job.notes)}
+        row |= {"priority": job.resources.priority, "device": job.resources.device, "notes": json.dumps(job.notes)}
     return row

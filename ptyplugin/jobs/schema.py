@@ -10,11 +10,12 @@ from ptyplugin.jobs.durable import make_folder, sync_folder
 from ptyplugin.model import LedgerError
 
 #: Format of the tables; stored in the file.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 #: Marks the file as a ledger ("ptyp" in ASCII).
 _APPLICATION_ID = 0x70747970
 
 #: Times are Unix seconds. A job that could not be read has a row too (kind unreadable), so that nothing accepted is lost silently.
+#: starts: all of them; tries: of these, the ones that count. checkpoint: iteration that a next start goes on from, as far as it is known.
 #: growth: frames of a live job that arrived later; positions_m = float64 (frame, substep, yx), little-endian, C order.
 _TABLES = """
 CREATE TABLE job (
@@ -31,7 +32,11 @@ CREATE TABLE job (
     frames INTEGER,
     priority INTEGER NOT NULL,
     notes TEXT NOT NULL,
+    device TEXT NOT NULL DEFAULT 'auto',
+    needed_bytes INTEGER NOT NULL DEFAULT 0,
+    starts INTEGER NOT NULL DEFAULT 0,
     tries INTEGER NOT NULL DEFAULT 0,
+    checkpoint INTEGER NOT NULL DEFAULT 0,
     not_before_s REAL NOT NULL DEFAULT 0,
     lease_until_s REAL NOT NULL DEFAULT 0,
     fraction_done REAL NOT NULL DEFAULT 0,
@@ -58,6 +63,16 @@ CREATE TABLE growth (
     PRIMARY KEY (job, first_frame)
 );
 """
+#: What makes tables of an older format those of the next one.
+_NEWER = {
+    1: """
+    ALTER TABLE job ADD COLUMN device TEXT NOT NULL DEFAULT 'auto';
+    ALTER TABLE job ADD COLUMN needed_bytes INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE job ADD COLUMN starts INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE job ADD COLUMN checkpoint INTEGER NOT NULL DEFAULT 0;
+    UPDATE job SET starts = tries;
+    """
+}
 #: Orders that were carried out, by the name of their item; made where it is missing, so that ledgers from before it get it.
 _ORDERS = "CREATE TABLE IF NOT EXISTS obeyed (item TEXT PRIMARY KEY, at_s REAL NOT NULL)"
 
@@ -131,6 +146,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             f"BEGIN IMMEDIATE; {_TABLES} PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
         sync_folder(path.parent)
+    for version in range(connection.execute("PRAGMA user_version").fetchone()[0], SCHEMA_VERSION):
+        connection.executescript(f"BEGIN IMMEDIATE; {_NEWER[version]} PRAGMA user_version = {version + 1}; COMMIT;")
     connection.execute(_ORDERS)
 
 

@@ -27,7 +27,10 @@ class Entry:
 
     number: order of arrival; kind: a job, a refusal (a run that cannot be solved) or an item that could not be read
     source: the detector's data key or the file's name; frames: how many
-    tries: how often it was started; not_before_s: when it may be started again; lease_until_s: when a started one counts as lost
+    device: what it wants to be computed on; needed_bytes: memory that it needs, by the plan; 0: unknown
+    starts: how often it was started; tries: of these, starts that count: they did not come as far as another checkpoint
+    checkpoint: iteration that a next start goes on from, as far as it is known
+    not_before_s: when it may be started again; lease_until_s: when a started one counts as lost
     fraction_done: of the iterations, 0 .. 1; sentence: why it is in this state; result: the result file
     Times are Unix seconds.
     """
@@ -53,6 +56,11 @@ class Entry:
     result: Path | None
     arrived_s: float
     changed_s: float
+    # A ledger of an older format, looked into before its daemon runs again, has none of these.
+    device: str = "auto"
+    needed_bytes: int = 0
+    starts: int = 0
+    checkpoint: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptyplugin.jobs import MAX_TRIES, Ledger, open_read_only
+from ptyplugin.jobs import MAX_TRIES, Fitting, Ledger, Overtaken, open_read_only
 from ptyplugin.model import FileSource, Job, JobError, LedgerError, Resources, Site
 
 
@@ -98,7 +98,7 @@ def test_a_lost_start_is_started_again_and_cannot_decide_any_more(ledger: Ledger
     assert lost is not None
     assert again is not None
     assert again.key == lost.key
-    with pytest.raises(LedgerError, match=r"cannot become solved: it is running \(start 2, not 1\)"):
+    with pytest.raises(Overtaken, match=r"cannot become solved: it is running \(start 2, not 1\)"):
         ledger.solved(lost, Path("/results/a.h5"))
     ledger.beat(lost, 1000.0, 0.9)
     assert ledger.show(job.key).fraction_done == 0.0
@@ -211,10 +211,10 @@ def test_a_killed_writer_leaves_a_whole_ledger(site: Site, job: Job) -> None:
 def test_a_newer_ledger_is_left_alone(site: Site) -> None:
     Ledger(site.ledger).close()
     connection = sqlite3.connect(site.ledger)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA user_version = 3")
     connection.close()
     for opening in (Ledger, open_read_only):
-        with pytest.raises(LedgerError, match="has format 2, this ptyplugin knows formats up to 1"):
+        with pytest.raises(LedgerError, match="has format 3, this ptyplugin knows formats up to 2"):
             opening(site.ledger)
 
 
@@ -232,3 +232,68 @@ def test_what_is_no_ledger_is_left_alone(site: Site, kind: str) -> None:
         with pytest.raises(LedgerError, match=r"not a database|no ledger of ptyplugin"):
             opening(site.ledger)
     assert site.ledger.read_bytes() == before
+
+
+_OF_FORMAT_1 = ("device", "needed_bytes", "starts", "checkpoint")
+
+
+def test_a_ledger_of_format_1_is_read_as_it_is_and_brought_up_to_date(site: Site, job: Job) -> None:
+    with Ledger(site.ledger) as ledger:
+        ledger.put(job)
+        ledger.claim(60.0)
+        for column in _OF_FORMAT_1:
+            ledger._connection.execute(f"ALTER TABLE job DROP COLUMN {column}")
+        ledger._connection.execute("PRAGMA user_version = 1")
+    with open_read_only(site.ledger) as view:
+        assert (view.show(job.key).state, view.show(job.key).tries) == ("running", 1)
+    for _ in range(2):
+        with Ledger(site.ledger) as ledger:
+            assert (ledger.show(job.key).starts, ledger.show(job.key).device) == (1, "auto")
+    with Ledger(site.ledger) as ledger:
+        ledger.requeue(ledger.show(job.key), "the daemon ended.")
+        again = ledger.claim(60.0)
+        assert again is not None
+        assert (again.starts, again.tries) == (2, 2)
+
+
+def test_a_start_that_came_to_another_checkpoint_is_no_try(ledger: Ledger, job: Job) -> None:
+    ledger.put(job)
+    for checkpoint in (10, 20, 30, 40, 40, 40):
+        entry = ledger.claim(60.0)
+        assert entry is not None
+        assert entry.tries == 1 + (checkpoint == entry.checkpoint) * (entry.starts - 5)
+        ledger.requeue(entry, "rank 1 was killed.", checkpoint=checkpoint)
+    last = ledger.claim(60.0)
+    assert last is not None
+    ledger.requeue(last, "rank 1 was killed.", checkpoint=0)
+    assert (ledger.show(job.key).state, ledger.show(job.key).starts) == ("failed", 7)
+    assert "It was started 3 times" in str(ledger.show(job.key).sentence)
+
+
+def test_jobs_go_where_they_fit(ledger: Ledger, job: Job) -> None:
+    small, large, urgent, on_card = (_with(job, 0), _with(job, 1), _with(job, 2, 9), _with(job, 3))
+    on_card = on_card.model_copy(update={"resources": Resources(device="gpu")})
+    for each, needed in ((on_card, 1), (small, 1), (large, 100), (urgent, 10)):
+        ledger.put(each, needed)
+
+    def next_of(**wanted: object) -> str | None:
+        entry = ledger.claim(60.0, Fitting(**wanted))  # type: ignore[arg-type]
+        if entry is not None:
+            ledger.requeue(entry, "only a look.", count_try=False)
+        return entry and entry.key
+
+    cpu = ("auto", "cpu")
+    assert next_of(up_to_bytes=50, devices=cpu) == urgent.key
+    assert next_of(up_to_bytes=5, devices=cpu) == small.key
+    assert next_of(above_bytes=50, devices=cpu) == large.key
+    assert next_of(devices=cpu, rather_above_bytes=50, others=[urgent.key]) == large.key
+    assert next_of(devices=cpu, others=[urgent.key]) == small.key
+    assert next_of(devices=["gpu"]) == on_card.key
+    assert next_of(above_bytes=100) is None
+
+
+def test_a_job_that_runs_here_is_not_started_again_whatever_its_lease_says(ledger: Ledger, job: Job) -> None:
+    ledger.put(job)
+    assert ledger.claim(-1.0) is not None
+    assert ledger.claim(60.0, Fitting(others=[job.key])) is None
+    assert ledger.claim(60.0) is not None
