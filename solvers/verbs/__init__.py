@@ -79,6 +79,10 @@ class Verbs(Protocol):
         """Do what has been put off."""
         ...
 
+    def use_less_memory(self) -> bool:
+        """Make do with less of the device's memory for frames that are held from now on; False: there is nothing to save."""
+        ...
+
     def batch_frames(self, shape: tuple[int, int], waves: int) -> int:
         """How many frames of ``shape`` with so many waves each a batch should hold."""
         ...
@@ -135,7 +139,7 @@ class Verbs(Protocol):
         ...
 
     def reflect(self, psi: Complex, O: Complex, P: Complex, b: Batch, overlap: float, wave: float) -> Complex:
-        """w_j = overlap P O_j + wave psi_j"""
+        """w_j = overlap P O_j + wave psi_j. May use up psi, if it is what to_sample gave."""
         ...
 
     def to_detector(self, w: Complex, b: Batch) -> Complex:

@@ -20,6 +20,9 @@ class HostArrays:
     def hold(self, frames: RankFrames) -> RankFrames:
         return frames
 
+    def use_less_memory(self) -> bool:
+        return False
+
     def repeat(self, key: Hashable, batches: Batches, sweep: Callable[[], DeviceScalar]) -> DeviceScalar:
         return sweep()
 

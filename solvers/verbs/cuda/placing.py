@@ -25,19 +25,19 @@ class DeviceCounts:
 
     def __init__(self, host: Any, device: Device, resident: int) -> None:
         """resident: how many frames stay on the device"""
-        self._host, self._device = host, device
+        self.host, self._device = host, device
         self.resident = device.put(np.ascontiguousarray(host[:resident])) if resident else None
         self.tables: Tables | None = None
         self.shape, self.dtype = host.shape, host.dtype
 
     def __len__(self) -> int:
-        return len(self._host)
+        return len(self.host)
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
-        return iter(self._host)
+        return iter(self.host)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self._host, dtype=dtype)
+        return np.asarray(self.host, dtype=dtype)
 
     @property
     def all_resident(self) -> bool:
@@ -51,8 +51,8 @@ class DeviceCounts:
 
     def readings(self, wanted: Sequence[Index]) -> Iterator[HostPart]:
         """What stands for these frames, one after the other."""
-        read = self._host.readings(wanted) if hasattr(self._host, "readings") else None
-        parts = [HostPart(self._host, index, next(read) if read else None) for index in wanted]
+        read = self.host.readings(wanted) if hasattr(self.host, "readings") else None
+        parts = [HostPart(self.host, index, next(read) if read else None) for index in wanted]
         ahead = _Uploads(self._device, parts)
         for place, part in enumerate(parts):
             part.uploads, part.place = ahead, place

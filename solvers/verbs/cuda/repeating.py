@@ -19,10 +19,9 @@ _KEPT = 2
 
 @dataclass(slots=True)
 class Recording:
-    """What does a sweep again, and where its number then lies; nothing yet where the sweep has been done only once."""
+    """What does a sweep again, and gives where its number lies; nothing yet where the sweep has been done only once."""
 
     replay: Replay | None = None
-    total: Array | None = None
 
 
 class RepeatVerbs(Base):
@@ -47,11 +46,11 @@ class RepeatVerbs(Base):
             return sweep()
         self._forget()
         if recording.replay is None:
-            recording.replay, recording.total = self.device.record(lambda: _number_of(sweep()))
+            recording.replay, total = self.device.record(lambda: _number_of(sweep()))
         else:
-            recording.replay()
+            total = recording.replay()
         self._forget()  # arrays have changed that nobody has seen written
-        return CudaScalar(self.device, (), self._settle, recording.total)
+        return CudaScalar(self.device, (), self._settle, total)
 
     def _whole_key(self, key: Hashable, batches: Batches) -> Hashable:
         """``key`` and all else that decides which kernels are launched on which memory; None: the sweep cannot be recorded.

@@ -12,8 +12,12 @@ from ptyplugin.model import Geometry
 from ptyplugin.solvers.batches import Batch, RankFrames
 from ptyplugin.solvers.verbs import DeviceScalar
 from ptyplugin.solvers.verbs.cuda.base import blocks_for, canvas, object_of, parts, sides_of
+from ptyplugin.solvers.verbs.cuda.detector_verbs import DetectorVerbs
 from ptyplugin.solvers.verbs.cuda.device import NULL, Array, Device
+from ptyplugin.solvers.verbs.cuda.frames import FrameVerbs
+from ptyplugin.solvers.verbs.cuda.likelihood import LikelihoodVerbs
 from ptyplugin.solvers.verbs.cuda.placing import DeviceCounts, Placed
+from ptyplugin.solvers.verbs.cuda.positions import PositionVerbs
 from ptyplugin.solvers.verbs.cuda.repeating import RepeatVerbs
 from ptyplugin.solvers.verbs.cuda.scalars import CudaScalar
 from ptyplugin.solvers.verbs.cuda.waves import WaveVerbs
@@ -26,7 +30,7 @@ _COUNTS_SHARE = 0.5
 _GROUPS, _TILE = 16, (8, 32)
 
 
-class CudaVerbs(WaveVerbs, RepeatVerbs):
+class CudaVerbs(WaveVerbs, RepeatVerbs, LikelihoodVerbs, FrameVerbs, PositionVerbs, DetectorVerbs):
     """See ptyplugin.solvers.verbs.Verbs for the equations.
 
     Args:
@@ -40,6 +44,8 @@ class CudaVerbs(WaveVerbs, RepeatVerbs):
         #: What the waves of a batch, and the counts of all frames, may take; counts: None: as much as there is.
         self.batch_bytes = _BATCH_BYTES
         self.counts_bytes: int | None = None
+        #: Whether sums onto the object are atomic: less is read, but no two runs give the same bits.
+        self.atomics = False
         self._recordings = {}
 
     def batch_frames(self, shape: tuple[int, int], waves: int) -> int:
@@ -106,6 +112,9 @@ class CudaVerbs(WaveVerbs, RepeatVerbs):
     def _gather_tiles(self, p: Placed, b: Batch, object_modes: int, *arguments: Any) -> None:
         """Launch ``object_sums`` on the part of the object that the batch may touch; arguments: up to the probe modes."""
         if not p.count:
+            return
+        if self.atomics:
+            self._run("scatter", self._over_frames(p), *arguments, *p.places, *self._sides(p))
             return
         rows, columns = (int(size) for size in arguments[6:8])
         low, high = np.zeros(2, np.int64), np.array([rows, columns])
@@ -181,5 +190,15 @@ class CudaVerbs(WaveVerbs, RepeatVerbs):
     def hold(self, frames: RankFrames) -> RankFrames:
         count_bytes = max(1, frames.counts.dtype.itemsize * self._pixels)
         room = self.device.memory()[0] * _COUNTS_SHARE if self.counts_bytes is None else self.counts_bytes
-        counts: Any = DeviceCounts(frames.counts, self.device, min(len(frames), int(room) // count_bytes))
+        host = frames.counts.host if isinstance(frames.counts, DeviceCounts) else frames.counts
+        counts: Any = DeviceCounts(host, self.device, min(len(frames), int(room) // count_bytes))
         return replace(frames, counts=counts)
+
+    def use_less_memory(self) -> bool:
+        smallest = self._pixels * self.dtype.itemsize
+        if self.counts_bytes == 0 and self.batch_bytes <= smallest:
+            return False
+        self.counts_bytes, self.batch_bytes = 0, max(self.batch_bytes // 2, smallest)
+        self.forget_recordings()
+        self._forget()
+        return True

@@ -377,10 +377,11 @@ class HostDevice:
         finally:
             self._recorded = None
 
-        def replay() -> None:
+        def replay() -> T:
             self._refuse("a replay")
             for one in noted:
                 one()
+            return given
 
         return replay, given
 

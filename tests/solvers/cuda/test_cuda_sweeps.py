@@ -1,0 +1,135 @@
+"""Whole reconstructions by the kernels for GPUs, on the CPU: against the reference, recorded or not, resident or streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from shim import HostDevice
+
+from ptyplugin.model import Geometry, Recipe
+from ptyplugin.solvers.solver import Solver
+from ptyplugin.solvers.verbs.cuda.verbs import CudaVerbs
+
+CudaFactory = Callable[[Geometry], CudaVerbs]
+RECIPES = [
+    "DM(10)",
+    "DM(6, overlap_rounds=2, synchronise=3)",
+    "RAAR(10)",
+    "AP(10)",
+    "ePIE(3)",
+    "rPIE(6, batch=5)",
+    "mPIE(6, batch=9, parts=2)",
+    "LSQML(6)",
+    'LSQML(6, noise="poisson", batches="compact")',
+    "ML(6)",
+]
+
+
+def rough(probe: NDArray[Any]) -> NDArray[Any]:
+    """The smooth probe leaves pixels of the first waves dark, and there the phase is rounding."""
+    rng = np.random.default_rng(0)
+    return probe * (1 + 0.3 * (rng.standard_normal(probe.shape) + 1j * rng.standard_normal(probe.shape)))
+
+
+def solved(e: Any, recipe: str, verbs: Any, **how: Any) -> Solver:
+    solver = Solver(e.frames, e.scan, e.geometry, Recipe.parse(recipe), verbs=verbs, start_probe=rough(e.probe), **how)
+    for _ in solver:
+        pass
+    return solver
+
+
+def cuda(device: HostDevice, **settings: Any) -> CudaFactory:
+    """Verbs on ``device``: fused; and what is set after that."""
+
+    def make(geometry: Geometry) -> CudaVerbs:
+        verbs = CudaVerbs(geometry, device, fused=settings.get("fused", True))
+        for name in ("records", "batch_bytes", "counts_bytes", "atomics"):
+            if name in settings:
+                setattr(verbs, name, settings[name])
+        return verbs
+
+    return make
+
+
+def agree(mine: Solver, judge: Solver) -> None:
+    for one, other in ((mine.object, judge.object), (mine.probe, judge.probe)):
+        assert np.linalg.norm(one - other) <= 1e-4 * np.linalg.norm(other)
+    first, second = mine.result(), judge.result()
+    assert first is not None
+    assert second is not None
+    assert first.quality["error"] == pytest.approx(second.quality["error"], rel=1e-3)
+    assert first.verdict.word == second.verdict.word
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_algorithm_agrees_with_the_reference(simulate: Callable[..., Any], device: HostDevice, recipe: str) -> None:
+    e = simulate(side=24, grid=(5, 5))
+    agree(solved(e, recipe, cuda(device)), solved(e, recipe, "reference"))
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["S1", "S3"])
+@pytest.mark.parametrize("recipe", ["DM(6)", "mPIE(3, batch=6)", "LSQML(4)"])
+@pytest.mark.parametrize(
+    ("what", "how"),
+    [
+        ({"modes": 2}, {"probe_modes": 2, "object_modes": 2}),
+        ({"near_field": True, "photons": 1e6}, {}),
+        ({"substeps": 2}, {}),
+    ],
+    ids=["modes", "near field", "sub-steps"],
+)
+def test_models_agree_with_the_reference(
+    simulate: Callable[..., Any], device: HostDevice, recipe: str, what: dict[str, Any], how: dict[str, Any], fused: bool
+) -> None:
+    e = simulate(side=24, grid=(4, 4), **what)
+    agree(solved(e, recipe, cuda(device, fused=fused), **how), solved(e, recipe, "reference", **how))
+
+
+@pytest.mark.parametrize("recipe", ["DM(5)", "RAAR(5)", "AP(5)", "ePIE(5)", "mPIE(5, batch=5)", "LSQML(5)"])
+def test_a_recorded_sweep_gives_the_same_bits(simulate: Callable[..., Any], recipe: str) -> None:
+    e = simulate(side=24, grid=(4, 4))
+    mine, judge = (solved(e, recipe, cuda(HostDevice(), records=records)) for records in (True, False))
+    np.testing.assert_array_equal(mine.object, judge.object)
+    np.testing.assert_array_equal(mine.probe, judge.probe)
+
+
+@pytest.mark.parametrize("recipe", ["DM(4)", "mPIE(4)", "LSQML(4)", "ML(3)"])
+def test_streamed_counts_give_the_same_bits(simulate: Callable[..., Any], recipe: str) -> None:
+    e = simulate(side=24, grid=(5, 5))
+    frame = 24 * 24
+    block = {"batch_bytes": 4 * 8 * frame}
+    mine = solved(e, recipe, cuda(HostDevice(), counts_bytes=9 * 2 * frame, **block))
+    judge = solved(e, recipe, cuda(HostDevice(), **block))
+    np.testing.assert_array_equal(mine.object, judge.object)
+    np.testing.assert_array_equal(mine.probe, judge.probe)
+
+
+@pytest.mark.parametrize(
+    "refined",
+    ['positions="gradient", positions_from=2', 'positions="correlation", positions_from=2', 'background="smooth", intensities="fitted"'],
+)
+def test_refinements_agree_with_the_reference(simulate: Callable[..., Any], device: HostDevice, refined: str) -> None:
+    """Tables on the device are brought up to date between sweeps that are done again."""
+    e = simulate(side=24, grid=(5, 5))
+    recipe = f"LSQML(6, {refined})"
+    agree(solved(e, recipe, cuda(device)), solved(e, recipe, "reference"))
+
+
+def test_three_kernels_do_a_batch_of_waves(simulate: Callable[..., Any], device: HostDevice) -> None:
+    e = simulate(side=24, grid=(4, 4))
+    solved(e, "DM(5)", cuda(device))
+    launches = device.launches
+    assert [launches[f"fused_{kernel}"] for kernel in ("rows", "columns", "finish")] == [5, 5, 5]
+    assert launches["object_sums"] >= 5
+
+
+@pytest.mark.parametrize("recipe", ["DM(4)", "LSQML(4)"])
+def test_atomic_sums_agree_with_the_reference(simulate: Callable[..., Any], device: HostDevice, recipe: str) -> None:
+    e = simulate(side=24, grid=(4, 4), substeps=2)
+    agree(solved(e, recipe, cuda(device, atomics=True)), solved(e, recipe, "reference"))
+    assert device.launches["scatter"]
+    assert not device.launches["object_sums"]
