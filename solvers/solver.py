@@ -31,6 +31,7 @@ from ptyplugin.solvers.batches import RankFrames, frames_of_rank
 from ptyplugin.solvers.believing import BrokenFrames, all_but, strays, where
 from ptyplugin.solvers.checkpoint import Checkpoint, digest_of, put_back, taken, task_of, why_not
 from ptyplugin.solvers.detector_model import with_monitor
+from ptyplugin.solvers.device_ranks import ranks_for
 from ptyplugin.solvers.held_out import SHARE, check_share, frames_to_hold_out, held_out_last
 from ptyplugin.solvers.memory import memory_of_rank
 from ptyplugin.solvers.modes import probe_of, with_modes
@@ -143,6 +144,7 @@ class Solver:
             far = strays(scan, geometry)
             self._leave_out(far, f"{len(far)} frames that lie far from all others were left out (frame {where(far)}).")
             self._verbs = verbs_of(verbs, geometry, precision, _threads(self._ranks), fft)
+            self._ranks = ranks_for(self._verbs, self._ranks)
             self._said = {"subpixel": subpixel} | _names_of(self._verbs, verbs)
             self._rank_bytes = memory_of_rank(self._ranks, memory_bytes)
             said = (probe_modes, object_modes, seed, held_out, self._said, self._preparation, geometry, len(self._frames))
