@@ -11,12 +11,12 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ptyplugin.model.errors import SolverError
+from ptyplugin.model.errors import DeviceError, SolverError
 
 T = TypeVar("T")
 Shape = int | tuple[int, ...]
-#: Does again what was recorded, with the same memory.
-Replay = Callable[[], None]
+#: Does again what was recorded, with the same memory; gives what it gave.
+Replay = Callable[[], Any]
 #: A pointer to nothing, as an argument of a kernel.
 NULL = np.uintp(0)
 
@@ -118,5 +118,27 @@ class Device(Protocol):
         ...
 
     def record(self, run: Callable[[], T]) -> tuple[Replay, T]:
-        """Do ``run``, noting all it asks of the device: what does that again, and what run gave. Run has been run once before."""
+        """Do ``run``, noting all it asks of the device: what does that again, and what run gave.
+
+        Run has been run before, so that all its kernels and transforms are there. Arrays that it makes have other values after each
+        repetition; what has to last is made before.
+        """
         ...
+
+
+def open_device(number: int) -> Device:
+    """The GPU with a number, as CUDA counts those that this process sees.
+
+    Raises
+    ------
+    DeviceError
+        There is none that can be used; the message names what is missing.
+    """
+    try:
+        from ptyplugin.solvers.verbs.cuda.cupy_device import CupyDevice
+
+        return CupyDevice(number)
+    except (ImportError, SolverError) as error:
+        from ptyplugin.solvers.devices import look, why_not
+
+        raise DeviceError(f"GPU {number} cannot be used: {why_not(look()) or error}.") from error

@@ -418,7 +418,7 @@ def test_a_recorded_sweep_is_repeated_with_the_same_memory() -> None:
     np.testing.assert_array_equal(device.get(copied), np.full(8, 2))
     used = device.in_use
     replay()
-    replay()
+    assert replay() is copied
     np.testing.assert_array_equal(device.get(copied), np.full(8, 8))
     device.fill(state, np.full(8, 5, np.complex64))
     replay()
