@@ -482,10 +482,12 @@ def test_headers_are_written_in_once_and_only_functions_of_the_host_count() -> N
 __global__ void not_for_the_host() {}
 extern "C" __global__ void plain(float* a) {}
 extern "C" __global__ void __launch_bounds__(256) bounded(float* a) {}
-extern "C" __global__ __launch_bounds__(SIZE, 2) void in_front(
+extern "C" __global__ __launch_bounds__(SIZE, (2)) void in_front(
     float* a) {}
+extern "C" __global__ void AT_ONCE(512)
+    by_macro(float* a) {}
 """
-    assert functions_of(text) == ("plain", "bounded", "in_front")
+    assert functions_of(text) == ("plain", "bounded", "in_front", "by_macro")
 
 
 def test_a_file_that_is_not_there() -> None:
