@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyplugin.solvers.driver import drivers_cards
+from ptyplugin.solvers.driver import drivers_cards, loaded_cupy
 from ptyplugin.solvers.ranks import MpiRanks, RankFailed, Ranks, Window
 from ptyplugin.solvers.transports import Lane, Link, Nccl, OnDevice, PinnedLane, Staged, Transport, mpi_knows_cuda, real_parts
 from ptyplugin.solvers.verbs import DeviceScalar, Verbs
@@ -110,12 +110,11 @@ def transport_for(ranks: MpiRanks, device: Device, link: Link | None) -> Transpo
 
 def link_of(device: Device) -> Link | None:
     """What transports need to know of a card; None for what is none."""
-    stream = getattr(device, "stream", None)
-    if stream is None:
+    stream, number = (getattr(device, name, None) for name in ("stream", "number"))
+    if stream is None or number is None:
         return None
-    cuda, nccl = importlib.import_module("cupy.cuda"), importlib.import_module("cupy.cuda.nccl")
-    uuid = drivers_cards().cards[cuda.runtime.getDevice()].uuid
-    return Link(cuda, nccl if nccl.available else None, stream, uuid)
+    nccl = importlib.import_module("cupy.cuda.nccl") if "nccl" in loaded_cupy().versions else None
+    return Link(importlib.import_module("cupy").cuda, nccl, stream, drivers_cards().cards[number].uuid)
 
 
 def _by_nccl(ranks: MpiRanks, device: Device, link: Link | None) -> tuple[Transport | None, str]:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -61,6 +62,15 @@ def real_parts(array: Array) -> Iterator[Array]:
     else:
         for row in range(len(array)):
             yield from real_parts(array[row])
+
+
+@contextmanager
+def device_errors(what: str) -> Iterator[None]:
+    """Errors of CUDA and NCCL as ours."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise DeviceLost(f"{what} failed: {error}. The job is tried again by a fresh process.") from error
 
 
 class Stretch(NamedTuple):
@@ -136,18 +146,21 @@ class PinnedLane(Lane):
         super().__init__(device)
 
     def finish(self) -> None:
-        self._stream.synchronize()
+        with device_errors("copies between the GPU and the host's memory"):
+            self._stream.synchronize()
 
     def _new_room(self) -> NDArray[np.uint8]:
         return np.frombuffer(self._cuda.alloc_pinned_memory(_BAND_BYTES), np.uint8, _BAND_BYTES)
 
     def _down(self, array: Array, host: NDArray[Any]) -> None:
-        runtime = self._cuda.runtime
-        runtime.memcpyAsync(host.ctypes.data, array.data.ptr, host.nbytes, runtime.memcpyDeviceToHost, self._stream.ptr)
+        self._copy(host.ctypes.data, array.data.ptr, host.nbytes, self._cuda.runtime.memcpyDeviceToHost)
 
     def _up(self, array: Array, host: NDArray[Any]) -> None:
-        runtime = self._cuda.runtime
-        runtime.memcpyAsync(array.data.ptr, host.ctypes.data, host.nbytes, runtime.memcpyHostToDevice, self._stream.ptr)
+        self._copy(array.data.ptr, host.ctypes.data, host.nbytes, self._cuda.runtime.memcpyHostToDevice)
+
+    def _copy(self, to: int, source: int, nbytes: int, way: int) -> None:
+        with device_errors("copies between the GPU and the host's memory"):
+            self._cuda.runtime.memcpyAsync(to, source, nbytes, way, self._stream.ptr)
 
 
 class Staged:
@@ -265,16 +278,17 @@ class Nccl:
 
     def prepare(self) -> None:
         if self._watch.trouble:
-            raise DeviceLost(f"a sum over the ranks' GPUs by NCCL did not end: {self._watch.trouble}. See the logs of all ranks.")
+            raise DeviceLost(f"a sum by NCCL did not end: {self._watch.trouble}. The job is tried again by a fresh process.")
 
     def add(self, arrays: Sequence[Array]) -> None:
         nccl, stream = self._link.nccl, self._link.stream
-        nccl.groupStart()
-        for pointer, length, dtype in stretches(arrays):
-            self._communicator.allReduce(pointer, pointer, length, self._types[dtype.itemsize], nccl.NCCL_SUM, stream.ptr)
-        nccl.groupEnd()
-        done = self._link.cuda.Event(disable_timing=True)
-        done.record(stream)
+        with device_errors("sums by NCCL"):
+            nccl.groupStart()
+            for pointer, length, dtype in stretches(arrays):
+                self._communicator.allReduce(pointer, pointer, length, self._types[dtype.itemsize], nccl.NCCL_SUM, stream.ptr)
+            nccl.groupEnd()
+            done = self._link.cuda.Event(disable_timing=True)
+            done.record(stream)
         self._watch.over(done)
 
     def abort(self) -> None:

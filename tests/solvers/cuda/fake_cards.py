@@ -6,11 +6,12 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
-
-from mpi4py import MPI
+from typing import TYPE_CHECKING, Any
 
 from ptyplugin.solvers.transports import Link
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
 
 UNIQUE_ID = bytes(range(128))
 #: The pointer of the stream that computes.
@@ -73,7 +74,7 @@ class FakeNccl:
 
     def __init__(self, comm: MPI.Intracomm, refuses: tuple[int, ...] = (), adds: bool = True) -> None:
         self._comm, self._refuses, self._adds = comm, refuses, adds
-        self._group: list[list[Any]] | None = None
+        self._group: list[tuple[int, int, int]] | None = None
         self.calls: list[Any] = []
 
     def get_unique_id(self) -> bytes:
@@ -90,16 +91,18 @@ class FakeNccl:
         self._group = []
 
     def groupEnd(self) -> None:
+        from mpi4py import MPI
+
         assert self._group is not None
-        for memory in self._group if self._adds else []:
-            self._comm.Allreduce(MPI.IN_PLACE, memory, op=MPI.SUM)
+        for pointer, count, datatype in self._group if self._adds else []:
+            itemsize, kind = {self.NCCL_FLOAT32: (4, MPI.FLOAT), self.NCCL_FLOAT64: (8, MPI.DOUBLE)}[datatype]
+            self._comm.Allreduce(MPI.IN_PLACE, [MPI.buffer.fromaddress(pointer, count * itemsize), count, kind], op=MPI.SUM)
         self._group = None
 
     def _queued(self, source: int, to: int, count: int, datatype: int, operation: int, stream: int) -> None:
         assert (source, operation, stream) == (to, self.NCCL_SUM, STREAM.ptr)
         assert self._group is not None
-        itemsize, kind = {7: (4, MPI.FLOAT), 8: (8, MPI.DOUBLE)}[datatype]
-        self._group.append([MPI.buffer.fromaddress(to, count * itemsize), count, kind])
+        self._group.append((to, count, datatype))
         self.calls.append(count)
 
 

@@ -14,11 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_cards import UNIQUE_ID, FakeNccl, fake_link
 from numpy.typing import NDArray
 from shim import HostDevice
 
-from ptyplugin.solvers import transports
-from ptyplugin.solvers.transports import Watch, bands_of, real_parts, stretches
+from ptyplugin.solvers import device_ranks, transports
+from ptyplugin.solvers.device_ranks import link_of
+from ptyplugin.solvers.transports import Nccl, Watch, bands_of, real_parts, stretches
+from ptyplugin.solvers.verbs.cuda.device import DeviceLost
 
 SCRIPT = Path(__file__).with_name("device_ranks_run.py")
 
@@ -129,6 +132,32 @@ def test_bands_hold_everything_once_and_one_kind_each(device: HostDevice) -> Non
     flat = np.concatenate([device.get(part) for band in bands for part in band])  # type: ignore[arg-type]
     assert flat.tolist() == [*range(7), *range(30), *range(5)]
     assert len(bands) == 5
+
+
+def test_a_card_is_known_by_its_uuid_and_nccl_where_it_can_be_loaded(monkeypatch: pytest.MonkeyPatch, device: HostDevice) -> None:
+    cupy = pytest.importorskip("cupy")
+    monkeypatch.setattr(
+        device_ranks, "drivers_cards", lambda: SimpleNamespace(cards=[SimpleNamespace(uuid="a"), SimpleNamespace(uuid="b")])
+    )
+    monkeypatch.setattr(device_ranks, "loaded_cupy", lambda: SimpleNamespace(versions={"cupy": "14"}))
+    card: Any = SimpleNamespace(stream="work", number=1)
+    assert link_of(card) == (cupy.cuda, None, "work", "b")
+    assert link_of(device) is None
+
+
+def test_errors_of_nccl_are_those_of_a_device_that_is_lost() -> None:
+    class Failing(FakeNccl):
+        def groupEnd(self) -> None:  # noqa: N802
+            raise RuntimeError("NCCL_ERROR_UNHANDLED_CUDA_ERROR")
+
+    device = HostDevice()
+    alone: Any = SimpleNamespace(size=1, rank=0)
+    nccl = Nccl(alone, fake_link(Failing(alone), "card"), UNIQUE_ID)
+    with pytest.raises(DeviceLost, match=r"sums by NCCL failed: NCCL_ERROR_UNHANDLED_CUDA_ERROR\. The job"):
+        nccl.add([device.zeros(3, np.float32)])
+    nccl.abort()
+    with pytest.raises(DeviceLost, match="a rank has failed"):
+        nccl.prepare()
 
 
 class Communicator:
