@@ -10,7 +10,7 @@ _FOLDER = Path(__file__).parent
 _INCLUDE = re.compile(r'^[ \t]*#include[ \t]+"(?P<header>\w+\.cuh)"[ \t]*\n', re.MULTILINE)
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 # What says how many threads there will be, itself or by a macro: one pair of parentheses inside its own.
-_BOUNDS = r"(?:\w+\s*\((?:[^()]|\([^()]*\))*\)\s*)?"
+_BOUNDS = r"(?:\w+(?:\s*\((?:[^()]|\([^()]*\))*\)\s*|\s+))?"
 _FUNCTION = re.compile(rf'extern\s+"C"\s+__global__\s+{_BOUNDS}void\s+{_BOUNDS}(?P<name>\w+)\s*\(')
 
 

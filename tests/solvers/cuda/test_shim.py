@@ -486,8 +486,10 @@ extern "C" __global__ __launch_bounds__(SIZE, (2)) void in_front(
     float* a) {}
 extern "C" __global__ void AT_ONCE(512)
     by_macro(float* a) {}
+extern "C" __global__ void AT_ONCE
+also_by_macro(float* a, int b) {}
 """
-    assert functions_of(text) == ("plain", "bounded", "in_front", "by_macro")
+    assert functions_of(text) == ("plain", "bounded", "in_front", "by_macro", "also_by_macro")
 
 
 def test_a_file_that_is_not_there() -> None:
