@@ -110,10 +110,21 @@ Take = Callable[[Card], str]
 Open = Callable[[int], Device]
 
 
-def choose(wish: DeviceName, ranks: Ranks, take: Take, open_card: Open, find: Callable[[], Devices] = look) -> Choice:
+def open_card(number: int) -> Device:
+    """The card with this number, as the device that verbs compute on. The only door to CuPy.
+
+    Raises:
+        SolverError: it cannot be used.
+    """
+    from ptyplugin.solvers.verbs.cuda.device import open_device
+
+    return open_device(number)
+
+
+def choose(wish: DeviceName, ranks: Ranks, take: Take, opens: Open = open_card, find: Callable[[], Devices] = look) -> Choice:
     """What this rank computes on: all ranks on GPUs, or none. All ranks call it together.
 
-    take: takes a card for this process; open_card: makes the Device of the card with a number
+    take: takes a card for this process; opens: makes the Device of the card with a number
 
     Raises:
         DeviceBusy: a GPU was asked for, and other processes have them all.
@@ -121,7 +132,7 @@ def choose(wish: DeviceName, ranks: Ranks, take: Take, open_card: Open, find: Ca
     """
     if wish == "cpu":
         return Choice()
-    mine = _mine(ranks, take, open_card, find())
+    mine = _mine(ranks, take, opens, find())
     if wish == "gpu" and not mine.card:
         kind = DeviceBusy if mine.is_held else DeviceError
         raise kind(f"a GPU was asked for, and there is none to be used: {mine.why}; or use device cpu.")
@@ -131,7 +142,7 @@ def choose(wish: DeviceName, ranks: Ranks, take: Take, open_card: Open, find: Ca
     return mine
 
 
-def _mine(ranks: Ranks, take: Take, open_card: Open, devices: Devices) -> Choice:
+def _mine(ranks: Ranks, take: Take, opens: Open, devices: Devices) -> Choice:
     cards = devices.usable
     if not cards:
         return Choice(why=why_not(devices))
@@ -141,7 +152,7 @@ def _mine(ranks: Ranks, take: Take, open_card: Open, devices: Devices) -> Choice
             holder = take(card)
             if not holder:
                 sharing = -(-ranks.size // len(cards))
-                return Choice(card, open_card(card.number), sharing, slower=_slower(devices, ranks, len(cards)))
+                return Choice(card, opens(card.number), sharing, slower=_slower(devices, ranks, len(cards)))
             troubles.append(f"{card} is in use by {holder}")
             is_held = True
         except (DeviceError, SolverError) as error:

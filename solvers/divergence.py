@@ -86,12 +86,19 @@ def begin_again(state: State, way: Walk, number: int, options: Any, start: Start
     stage, safer = way.stages[number], safer_stage(way.stages[number], options)
     if safer == stage:
         raise reason
-    for name, value in start.state.items():
-        setattr(state, name, value)
-    way.frames, way.held_out, way.power = start.frames, start.held_out, start.power
-    del way.progress[start.done :]
+    put_back_start(state, way, start)
     way.stages = (*way.stages[:number], safer, *way.stages[number + 1 :])
     way.notes.append(f"{str(reason).partition('. ')[0]}; it was begun again as {safer}.")
+
+
+def put_back_start(state: State, way: Walk, start: Start) -> None:
+    """Make everything what it was when the stage began. The start is used up by it."""
+    for name, value in start.state.items():
+        setattr(state, name, value)
+    state.memory.clear()
+    way.frames, way.held_out, way.power = start.frames, start.held_out, start.power
+    way.done = 0
+    del way.progress[start.done :]
 
 
 def safer_stage(stage: Stage, options: Any) -> Stage:

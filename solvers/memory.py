@@ -7,7 +7,10 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+from ptyplugin.solvers.device_plan import Room
 from ptyplugin.solvers.ranks import Ranks
+from ptyplugin.solvers.verbs import Verbs
+from ptyplugin.solvers.verbs.cuda.verbs import CudaVerbs
 
 #: Share of it that is left to others.
 _RESERVE = 0.1
@@ -28,6 +31,13 @@ def memory_of_rank(ranks: Ranks, wished_bytes: int | None = None) -> int:
     if wished_bytes is None and limit != resource.RLIM_INFINITY:
         mine = min(mine, max(limit - now - _UNUSED_ADDRESSES, 0) + _resident_now())
     return -ranks.largest(-mine)
+
+
+def room_on_card(verbs: Verbs, ranks: Ranks, sharing: int) -> Room | None:
+    """What each rank may use of its card, which ``sharing`` ranks share; None if verbs compute on the host. All ranks call it together."""
+    if not isinstance(verbs, CudaVerbs):
+        return None
+    return Room(verbs.device.name, sharing, -ranks.largest(-(verbs.device.memory()[0] // sharing)))
 
 
 def memory_of_machine() -> int:

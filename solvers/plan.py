@@ -11,6 +11,7 @@ import numpy as np
 from ptyplugin.model import Geometry, Placement, Recipe, SolverError
 from ptyplugin.solvers.algorithms import algorithm_of
 from ptyplugin.solvers.batches import open_size
+from ptyplugin.solvers.device_plan import DevicePlan, OnCard, Room, in_words, make_device_plan
 from ptyplugin.solvers.growing import counts_dtype
 from ptyplugin.solvers.plugins import Algorithm
 from ptyplugin.solvers.prepare import CHUNK_BYTES
@@ -22,6 +23,8 @@ from ptyplugin.solvers.verbs import Verbs
 PYTHON_BYTES = 350_000_000
 #: The object, its copies and its sums while a sweep runs; and what each thread beyond the first adds to.
 _CANVASES, _CANVASES_OF_THREAD = 4, 1.5
+#: Copies of the object in the host's memory where a GPU computes.
+_CANVASES_BESIDE_CARD = 2
 #: Arrays like the waves of a batch that there are at the same time, and like a chunk of frames while it is prepared.
 _WAVES_AT_ONCE, _CHUNKS_AT_ONCE = 2, 4
 _READS_QUICKER = '{}: batches="compact" reads neighbours, which is quicker than to read frames from everywhere'
@@ -41,6 +44,7 @@ class Plan:
     python_bytes: the interpreter and its libraries
     there_bytes: memory that there is
     hints: sentences on what would be quicker
+    card: need and choice of each rank on a GPU; then the others are of the host alone
     """
 
     frames: int
@@ -59,6 +63,7 @@ class Plan:
     python_bytes: int
     there_bytes: int
     hints: tuple[str, ...] = ()
+    card: DevicePlan | None = None
 
     @property
     def needed_bytes(self) -> int:
@@ -75,13 +80,15 @@ class Plan:
             rows, columns = self.frame_shape
             raise SolverError(
                 f"{self.frames} frames of {rows} x {columns} px with {self.waves} waves each need about "
-                f"{_in_words(self.needed_bytes)} of memory, there are {_in_words(self.there_bytes)}: {self._what_to_do()}."
+                f"{in_words(self.needed_bytes)} of memory, there are {in_words(self.there_bytes)}: {self._what_to_do()}."
             )
+        if self.card:
+            self.card.check(" + ".join(algorithm for algorithm, _ in self.batch_frames))
 
     def _what_to_do(self) -> str:
         stored = [algorithm for algorithm, _ in self.batch_frames]
         if self.keeps_waves and self.needed_bytes - self.waves_bytes <= self.there_bytes:
-            return f"{_in_words(self.waves_bytes)} are waves that a stage of {' + '.join(stored)} stores; LSQML and ePIE store none"
+            return f"{in_words(self.waves_bytes)} are waves that a stage of {' + '.join(stored)} stores; LSQML and ePIE store none"
         if self.work_bytes > max(self.canvas_bytes, self.there_bytes // 2):
             return "use smaller batches (batch=...), crop the frames, or use fewer modes"
         return "crop the frames, use fewer modes, or fewer ranks"
@@ -89,7 +96,7 @@ class Plan:
     def __str__(self) -> str:
         waves = "stored" if self.keeps_waves else "computed when needed"
         batches = ", ".join(f"{algorithm} {frames} frame(s) at once" for algorithm, frames in self.batch_frames)
-        counts = f"streamed from disk, {_in_words(self.counts_bytes)}" if self.streams else "in memory"
+        counts = f"streamed from disk, {in_words(self.counts_bytes)}" if self.streams else "in memory"
         parts = {
             "counts": self.counts_there_bytes,
             "waves": self.waves_bytes,
@@ -102,8 +109,9 @@ class Plan:
                 f"{self.frames} frames of {self.frame_shape[0]} x {self.frame_shape[1]} px on {self.ranks} rank(s), "
                 f"object {self.object_shape[0]} x {self.object_shape[1]} px",
                 f"{batches}; {self.waves} wave(s) per frame, {waves}; counts {counts}",
-                f"memory: {_in_words(self.needed_bytes)} of {_in_words(self.there_bytes)} "
-                f"({', '.join(f'{name} {_in_words(size)}' for name, size in parts.items())})",
+                f"memory: {in_words(self.needed_bytes)} of {in_words(self.there_bytes)} "
+                f"({', '.join(f'{name} {in_words(size)}' for name, size in parts.items())})",
+                *([str(self.card)] if self.card else []),
                 *self.hints,
             ]
         )
@@ -124,17 +132,24 @@ class Task:
     object_modes: int
     threads: int
 
+    def object_bytes(self, dtype: np.dtype[Any]) -> int:
+        """Of all modes of the object."""
+        height, width = self.placement.object_shape
+        return self.object_modes * height * width * dtype.itemsize
 
-def make_plan(recipe: Recipe, task: Task, verbs: Verbs, ranks: Ranks, rank_bytes: int, streams: bool | None = None) -> Plan:
+
+def make_plan(
+    recipe: Recipe, task: Task, verbs: Verbs, ranks: Ranks, rank_bytes: int, streams: bool | None = None, room: Room | None = None
+) -> Plan:
     """The plan for a recipe on so many frames, with so much memory for each rank.
 
     streams: whether counts are streamed, if that is decided already; else they are where it needs less memory than there is
+    room: of the cards that the verbs compute on, if they do
 
     Raises:
         RecipeError: an unknown algorithm or option.
     """
-    in_memory = _plan(recipe, task, verbs, ranks, rank_bytes, False)
-    streamed = _plan(recipe, task, verbs, ranks, rank_bytes, True)
+    in_memory, streamed = (_plan(recipe, task, verbs, ranks, rank_bytes, from_disk, room) for from_disk in (False, True))
     if streams is None:
         streams = in_memory.needed_bytes > in_memory.there_bytes and streamed.needed_bytes < in_memory.needed_bytes
     return streamed if streams else in_memory
@@ -151,8 +166,7 @@ class _Stage:
     hint: str
 
 
-def _stages(recipe: Recipe, task: Task, verbs: Verbs, share: int, streams: bool) -> Iterator[_Stage]:
-    block = verbs.batch_frames(task.geometry.shape, task.waves)
+def _stages(recipe: Recipe, task: Task, block: int, share: int, streams: bool) -> Iterator[_Stage]:
     for stage in recipe.stages:
         algorithm, options = algorithm_of(stage)
         if algorithm.walks == "blocks":
@@ -165,19 +179,35 @@ def _stages(recipe: Recipe, task: Task, verbs: Verbs, share: int, streams: bool)
             yield _Stage(stage.algorithm, algorithm, batch, batch, _READS_QUICKER.format(stage.algorithm) if sparse else "")
 
 
-def _plan(recipe: Recipe, task: Task, verbs: Verbs, ranks: Ranks, rank_bytes: int, streams: bool) -> Plan:
-    (rows, columns), (height, width) = task.geometry.shape, task.placement.object_shape
+def _card(recipe: Recipe, task: Task, block: int, share: int, frame_bytes: tuple[int, int], room: Room) -> DevicePlan:
+    """frame_bytes: of the counts and of the waves of a frame"""
+    stages = list(_stages(recipe, task, block, share, False))
+    work = OnCard(
+        frames=share,
+        fixed_frames=max((stage.batch for stage in stages if stage.algorithm.walks != "blocks"), default=0),
+        frame_counts_bytes=frame_bytes[0],
+        frame_waves_bytes=frame_bytes[1],
+        object_bytes=task.object_bytes(np.dtype(np.complex64)),
+        keeps_waves=any(stage.algorithm.keeps_waves for stage in stages),
+    )
+    return make_device_plan(room, block * frame_bytes[1], work)
+
+
+def _plan(recipe: Recipe, task: Task, verbs: Verbs, ranks: Ranks, rank_bytes: int, streams: bool, room: Room | None) -> Plan:
+    rows, columns = task.geometry.shape
     share, count_bytes = -(-task.frames // ranks.size), rows * columns * counts_dtype(task.stored).itemsize
     wave_bytes = rows * columns * task.waves * verbs.dtype.itemsize
-    stages = list(_stages(recipe, task, verbs, share, streams))
+    block = verbs.batch_frames((rows, columns), task.waves)
+    card = _card(recipe, task, block, share, (count_bytes, wave_bytes), room) if room else None
+    stages = list(_stages(recipe, task, card.batch_bytes // wave_bytes if card else block, share, streams))
     keeps = any(stage.algorithm.keeps_waves for stage in stages)
-    canvases = task.object_modes * (_CANVASES + _CANVASES_OF_THREAD * (task.threads - 1))
-    work = max(stage.at_work * (_WAVES_AT_ONCE * wave_bytes + count_bytes) for stage in stages)
+    canvases = _CANVASES_BESIDE_CARD if card else _CANVASES + _CANVASES_OF_THREAD * (task.threads - 1)
+    work = 0 if card else max(stage.at_work * (_WAVES_AT_ONCE * wave_bytes + count_bytes) for stage in stages)
     reading = _CHUNKS_AT_ONCE * min(CHUNK_BYTES, share * count_bytes)
     return Plan(
         frames=task.frames,
         frame_shape=(rows, columns),
-        object_shape=(height, width),
+        object_shape=task.placement.object_shape,
         waves=task.waves,
         ranks=ranks.size,
         batch_frames=tuple((stage.name, stage.batch) for stage in stages),
@@ -187,14 +217,11 @@ def _plan(recipe: Recipe, task: Task, verbs: Verbs, ranks: Ranks, rank_bytes: in
         counts_there_bytes=ranks.size * min(PIECES * block_frames(share, (rows, columns)), share) * count_bytes
         if streams
         else task.frames * count_bytes,
-        waves_bytes=task.frames * wave_bytes if keeps else 0,
-        canvas_bytes=int(ranks.size * canvases * height * width * verbs.dtype.itemsize),
+        waves_bytes=task.frames * wave_bytes if keeps and not card else 0,
+        canvas_bytes=int(ranks.size * canvases * task.object_bytes(verbs.dtype)),
         work_bytes=ranks.size * (work + reading if streams else max(work, reading)),
         python_bytes=ranks.size * PYTHON_BYTES,
         there_bytes=ranks.size * rank_bytes,
         hints=tuple(dict.fromkeys(stage.hint for stage in stages if stage.hint)),
+        card=card,
     )
-
-
-def _in_words(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:.3g} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.3g} MB"

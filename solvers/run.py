@@ -11,16 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from ptyplugin.model import Cancelled, Progress, Recipe, Stage
+from ptyplugin.model import Cancelled, Progress, Recipe, SolverError, Stage
 from ptyplugin.solvers.algorithms import algorithm_of, refinements_of
 from ptyplugin.solvers.batches import Batches, in_compact_batches, in_random_batches, open_size
 from ptyplugin.solvers.divergence import Diverged, begin_again, check, start_of
+from ptyplugin.solvers.fitting import begin_smaller
 from ptyplugin.solvers.plugins import Algorithm
 from ptyplugin.solvers.positions import place
 from ptyplugin.solvers.ranks import AfterVerbs
 from ptyplugin.solvers.refining import refine
 from ptyplugin.solvers.state import State, fill_waves
 from ptyplugin.solvers.verbs import Complex, DeviceScalar
+from ptyplugin.solvers.verbs.cuda.device import DeviceMemoryError
 from ptyplugin.solvers.way import Walk, blocks_of, model_errors
 
 _LOG = logging.getLogger(__name__)
@@ -42,6 +44,7 @@ def steps(state: State, way: Walk) -> Iterator[Progress]:
     Raises:
         Cancelled: ``way.cancelled`` said so on any rank.
         SolverError: a stage diverged, and once more when it was begun again with safer steps; or another rank's failure.
+        DeviceMemoryError: a stage does not fit on the device, and neither when less of it lies there.
     """
     place(state, way)
     within = way.begun > 0 and 0 < way.done < way.stages[way.begun - 1].iterations
@@ -49,14 +52,29 @@ def steps(state: State, way: Walk) -> Iterator[Progress]:
         if number == len(way.stages):
             return
         way.begun, way.done = number + 1, way.done if within else 0
-        start, within = start_of(state, way), False
+        within = False
+        yield from _done_somehow(state, way, number)
+
+
+def _done_somehow(state: State, way: Walk, number: int) -> Iterator[Progress]:
+    """Stage ``number``: begun again once if it diverges, and once if it does not fit on a device."""
+    met: set[type[SolverError]] = set()
+    while True:
+        start = start_of(state, way)
         try:
             yield from _stage(state, way, number, start.done)
-        except Diverged as reason:
+            return
+        except (Diverged, DeviceMemoryError) as error:
+            if type(error) in met:
+                raise
+            # Anew, since its traceback, and those of its causes, keep the arrays of what failed.
+            reason = type(error)(str(error))
+        met.add(type(reason))
+        if isinstance(reason, Diverged):
             begin_again(state, way, number, algorithm_of(way.stages[number])[1], start, reason)
-            way.done = 0
             _LOG.warning("%s", way.notes[-1])
-            yield from _stage(state, way, number, start.done)
+        else:
+            begin_smaller(state, way, number, start, reason)
 
 
 def _stage(state: State, way: Walk, number: int, begun_after: int) -> Iterator[Progress]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ptyplugin.model import DEFAULT_RECIPE, Frames, Geometry, Preparation, Progress, Recipe, Reconstruction, Scan, Subpixel
+from ptyplugin.model import DEFAULT_RECIPE, DeviceName, Frames, Geometry, Preparation, Progress, Recipe, Reconstruction, Scan, Subpixel
 from ptyplugin.solvers.held_out import SHARE
 from ptyplugin.solvers.ranks import Ranks
 from ptyplugin.solvers.solver import Solver
@@ -35,7 +35,8 @@ def solve(
     cancelled: Callable[[], bool] | None = None,
     job_key: str = "",
     precision: Precision = "single",
-    verbs: VerbsChoice = "cpu",
+    device: DeviceName = "auto",
+    verbs: VerbsChoice | None = None,
     fft: FftName | None = None,
     memory_bytes: int | None = None,
     held_out: float = SHARE,
@@ -50,6 +51,7 @@ def solve(
         FramesError: frames that cannot be read.
         GeometryError: frames of another shape.
         Cancelled: ``cancelled`` said so.
+        DeviceError: a GPU was asked for, and there is none to be used.
         SolverError: it diverged, does not fit into memory, or another rank failed (with that rank's sentence).
     """
     solver = Solver(
@@ -68,6 +70,7 @@ def solve(
         cancelled=cancelled,
         job_key=job_key,
         precision=precision,
+        device=device,
         verbs=verbs,
         fft=fft,
         memory_bytes=memory_bytes,

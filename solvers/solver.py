@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.model import (
+    DeviceError,
+    DeviceName,
     Frames,
     Geometry,
     Placement,
@@ -32,8 +34,11 @@ from ptyplugin.solvers.believing import BrokenFrames, all_but, strays, where
 from ptyplugin.solvers.checkpoint import Checkpoint, digest_of, put_back, taken, task_of, why_not
 from ptyplugin.solvers.detector_model import with_monitor
 from ptyplugin.solvers.device_ranks import ranks_for
+from ptyplugin.solvers.devices import Choice, choose
+from ptyplugin.solvers.driver import Card
+from ptyplugin.solvers.fitting import hold_frames
 from ptyplugin.solvers.held_out import SHARE, check_share, frames_to_hold_out, held_out_last
-from ptyplugin.solvers.memory import memory_of_rank
+from ptyplugin.solvers.memory import memory_of_rank, room_on_card
 from ptyplugin.solvers.modes import probe_of, with_modes
 from ptyplugin.solvers.outcome import reconstruction_of
 from ptyplugin.solvers.plan import Plan, Task, make_plan
@@ -44,8 +49,9 @@ from ptyplugin.solvers.run import steps
 from ptyplugin.solvers.start import probe_from_data
 from ptyplugin.solvers.state import State, given_probe, start_object, window_of
 from ptyplugin.solvers.verbs import Verbs
-from ptyplugin.solvers.verbs.choice import Precision, VerbsChoice, verbs_of
+from ptyplugin.solvers.verbs.choice import Precision, VerbsChoice, verbs_of, verbs_on
 from ptyplugin.solvers.verbs.cpu_fft import FftName
+from ptyplugin.solvers.verbs.cuda.verbs import CudaVerbs
 from ptyplugin.solvers.way import Walk, model_errors
 
 _LOG = logging.getLogger(__name__)
@@ -92,8 +98,9 @@ class Solver:
         cancelled: asked on every rank after each iteration; True on any rank stops all.
         job_key: passed on in Progress.
         precision: complex64, or complex128 (then of the result too, and by the reference verbs).
+        device: "gpu", "cpu", or "auto": a GPU if one can be used; ``device_used`` says which, or why none.
         verbs: "cpu", or "reference": NumPy, several times slower, the judge. Or a function from the geometry to verbs, in whose precision
-            all is done then.
+            all is done then. None: those of the device.
         fft: which library transforms for "cpu"; None: pyFFTW where it is installed, whose results differ in the last digits from process
             to process, else SciPy.
         memory_bytes: what all ranks together may use, interpreters included; None: what this machine gives.
@@ -103,6 +110,7 @@ class Solver:
         RecipeError: an unknown algorithm or option.
         ScanError: positions and frames do not match.
         SolverError: it does not fit into memory.
+        DeviceError: a GPU was asked for, and there is none to be used.
     """
 
     def __init__(
@@ -123,7 +131,8 @@ class Solver:
         cancelled: Callable[[], bool] | None = None,
         job_key: str = "",
         precision: Precision = "single",
-        verbs: VerbsChoice = "cpu",
+        device: DeviceName = "auto",
+        verbs: VerbsChoice | None = None,
         fft: FftName | None = None,
         memory_bytes: int | None = None,
         held_out: float = SHARE,
@@ -143,13 +152,21 @@ class Solver:
             self._share, self._notes = held_out, list[str]()
             far = strays(scan, geometry)
             self._leave_out(far, f"{len(far)} frames that lie far from all others were left out (frame {where(far)}).")
+            self._device = self._chosen(device, precision, verbs)
+            verbs = verbs or (verbs_on(self._device.device) if self._device.device else "cpu")
             self._verbs = verbs_of(verbs, geometry, precision, _threads(self._ranks), fft)
             self._ranks = ranks_for(self._verbs, self._ranks)
             self._said = {"subpixel": subpixel} | _names_of(self._verbs, verbs)
             self._rank_bytes = memory_of_rank(self._ranks, memory_bytes)
+            self._room = room_on_card(self._verbs, self._ranks, self._device.sharing)
             said = (probe_modes, object_modes, seed, held_out, self._said, self._preparation, geometry, len(self._frames))
             self._input = digest_of(*said, self._scan.positions_m, start_probe)
             self._check(recipe)
+
+    @property
+    def device_used(self) -> str:
+        """What this rank computes on, in words, with the reason why it is the processor where it might have been a GPU."""
+        return self._room.name if self._room and not self._device.card else str(self._device)
 
     def plan(self) -> Plan:
         """Need and choice, before anything is allocated; ``print(solver.plan())`` says it in words."""
@@ -232,7 +249,8 @@ class Solver:
             last = way.progress[-1].errors
             errors = last if "error" in last else model_errors(state, way)
             said = {"recipe": self._done(), "seed": self._seed, "ranks": self._ranks.size}
-            said |= {"probe_modes": self._probe_modes, "object_modes": self._object_modes, "notes": list(self._notes)}
+            said |= {"probe_modes": self._probe_modes, "object_modes": self._object_modes, "notes": [*self._notes, *way.refitted]}
+            said |= {"device": self.device_used}
             said |= {"resumed": list(way.resumed)} if way.resumed else {}
             made = reconstruction_of(state, errors, self._scan, self._placement, self._geometry, way, said | self._said)
             made = with_positions(with_modes(made, state, way), state, way)
@@ -308,7 +326,7 @@ class Solver:
     def _plan_of(self, recipe: Recipe) -> Plan:
         waves = self._probe_modes * self._object_modes * self._placement.corners.shape[1]
         task = Task(len(self._scan), self._frames.dtype, self._geometry, self._placement, waves, self._object_modes, _threads(self._ranks))
-        return make_plan(recipe, task, self._verbs, self._ranks, self._rank_bytes, self._streams)
+        return make_plan(recipe, task, self._verbs, self._ranks, self._rank_bytes, self._streams, self._room)
 
     def _begin(self) -> Begun:
         """Read and prepare the frames of this rank, find the start."""
@@ -317,6 +335,7 @@ class Solver:
         scan, ranks, placement = self._scan, self._ranks, self._placement
         all_mine = with_monitor(all_mine, scan.monitor)
         mine, unseen = all_mine.part(0, fitted), all_mine.part(fitted, len(all_mine))
+        self._fit_the_card()
         way = _way(mine, unseen, len(scan) - len(self._held_out), self._verbs, ranks)
         way.seed, way.job_key, way.on_progress, way.cancelled = self._seed, self._job_key, self._on_progress, self._cancelled
         way.stages = self._recipe.stages
@@ -330,12 +349,31 @@ class Solver:
         if start is None:
             start = self._probe_from(mine)
         state = start_state(start, self._probe_modes, placement, mine, way, self._object_modes)
-        way.frames = way.verbs.hold(way.frames)
-        way.held_out = None if way.held_out is None else way.verbs.hold(way.held_out)
+        hold_frames(way)
         if self._checkpoint:
             put_back(self._checkpoint, state, way)
             self._checkpoint = None
         return Begun(state, way, steps(state, way))
+
+    def _chosen(self, device: DeviceName, precision: Precision, verbs: VerbsChoice | None) -> Choice:
+        """The device; a GPU computes in single precision, and not with verbs that somebody has chosen."""
+        if verbs is None and precision == "single":
+            chosen = choose(device, self._ranks, self._take)
+            self._notes += [chosen.slower] if chosen.slower else []
+            return chosen
+        if device == "gpu":
+            raise DeviceError("a GPU computes in single precision and with verbs of its own: leave out precision and verbs, or device gpu.")
+        return Choice()
+
+    def _take(self, card: Card) -> str:
+        """Take a card for this process; who has it, in words, if it is not ours. Here, nobody is asked."""
+        return ""
+
+    def _fit_the_card(self) -> None:
+        """Let the verbs use of the card what the plan says."""
+        card = self.plan().card
+        if card and isinstance(self._verbs, CudaVerbs):
+            self._verbs.batch_bytes, self._verbs.counts_bytes = card.batch_bytes, card.counts_bytes
 
     def _said_px(self) -> NDArray[np.float64]:
         """(frame, substep, yx) px in the object, where the scan says that the frames lie, as exactly as it says it."""
@@ -383,7 +421,7 @@ def start_state(
 def _names_of(verbs: Verbs, choice: VerbsChoice) -> dict[str, str]:
     """Which verbs they are, and how exact."""
     precision = "double" if verbs.dtype == np.complex128 else "single"
-    name = choice if isinstance(choice, str) else type(verbs).__name__
+    name = choice if isinstance(choice, str) else "cuda" if isinstance(verbs, CudaVerbs) else type(verbs).__name__
     return {"precision": precision, "verbs": "reference" if precision == "double" and isinstance(choice, str) else name}
 
 

@@ -25,6 +25,7 @@ class Walk:
     said: (frame, substep, yx) px, float64, where the scan said that the fitted frames, then those held out, lie in the object; rounds:
         whether frames are used at the nearest pixel
     notes: sentences about what did not go as it should have; resumed: where it went on from a checkpoint, and how
+    refitted: what did not fit on a device, and how it was done then
     stages: what to do; begun: how many of them have begun. Those that have not may be replaced at any time.
     done: iterations of the stage that began last
     """
@@ -49,6 +50,7 @@ class Walk:
     progress: list[Progress] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     resumed: list[str] = field(default_factory=list)
+    refitted: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from ptyplugin.sim.optics import annular_probe, far_field
 from ptyplugin.sim.sample import make_sample
+from ptyplugin.solvers import devices
+from ptyplugin.solvers.driver import Driver
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -36,6 +38,14 @@ def _no_site_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pyte
     monkeypatch.delenv("PTYPLUGIN_SITE", raising=False)
     monkeypatch.delenv("TILED_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(autouse=True)
+def _no_gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only tests with the marker ``gpu`` see one: the others ask the same of every machine."""
+    if request.node.get_closest_marker("gpu") is None:
+        monkeypatch.setattr(devices, "drivers_cards", lambda: Driver(trouble="there is no NVIDIA card or driver"))
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
 @pytest.fixture(scope="session")

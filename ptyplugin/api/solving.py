@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,11 +14,27 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ptyplugin.api.card_lock import CardLock
 from ptyplugin.api.making import make_job
 from ptyplugin.api.opening import OpenScan, folder_of, open_job_frames, open_scan
 from ptyplugin.io import StartProbe
-from ptyplugin.model import DeviceError, Job, JobParts, Progress, Recipe, Reconstruction, RunSource, Site, Stage, Subpixel, read_beside
+from ptyplugin.model import (
+    DeviceError,
+    DeviceName,
+    Job,
+    JobParts,
+    Progress,
+    Recipe,
+    Reconstruction,
+    RunSource,
+    Site,
+    Stage,
+    Subpixel,
+    read_beside,
+)
 from ptyplugin.solvers import OneRank, Ranks, Solver, failing_together
+from ptyplugin.solvers.devices import look, why_not
+from ptyplugin.solvers.driver import Card
 from ptyplugin.solvers.solver import Begun
 
 OnProgress = Callable[[Progress], None]
@@ -33,6 +50,7 @@ def reconstruct(
     probe: Path | str | NDArray[Any] | StartProbe | None = None,
     crop_px: int | None = None,
     seed: int | None = None,
+    device: DeviceName = "auto",
     on_progress: OnProgress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Reconstruction:
@@ -48,7 +66,15 @@ def reconstruct(
     """
     scan = scan if isinstance(scan, OpenScan) else open_scan(scan)
     parts = make_job(
-        scan, recipe, probe_modes=probe_modes, object_modes=object_modes, subpixel=subpixel, probe=probe, crop_px=crop_px, seed=seed
+        scan,
+        recipe,
+        probe_modes=probe_modes,
+        object_modes=object_modes,
+        subpixel=subpixel,
+        probe=probe,
+        crop_px=crop_px,
+        seed=seed,
+        device=device,
     )
     return solved(parts, scan.site, on_progress, cancelled)
 
@@ -77,6 +103,7 @@ def solver(
     probe: Path | str | NDArray[Any] | StartProbe | None = None,
     crop_px: int | None = None,
     seed: int | None = None,
+    device: DeviceName = "auto",
 ) -> JobSolver:
     """Reconstruct a scan here, one iteration each time it is asked for the next::
 
@@ -94,7 +121,15 @@ def solver(
     """
     scan = scan if isinstance(scan, OpenScan) else open_scan(scan)
     parts = make_job(
-        scan, recipe, probe_modes=probe_modes, object_modes=object_modes, subpixel=subpixel, probe=probe, crop_px=crop_px, seed=seed
+        scan,
+        recipe,
+        probe_modes=probe_modes,
+        object_modes=object_modes,
+        subpixel=subpixel,
+        probe=probe,
+        crop_px=crop_px,
+        seed=seed,
+        device=device,
     )
     with folder_of(parts) as folder:
         return JobSolver(parts.job, folder, scan.site)
@@ -111,7 +146,7 @@ def solve_job(
     """Solve a job whose arrays lie in ``folder``. All ranks call it together; rank 0 gets the result, the others None.
 
     Raises:
-        DeviceError: the job asks for a GPU.
+        DeviceError: the job asks for a GPU, and there is none to be used.
         PtypluginError: any other kind; on every rank, if it happened on one.
     """
     with JobSolver(job, folder, site, ranks, on_progress, cancelled) as going:
@@ -123,10 +158,12 @@ def solve_job(
 class JobSolver(Solver):
     """A Solver for a job. Its results say how they came to be. Close it, or use it in a ``with`` statement, for the sake of its frames.
 
+    Where it computes on a GPU, other processes keep off that card until it is closed or gone.
+
     job, folder: the job, and where its arrays lie while this is made
 
     Raises:
-        DeviceError: the job asks for a GPU.
+        DeviceError: the job asks for a GPU, and there is none to be used.
         PtypluginError: any other kind; on every rank, if it happened on one.
     """
 
@@ -139,10 +176,10 @@ class JobSolver(Solver):
         on_progress: OnProgress | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
-        self._job, self._started = job, time.time()
+        self._job, self._started, self._cards = job, time.time(), CardLock()
+        weakref.finalize(self, self._cards.release)
         ranks = ranks or OneRank()
         with failing_together(ranks):
-            check_device(job.resources.device)
             scan, recipe = job.scan(folder), Recipe.parse(job.recipe)
             start_probe = None if job.start_probe is None else read_beside(folder, job.start_probe)
             self._open_frames = open_job_frames(job, folder, site)
@@ -162,10 +199,11 @@ class JobSolver(Solver):
                 on_progress=on_progress,
                 cancelled=cancelled,
                 job_key=job.key,
+                device=site.device if job.resources.device == "auto" else job.resources.device,
                 memory_bytes=None if site.memory_gb is None else int(site.memory_gb * 1e9),
             )
         except BaseException:
-            self._open_frames.close()
+            self.close()
             raise
 
     def __enter__(self) -> Self:
@@ -175,8 +213,12 @@ class JobSolver(Solver):
         self.close()
 
     def close(self) -> None:
-        """Close the frames. They are closed already once they have been read, if they are not streamed."""
+        """Close the frames, which are closed already once they have been read, if they are not streamed; let others use the card."""
         self._open_frames.close()
+        self._cards.release()
+
+    def _take(self, card: Card) -> str:
+        return self._cards.take(card)
 
     def _begin(self) -> Begun:
         try:
@@ -184,8 +226,8 @@ class JobSolver(Solver):
         except BaseException:
             self.close()
             raise
-        if not begun.way.frames.are_stored:
-            self.close()
+        if not self._streams:
+            self._open_frames.close()
         return begun
 
     def result(self) -> Reconstruction | None:
@@ -198,9 +240,10 @@ class JobSolver(Solver):
 
 
 def check_device(device: str) -> None:
-    """Raise a DeviceError for a device that this installation cannot use."""
-    if device == "gpu":
-        raise DeviceError("no GPU engine is installed with this version: use --device cpu, or auto, which takes what there is.")
+    """Raise a DeviceError for a device that this installation cannot use; it names what is missing, and what mends it."""
+    why = why_not(look()) if device == "gpu" else ""
+    if why:
+        raise DeviceError(f"a GPU was asked for, and there is none to be used: {why}; or use device cpu.")
 
 
 def provenance(job: Job, started_s: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import typer
 
 import ptyplugin
 from ptyplugin.cli.demo import demo
+from ptyplugin.cli.doctor import doctor
 from ptyplugin.cli.jobs import app as jobs
 from ptyplugin.cli.reconstruct import reconstruct
 from ptyplugin.cli.results import results
@@ -22,6 +23,10 @@ A first try, and one with a file of your own:
 
     ptyplugin demo
     ptyplugin reconstruct scan.cxi --probe-modes 2 --png scan.png
+
+What works on this machine, and what to do about the rest:
+
+    ptyplugin doctor
 
 With a catalog and a daemon, where PTYPLUGIN_SITE names the site's TOML file:
 
@@ -53,6 +58,7 @@ def _options(
 
 
 app.command("demo", epilog=EXIT_CODES)(one_sentence(demo))
+app.command("doctor", epilog=EXIT_CODES)(one_sentence(doctor))
 app.command("reconstruct", epilog=EXIT_CODES, no_args_is_help=True)(one_sentence(reconstruct))
 app.command("results", epilog=EXIT_CODES)(one_sentence(results))
 app.command("serve", epilog=EXIT_CODES)(one_sentence(serve))

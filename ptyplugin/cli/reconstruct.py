@@ -35,7 +35,9 @@ _StartProbe = Annotated[
 ]
 _CropPx = Annotated[int | None, typer.Option(min=8, help="Side of the square kept around the middle of each frame.")]
 _Ranks = Annotated[int, typer.Option(min=1, help="MPI ranks on this machine.")]
-_Device = Annotated[Literal["auto", "cpu", "gpu"], typer.Option(help="What to run on.")]
+_Device = Annotated[
+    Literal["auto", "cpu", "gpu"], typer.Option(help="What to compute on; auto takes a GPU that can be used, or says why not.")
+]
 _Seed = Annotated[int | None, typer.Option(min=0, help="Fixes what is random.", show_default="the profile's, or 0")]
 _ProfileName = Annotated[
     str | None, typer.Option(help="How the beamline calls its things: a name or a TOML file. Needed for runs.", show_default=False)
@@ -82,6 +84,7 @@ def reconstruct(
         ptyplugin reconstruct scan.cxi --crop-px 256 --probe yesterday.h5
         ptyplugin reconstruct 1742 --profile hxn.toml --ranks 4 --json
         ptyplugin reconstruct 1742 --profile hxn.toml --publish
+        ptyplugin reconstruct scan.cxi --device gpu
 
     The result file holds object, probe, positions, errors and how they came to
     be. The same source, recipe and options give the same job key; an existing
@@ -163,7 +166,7 @@ def _solve_on_ranks(parts: JobParts, site: Site, ranks: int, on_progress: Callab
     from ptyplugin.api import write_parts
     from ptyplugin.io import read_result
     from ptyplugin.model import PtypluginError
-    from ptyplugin.service import Mpiexec
+    from ptyplugin.service import Mpiexec, Wish
     from ptyplugin.service.solving import Task
 
     folder = Path(tempfile.mkdtemp(prefix="ptyplugin-")) / parts.job.key
@@ -171,9 +174,10 @@ def _solve_on_ranks(parts: JobParts, site: Site, ranks: int, on_progress: Callab
     write_parts(parts, folder)
     task, keep = Task(folder, site.model_copy(update={"results_dir": folder})), False
     try:
-        return read_result(Mpiexec(ranks).run(task, on_progress, lambda: False))
+        with Mpiexec(folder, ranks) as group:
+            return read_result(group.run(task, on_progress, lambda: Wish.GO_ON))
     except PtypluginError as error:
-        keep = str(task.log) in str(error)
+        keep = str(folder) in str(error)
         raise
     finally:
         if not keep:
@@ -217,6 +221,7 @@ def _say(
                 "verdict": None if result.verdict is None else asdict(result.verdict),
                 "object_pixel_m": list(result.geometry.object_pixel_m),
                 "notes": result.provenance["notes"],
+                "device": result.provenance["device"],
                 "output": str(output),
                 "png": None if png is None else str(png),
                 "published": published,
@@ -236,6 +241,7 @@ def _say(
         typer.echo(f"verdict  {result.verdict.word}")
         for reason in result.verdict.reasons:
             typer.echo(f"         {reason}")
+    typer.echo(f"device   {result.provenance['device']}")
     typer.echo(f"result   {output}")
     if png is not None:
         typer.echo(f"picture  {png}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
 from ptyplugin.model import Geometry
 from ptyplugin.solvers.verbs import Verbs
 from ptyplugin.solvers.verbs.cpu_fft import FftName
+from ptyplugin.solvers.verbs.cuda.device import Device
 from ptyplugin.solvers.verbs.reference import ReferenceVerbs
 
 VerbsName = Literal["cpu", "reference"]
@@ -31,3 +32,14 @@ def verbs_of(name: VerbsChoice, geometry: Geometry, precision: Precision = "sing
     from ptyplugin.solvers.verbs.cpu import CpuVerbs
 
     return CpuVerbs(geometry, threads, fft)
+
+
+def verbs_on(device: Device) -> Callable[[Geometry], Verbs]:
+    """What makes the verbs that compute on a GPU."""
+
+    def cuda(geometry: Geometry) -> Verbs:
+        from ptyplugin.solvers.verbs.cuda.verbs import CudaVerbs
+
+        return cast(Verbs, CudaVerbs(geometry, device))  # whose arrays are those of the device
+
+    return cuda

@@ -150,7 +150,7 @@ def test_wrong_wishes(small_cxi: Path, options: dict[str, Any], kind: type[Excep
 
 def test_no_gpu(small_cxi: Path) -> None:
     parts = make_job(open_scan(small_cxi), device="gpu")
-    with folder_of(parts) as folder, pytest.raises(DeviceError, match="no GPU engine is installed"):
+    with folder_of(parts) as folder, pytest.raises(DeviceError, match="there is no NVIDIA card or driver; or use device cpu"):
         solve_job(parts.job, folder, open_scan(small_cxi).site)
 
 

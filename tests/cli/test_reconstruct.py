@@ -55,6 +55,7 @@ def test_for_people(small_cxi: Path, tmp_path: Path) -> None:
     assert "36 frames, error 0.00" in result.stdout
     assert f"result   {tmp_path / 'a.h5'}" in result.stdout
     assert "verdict  good\n" in result.stdout
+    assert "device   CPU (there is no NVIDIA card or driver)\n" in result.stdout
     assert result.stderr == ""
     assert read_result(tmp_path / "a.h5").quality["error"] < 0.005
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
@@ -172,7 +173,7 @@ def test_unknown_recipe(small_cxi: Path, recipe: str, said: str) -> None:
 
 
 def test_no_gpu(small_cxi: Path) -> None:
-    fails(run("reconstruct", small_cxi, "--device", "gpu"), "no GPU engine is installed", "--device cpu")
+    fails(run("reconstruct", small_cxi, "--device", "gpu"), "a GPU was asked for", "there is no NVIDIA card or driver", "use device cpu")
 
 
 def test_file_that_points_outside_data_roots(small_cxi: Path, tmp_path: Path) -> None:
