@@ -76,6 +76,8 @@ class DeviceRanks:
 def ranks_for(verbs: Verbs, ranks: Ranks) -> Ranks:
     """``ranks``, or, where the verbs' arrays lie on a device and there are several, ranks that sum those. All ranks call it together.
 
+    Ranks of another make than MpiRanks are taken as they are.
+
     Raises:
         RankFailed: another rank has failed.
         SolverError: the device failed.
@@ -124,8 +126,19 @@ def _by_nccl(ranks: MpiRanks, device: Device, link: Link | None) -> tuple[Transp
         return None, "no NCCL on all ranks"
     if len(set(uuids)) < len(uuids):
         return None, "NCCL wants a card for each rank, and some share one"
-    unique_id = bytes.fromhex(ranks.tell(link.nccl.get_unique_id().hex() if ranks.rank == 0 else "")[0])
+    unique_id = bytes.fromhex(ranks.tell(_unique_id(link) if ranks.rank == 0 else "")[0])
+    if not unique_id:
+        return None, "NCCL does not start"
     return _tried(ranks, device, lambda: Nccl(ranks, link, unique_id))
+
+
+def _unique_id(link: Link) -> str:
+    """What all ranks begin with, in hexadecimal digits; nothing where NCCL does not find a network."""
+    try:
+        return str(link.nccl.get_unique_id().hex())
+    except RuntimeError as error:
+        _LOG.warning("NCCL does not start: %s", error)
+        return ""
 
 
 def _by_mpi(ranks: MpiRanks, device: Device, link: Link | None) -> tuple[Transport | None, str]:

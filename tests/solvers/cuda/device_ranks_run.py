@@ -28,7 +28,14 @@ COMM = MPI.COMM_WORLD
 RANKS, UUID = MpiRanks(COMM), f"card {COMM.rank}"
 #: The last one has no frames.
 ROWS, COLUMNS, WINDOWS = 40, 30, [(3, 22), (15, 33), (0, 0)]
-RECIPES = ("DM(10)", "AP(10, synchronise=5)", "RAAR(10, overlap_rounds=2)", "ML(10)", "LSQML(5)", "ePIE(4, batch=3)")
+RECIPES = (
+    "DM(10)",
+    'AP(10, synchronise=5, background="smooth", intensities="fitted", positions="gradient")',
+    "RAAR(10, overlap_rounds=2)",
+    "ML(10)",
+    "LSQML(5)",
+    "ePIE(4, batch=3)",
+)
 
 
 class Breaking(HostDevice):
@@ -51,6 +58,7 @@ def chosen() -> dict[str, str]:
         "NCCL on one rank": fake_link(FakeNccl(COMM) if COMM.rank else None, UUID),
         "NCCL": fake_link(FakeNccl(COMM), UUID),
         "one card for all": fake_link(FakeNccl(COMM), "card"),
+        "no network": fake_link(FakeNccl(COMM, network=False), UUID),
         "NCCL that does not start": fake_link(FakeNccl(COMM, refuses=(1,)), UUID),
         "NCCL that does not add": fake_link(FakeNccl(COMM, adds=False), UUID),
     }

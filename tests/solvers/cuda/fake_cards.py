@@ -67,23 +67,25 @@ class FakeCuda:
 class FakeNccl:
     """cupy.cuda.nccl, with MPI inside: sums are done when their group ends. ``calls``: how many numbers each sum had, and aborts.
 
-    refuses: ranks on which it does not start; adds: whether it adds anything
+    refuses: ranks on which it does not start; adds: whether it adds anything; network: whether there is one
     """
 
     NCCL_FLOAT32, NCCL_FLOAT64, NCCL_SUM = 7, 8, 0
 
-    def __init__(self, comm: MPI.Intracomm, refuses: tuple[int, ...] = (), adds: bool = True) -> None:
-        self._comm, self._refuses, self._adds = comm, refuses, adds
+    def __init__(self, comm: MPI.Intracomm, refuses: tuple[int, ...] = (), adds: bool = True, network: bool = True) -> None:
+        self._comm, self._refuses, self._adds, self._network = comm, refuses, adds, network
         self._group: list[tuple[int, int, int]] | None = None
         self.calls: list[Any] = []
 
     def get_unique_id(self) -> bytes:
+        if not self._network:
+            raise RuntimeError("NCCL_ERROR_SYSTEM_ERROR: no socket interface found")
         return UNIQUE_ID
 
     def NcclCommunicator(self, size: int, unique_id: bytes, rank: int) -> Any:
         assert (size, unique_id, rank) == (self._comm.size, UNIQUE_ID, self._comm.rank)
         if rank in self._refuses:
-            raise RuntimeError("NCCL_ERROR_SYSTEM_ERROR: no network")
+            raise RuntimeError("NCCL_ERROR_UNHANDLED_CUDA_ERROR")
         return SimpleNamespace(allReduce=self._queued, abort=lambda: self.calls.append("abort"), check_async_error=lambda: None)
 
     def groupStart(self) -> None:

@@ -63,7 +63,15 @@ def two(simulate: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("recipe", ["DM(10)", "AP(10, synchronise=5)", "RAAR(10, overlap_rounds=2)", "ML(10)"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "DM(10)",
+        'AP(10, synchronise=5, background="smooth", intensities="fitted", positions="gradient")',
+        "RAAR(10, overlap_rounds=2)",
+        "ML(10)",
+    ],
+)
 def test_what_sums_over_all_frames_does_not_depend_on_ranks(two: Found, recipe: str) -> None:
     assert two.distance(f"one {recipe} object", f"all {recipe} object") < 1e-4
     assert two.distance(f"one {recipe} probe", f"all {recipe} probe") < 1e-4
@@ -87,7 +95,7 @@ def test_transports_are_taken_where_they_work_on_all_ranks(two: Found) -> None:
     for said in two.said:
         assert said["chosen"].pop("NCCL") == "NCCL"
         assert set(said["chosen"].values()) == {staged}
-        assert len(said["chosen"]) == 6
+        assert len(said["chosen"]) == 7
 
 
 @pytest.mark.system
