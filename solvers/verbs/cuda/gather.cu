@@ -2,7 +2,8 @@
 // A thread is every so many-th pixel of a frame: blocks (parts, frames).
 #include "model.cuh"
 
-extern "C" __global__ void __launch_bounds__(256) gather(double* __restrict__ partials, const float2* __restrict__ psi, MODEL_PARAMETERS) {
+// 4 blocks on a multiprocessor leave 64 registers to a thread: left to itself, the compiler takes half of them and spills.
+extern "C" __global__ void __launch_bounds__(256, 4) gather(double* __restrict__ partials, const float2* __restrict__ psi, MODEL_PARAMETERS) {
     const Model model = MODEL;
     const int j = blockIdx.y;
     double real = 0, imaginary = 0;

@@ -26,7 +26,8 @@ __device__ __forceinline__ float weight(const float* T, const float* largest, in
 }
 
 // P_m += factor sum over all frames of the batch; for probes that are not moved. A thread is a pixel of the probe: blocks (pixels / 256, modes).
-extern "C" __global__ void __launch_bounds__(256)
+// 4 blocks on a multiprocessor leave 64 registers to a thread: left to itself, the compiler takes half of them and spills.
+extern "C" __global__ void __launch_bounds__(256, 4)
 probe_step(float2* __restrict__ P, const float2* __restrict__ patches, const float2* __restrict__ w, const float* __restrict__ T,
            const float* __restrict__ largest, int parts, int count, int probe_modes, int object_modes, int substeps, int pixels,
            float factor, float damping) {
@@ -48,7 +49,8 @@ probe_step(float2* __restrict__ P, const float2* __restrict__ patches, const flo
 
 // onto[j, m, k] = factor weight_j sum_q conj(O_jqk) w_jmqk (frame, probe mode, substep, y, x): what is moved back and added up.
 // A thread is a pixel of a frame: blocks (pixels / 256, frames).
-extern "C" __global__ void __launch_bounds__(256)
+// 4 blocks on a multiprocessor leave 64 registers to a thread: left to itself, the compiler takes half of them and spills.
+extern "C" __global__ void __launch_bounds__(256, 4)
 weighted_onto_probe(float2* __restrict__ onto, const float2* __restrict__ patches, const float2* __restrict__ w, const float* __restrict__ T,
                     const float* __restrict__ largest, int parts, int probe_modes, int object_modes, int substeps, int pixels, float factor,
                     float damping) {

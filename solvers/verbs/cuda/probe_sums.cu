@@ -48,7 +48,8 @@ extern "C" __global__ void __launch_bounds__(256) transmissions(float* __restric
 }
 
 // onto[j, m, k] = factor K^-1/2 sum_q conj(O_jqk) psi_jmqk (frame, probe mode, substep, y, x): blocks (pixels / 256, frames)
-extern "C" __global__ void __launch_bounds__(256)
+// 4 blocks on a multiprocessor leave 64 registers to a thread: left to itself, the compiler takes half of them and spills.
+extern "C" __global__ void __launch_bounds__(256, 4)
 onto_probe(float2* __restrict__ onto, const float2* __restrict__ psi, float factor, PATCH_PARAMETERS) {
     const int p = blockIdx.x * 256 + threadIdx.x, j = blockIdx.y, n = frame_rows * frame_columns;
     if (p >= n) return;

@@ -31,7 +31,8 @@ roughness(float2* __restrict__ num, double* __restrict__ partials, const float2*
 
 // partials[mode, block] = (v sum |grad O|^2, then for each length t: that of O + t dO less that of O): (.., 1 + trials); lengths (trial,).
 // A thread is a pixel: blocks (pixels / 256, modes); lights (256,).
-extern "C" __global__ void __launch_bounds__(256)
+// 4 blocks on a multiprocessor leave 64 registers to a thread: left to itself, the compiler takes half of them and spills.
+extern "C" __global__ void __launch_bounds__(256, 4)
 line_roughness(double* __restrict__ partials, const float2* __restrict__ O, const float2* __restrict__ dO,
                const double* __restrict__ lights, const double* __restrict__ lengths, int trials, int rows, int columns, double weight) {
     const long long n = (long long)rows * columns, p = blockIdx.x * 256LL + threadIdx.x, i = blockIdx.y * n + p;

@@ -169,12 +169,13 @@ for _name in _REFUSED.split():
 
 
 # --------------------------------------------------------------------------------------------------------------- kernels
-def _folder() -> Path:
-    folder = Path(tempfile.gettempdir()) / f"ptyplugin-shim-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise ShimError(f"{folder} belongs to somebody else: set TMPDIR")
-    return folder
+def folder() -> Path:
+    """Where builds are kept from one run of the tests to the next."""
+    path = Path(tempfile.gettempdir()) / f"ptyplugin-shim-{os.getuid()}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    if path.stat().st_uid != os.getuid():
+        raise ShimError(f"{path} belongs to somebody else: set TMPDIR")
+    return path
 
 
 @cache
@@ -184,7 +185,7 @@ def _built(source: str, defines: tuple[tuple[str, int], ...], flags: str) -> cty
     exports = "\n".join(f"SHIM_EXPORT({name})" for name in functions_of(source))
     text = f'{_HEADER.read_text()}\n#line 1 "kernel.cu"\n{body}\n{exports}\n'
     command = ["g++", *_FLAGS, *flags.split(), *(f"-D{name}={value}" for name, value in defines)]
-    stem = _folder() / hashlib.sha256("\0".join([text, *command]).encode()).hexdigest()[:24]
+    stem = folder() / hashlib.sha256("\0".join([text, *command]).encode()).hexdigest()[:24]
     library = stem.with_suffix(".so")
     with stem.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
