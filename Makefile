@@ -5,6 +5,7 @@
 #   make format  let ruff write the code
 #   make bench   every number of the engines, a quarter of an hour; PART=speed for one part (benchmarks/README.md)
 #   make bench-peers   other packages on the same data
+#   make bench-gpu     all that there is to measure on a GPU, in 8 minutes
 #   make clean   remove what the others made
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -12,7 +13,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format bench bench-peers clean
+.PHONY: demo test lint format bench bench-gpu bench-peers clean
 .DEFAULT_GOAL := test
 
 demo: .venv/installed-demo
@@ -33,6 +34,10 @@ format: .venv/installed-dev
 
 bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks $(PART) $(if $(QUICK),--quick --name quick)
+
+bench-gpu: .venv/installed-dev
+	$(BIN)/python -m benchmarks.gpu $(if $(QUICK),--quick --out benchmarks/results/quick.json)
+	$(if $(QUICK),,$(BIN)/python -m benchmarks.gpu_table)
 
 bench-peers: .venv/installed-dev
 	$(BIN)/python -m benchmarks.peers $(PEER)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import gc
 import itertools
 import time
 from collections.abc import Callable
@@ -88,6 +88,7 @@ def difference_map(side: int, modes: int) -> Callable[[Bench], None]:
 
 def timed(bench: Bench, problem: Problem, recipe: str, scheme: str, batch: int, graph: bool) -> Row:
     """What an iteration takes and, of a difference map, moves."""
+    gc.collect()  # waves of the row before may still be there
     going = problem.walk(recipe, bench.verbs(scheme, batch, graph)(problem.geometry))
     ms = iteration_ms(going, bench.device, 1 if bench.small else 7)
     row: Row = {"ms": ms, "us_per_frame": 1e3 * ms / len(problem.frames)}
@@ -135,15 +136,14 @@ def algorithms(bench: Bench) -> None:
 
 
 def sums(bench: Bench) -> None:
-    """Sums over frames by a gather against atomics, where there is a choice."""
-    if "atomics" not in inspect.signature(CudaVerbs).parameters:
-        bench.add({"left_out": "sums by atomics are no option of this version"})
-        return
-    for modes, atomics in itertools.product((1, 5), (False, True)):
+    """Sums over frames onto the object, by a gather or by atomics."""
+    for modes in (1, 5):
         problem = bench.problem(256, modes)
-        do: Any = CudaVerbs(problem.geometry, bench.device, atomics=atomics)  # type: ignore[call-arg]
-        ms = iteration_ms(problem.walk("DM(1000)", do), bench.device, 7)
-        bench.add({"side": 256, "modes": modes, "atomics": atomics, "ms": ms})
+        for atomics in (False, True):
+            do = bench.verbs()(problem.geometry)
+            do.atomics = atomics
+            ms = iteration_ms(problem.walk("DM(1000)", do), bench.device, 1 if bench.small else 7)
+            bench.add({"side": 256, "modes": modes, "frames": len(problem.frames), "atomics": atomics, "ms": ms})
 
 
 def transforms(bench: Bench) -> None:
