@@ -45,10 +45,12 @@ _LARGEST_SIDE, _LARGEST_RADIX = 1024, 32
 #: More values in a thread, of a butterfly or of several, take registers from other threads: three passes of less are better.
 _WIDEST_RADIX, _MOST_VALUES = 25, 16
 _COMPLEX64 = 8
-#: Shared memory that the sums over a block take beside the lines.
-_SUMS_BYTES = 512
+#: Shared memory that a block takes beside its lines and a ramp along one of them, at most.
+_BESIDE_BYTES = 2048
 #: Threads of a block, a multiple of a warp, and of a line: 8 read 64 bytes next to each other.
 _WARP, _MOST_THREADS, _SHORTEST_GROUP = 32, 512, 8
+#: Threads of a multiprocessor, of blocks of rows, and of columns if each keeps 16 values: their registers hold what is on its way.
+_ROW_THREADS, _COLUMN_THREADS, _KEPT_VALUES = 768, 512, 16
 #: Rows that one block transforms of several frames, so that it reads the probe once, as long as there are blocks enough for all of a card.
 _FRAMES_OF_BLOCK, _ENOUGH_BLOCKS = (4, 2), 2048
 #: MODEL_PARAMETERS where there is no model.
@@ -60,11 +62,15 @@ _NO_MODEL: Arguments = (
 
 
 class Side(NamedTuple):
-    """How lines along one side of a frame are transformed. radices: of the passes; group: threads of a line; lines: of a block."""
+    """How lines along one side of a frame are transformed.
+
+    radices: of the passes; group: threads of a line; lines: of a block; blocks: of a multiprocessor, at least
+    """
 
     radices: tuple[int, ...]
     group: int
     lines: int
+    blocks: int = 1
 
     @property
     def threads(self) -> int:
@@ -86,10 +92,14 @@ class Side(NamedTuple):
         length = math.prod(self.radices)
         return self.lines * _COMPLEX64 * (length + max((length // gap for gap in gaps if gap % 2 == 0), default=0))
 
+    def at_once(self, blocks: int) -> Side:
+        """With so many blocks, one at least, on a multiprocessor."""
+        return self._replace(blocks=max(blocks, 1))
+
     def defines(self, other: int) -> dict[str, int]:
         """What compiles a kernel for it; ``other``: px, the frame's other side."""
         radices = dict(zip(("R0", "R1", "R2"), (*self.radices, 1), strict=False))
-        return {"SIDE": math.prod(self.radices), "OTHER": other, **radices, "GROUP": self.group, "LINES": self.lines}
+        return {"SIDE": math.prod(self.radices), "OTHER": other, **radices, "GROUP": self.group, "LINES": self.lines, "BLOCKS": self.blocks}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +130,16 @@ def plan_for(shape: tuple[int, int], waves: int, shared_limit_bytes: int) -> Fus
     radices = [_radices(side) for side in shape]
     if not all(radices):
         return None
-    rows = min(
-        (_side(radices[1], lines) for lines in (4, 8, 16, 32)), key=lambda side: (side.threads < 4 * _WARP, _cost(side), side.threads)
-    )
-    limit = shared_limit_bytes - _SUMS_BYTES
+    every = (_side(radices[1], lines) for lines in (4, 8, 16, 32))
+    rows = min(every, key=lambda side: (side.threads < 4 * _WARP, _cost(side), side.threads))
+    limit = shared_limit_bytes - _BESIDE_BYTES - _COMPLEX64 * shape[0]
     for lines, share, held in _choices(waves):
         columns = _side(radices[0], lines)
         column_bytes = columns.column_bytes * (waves if held == 1 else 1)
         if column_bytes <= share * limit and _cost(columns) < math.inf:
-            return FusedPlan((shape[0], shape[1]), rows, columns, held, column_bytes)
+            threads = _COLUMN_THREADS * _KEPT_VALUES // max(_KEPT_VALUES, *columns.radices)
+            columns = columns.at_once(min(threads // columns.threads, limit // column_bytes))
+            return FusedPlan((shape[0], shape[1]), rows.at_once(_ROW_THREADS // rows.threads), columns, held, column_bytes)
     return None
 
 

@@ -44,7 +44,7 @@ __device__ __forceinline__ float change(float model, float count, float slack, S
     return VERB == 2 && step < 0 ? step + step * step / 2.f : step;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
+extern "C" __global__ void AT_ONCE
 fused_columns(float2* w, double* __restrict__ residuals, double* __restrict__ likelihoods, const float2* __restrict__ table,
               const float2* __restrict__ back_table, float slack, DETECTOR_PARAMETERS) {
     extern __shared__ float2 shared[];

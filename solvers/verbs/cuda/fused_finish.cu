@@ -10,7 +10,7 @@
 
 typedef Passes<R0, R1, R2, -1, 1, true> Rows;
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void AT_ONCE
 fused_finish(float2* target, const float2* w, const float2* __restrict__ table, float wave_weight, float data, float overlap, int count,
              int frames_of_block, MODEL_PARAMETERS) {
     extern __shared__ float2 shared[];

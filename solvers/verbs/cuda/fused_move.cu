@@ -13,7 +13,7 @@ __device__ __forceinline__ float2 turn(float cycles) {
     return make_float2(cosine, sine);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void AT_ONCE
 fused_move(float2* __restrict__ moved, const float2* __restrict__ spectrum, const float2* __restrict__ table, int probe_modes, float factor,
            const int* __restrict__ frames, const float2* __restrict__ rests, int substeps) {
     extern __shared__ float2 shared[];

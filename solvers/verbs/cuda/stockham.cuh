@@ -18,8 +18,11 @@
 #define R2 1
 #define LINES 16
 #define GROUP 16
+#define BLOCKS 2
 #endif
 #define THREADS (LINES * GROUP)
+// BLOCKS that share a multiprocessor, so that one computes while another one waits: limits the registers of a thread.
+#define AT_ONCE __launch_bounds__(THREADS, BLOCKS)
 // Of other sides there are as many blocks as it takes.
 #define TILES ((OTHER + LINES - 1) / LINES)
 
