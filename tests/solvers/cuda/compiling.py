@@ -1,4 +1,4 @@
-"""The CUDA sources as the GPU's own compiler sees them: NVRTC, without a GPU or its driver. What it said is kept beside the shim's builds."""
+"""The CUDA sources as the GPU's own compiler sees them: NVRTC, without a GPU or its driver. What it said is kept from run to run."""
 
 from __future__ import annotations
 
