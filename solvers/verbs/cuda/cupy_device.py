@@ -56,9 +56,10 @@ class _AtWork:
             return SolverError(f"a kernel does not compile for {name}, please report it: {error}")
         status = getattr(error, "status", getattr(error, "result", None))
         if isinstance(error, cupy.cuda.memory.OutOfMemoryError) or (isinstance(error, _CUDA_ERRORS) and status == _NO_MEMORY):
-            free, total = runtime.memGetInfo()
-            return DeviceMemoryError(f"the memory of {name} is full: {free / 1e9:.3g} of {total / 1e9:.3g} GB are free ({error}).")
-        if isinstance(error, _CUDA_ERRORS):
+            with suppress(CUDARuntimeError):
+                free, total = runtime.memGetInfo()
+                return DeviceMemoryError(f"the memory of {name} is full: {free / 1e9:.3g} of {total / 1e9:.3g} GB are free ({error}).")
+        if isinstance(error, (*_CUDA_ERRORS, cupy.cuda.memory.OutOfMemoryError)):
             return DeviceLost(f"{name} reported {error}: the job is tried again by a fresh process.")
         return None
 

@@ -260,6 +260,15 @@ def test_errors_are_ours(device: Any, cupy: FakeCupy, broken: BaseException, kin
         kernel((1,), (32,), (array, np.complex64(1)))
 
 
+def test_a_card_that_cannot_even_say_what_is_free_is_lost(device: Any, cupy: FakeCupy, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost() -> None:
+        raise CudaError(700, "cudaErrorIllegalAddress")
+
+    monkeypatch.setattr(sys.modules["cupy.cuda.runtime"], "memGetInfo", lost)
+    with pytest.raises(DeviceLost, match="reported Out of memory allocating 2000000000 bytes"):
+        device.empty(2 * 10**9, np.uint8)
+
+
 def test_a_gpu_that_is_not_there_is_told_with_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     monkeypatch.delitem(sys.modules, MODULE, raising=False)
