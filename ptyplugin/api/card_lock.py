@@ -36,10 +36,13 @@ _guard = threading.Lock()
 
 
 class CardLock:
-    """Cards that belong to one user of this process until ``release``. Several in one process share a card."""
+    """Cards that belong to one user of this process until ``release``. Several in one process share a card.
 
-    def __init__(self, wait_s: float = WAIT_S) -> None:
-        self._wait_s, self._cards = wait_s, list[str]()
+    wait_s: how long one that somebody else has is waited for, seconds; WAIT_S if None
+    """
+
+    def __init__(self, wait_s: float | None = None) -> None:
+        self._wait_s, self._cards = WAIT_S if wait_s is None else wait_s, list[str]()
 
     def take(self, card: Card) -> str:
         """Take a card; who has it after ``wait_s`` seconds, in words, or nothing if it is ours now.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,21 @@ card_lock.FOLDER = pathlib.Path(sys.argv[1])
 print(card_lock.CardLock(0).take(Card(0, "a card", sys.argv[2], 10**9, (9, 0))), flush=True)
 sys.stdin.read()
 """
+
+#: What another program sees: who has the lock, or nothing.
+LOOK = """
+import fcntl, sys
+with open(sys.argv[1]) as file:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        print(file.read())
+"""
+
+
+def holder_of(folder: Path) -> str:
+    words = [sys.executable, "-S", "-c", LOOK, folder / f"{CARD.uuid}.lock"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture(autouse=True)
@@ -44,11 +60,9 @@ def test_who_has_the_card_is_said_and_its_end_frees_it(folder: Path, caplog: pyt
     holder.kill()
     holder.communicate()
     assert mine.take(CARD) == ""
-    other = subprocess.run([sys.executable, "-c", HOLD, folder, CARD.uuid], input="", capture_output=True, text=True, check=True)
-    assert "process " in other.stdout
+    assert holder_of(folder).startswith(f"process {os.getpid()} since 20")
     mine.release()
-    again = subprocess.run([sys.executable, "-c", HOLD, folder, CARD.uuid], input="", capture_output=True, text=True, check=True)
-    assert again.stdout == "\n"
+    assert holder_of(folder) == ""
 
 
 def test_one_process_may_use_its_card_twice(folder: Path) -> None:
@@ -56,9 +70,9 @@ def test_one_process_may_use_its_card_twice(folder: Path) -> None:
     assert (first.take(CARD), second.take(CARD)) == ("", "")
     first.release()
     first.release()
-    held = subprocess.run([sys.executable, "-c", HOLD, folder, CARD.uuid], input="", capture_output=True, text=True, check=True)
-    assert "process " in held.stdout
+    assert f"process {os.getpid()}" in holder_of(folder)
     second.release()
+    assert holder_of(folder) == ""
 
 
 def test_other_users_may_lock_it_too(folder: Path) -> None:
