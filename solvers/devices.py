@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ptyplugin.model import DeviceBusy, DeviceError, DeviceName, SolverError
@@ -18,8 +18,12 @@ _LOG = logging.getLogger(__name__)
 _OLDEST = {13: (7, 5), 12: (5, 0)}
 #: Without these of CuPy's libraries there is no GPU; NCCL only makes several cards quicker.
 _NEEDED = {"cupy": "CuPy", "nvrtc": "NVRTC, CUDA's compiler,", "cufft": "cuFFT"}
-#: Where launchers say which of the ranks on this machine a process is.
-_LOCAL_RANK = ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID")
+#: Where launchers say which of the ranks on this machine a process is, and how many they are.
+_LOCAL_RANK = (
+    ("MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    ("OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    ("SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +150,15 @@ def _mine(ranks: Ranks, take: Take, opens: Open, devices: Devices) -> Choice:
     cards = devices.usable
     if not cards:
         return Choice(why=why_not(devices))
+    place, here = (0, 1) if ranks.size == 1 else _place(ranks, os.environ)
     troubles, is_held = [], False
-    for card in _candidates(cards, ranks, os.environ):
+    # One rank alone takes the first card that is free; of several, each has its own, by turns if there are fewer cards than ranks.
+    for card in cards if ranks.size == 1 else [cards[place % len(cards)]]:
         try:
-            holder = take(card)
+            # The first of the ranks that share a card takes it for all of them.
+            holder = take(card) if place < len(cards) else ""
             if not holder:
-                sharing = -(-ranks.size // len(cards))
-                return Choice(card, opens(card.number), sharing, slower=_slower(devices, ranks, len(cards)))
+                return Choice(card, opens(card.number), -(-here // len(cards)), slower=_slower(devices, ranks, len(cards)))
             troubles.append(f"{card} is in use by {holder}")
             is_held = True
         except (DeviceError, SolverError) as error:
@@ -166,9 +172,10 @@ def _slower(devices: Devices, ranks: Ranks, cards: int) -> str:
     return f"NCCL was not found, so sums over ranks go through the host's memory: {mending(devices)} brings it."
 
 
-def _candidates(cards: Sequence[Card], ranks: Ranks, environment: Mapping[str, str]) -> Sequence[Card]:
-    """One rank alone takes the first that is free; of several, each has its own, by turns if there are fewer cards than ranks."""
-    if ranks.size == 1:
-        return cards
-    said = next((environment[name] for name in _LOCAL_RANK if environment.get(name, "").isdecimal()), str(ranks.rank))
-    return [cards[int(said) % len(cards)]]
+def _place(ranks: Ranks, environment: Mapping[str, str]) -> tuple[int, int]:
+    """Which of the ranks on this machine this is, and how many they are, as the launcher says; else all are here."""
+    for rank, size in _LOCAL_RANK:
+        said = environment.get(rank, ""), environment.get(size, "")
+        if said[0].isdecimal() and said[1].isdecimal():
+            return int(said[0]), int(said[1])
+    return ranks.rank, ranks.size

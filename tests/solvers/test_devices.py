@@ -131,11 +131,27 @@ def test_a_card_that_cannot_be_opened_is_passed_by() -> None:
 
 
 def test_ranks_have_cards_by_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MPI_LOCALRANKID", raising=False)
+    for name in ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID"):
+        monkeypatch.delenv(name, raising=False)
     three = [chosen("auto", Rank(rank, 3)) for rank in range(3)]
     assert [(one.card.number, one.sharing) for one in three] == [(0, 2), (1, 2), (0, 2)]
     monkeypatch.setenv("MPI_LOCALRANKID", "1")
-    assert chosen("auto", Rank(6, 8)).card == SECOND
+    monkeypatch.setenv("MPI_LOCALNRANKS", "4")
+    on_another_machine = chosen("auto", Rank(5, 8))
+    assert (on_another_machine.card, on_another_machine.sharing) == (SECOND, 2)
+
+
+def test_the_first_rank_on_a_card_takes_it_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MPI_LOCALRANKID", raising=False)
+    taken = []
+
+    def take(card: Card) -> str:
+        taken.append(card.number)
+        return "process 7" if len(taken) > 2 else ""
+
+    four = [choose("auto", Rank(rank, 4), take, str, lambda: Devices(THERE, CUPY)) for rank in range(4)]
+    assert [one.card.number for one in four if one.card] == [0, 1, 0, 1]
+    assert taken == [0, 1]
 
 
 def test_all_ranks_compute_on_gpus_or_none() -> None:
