@@ -28,22 +28,22 @@ OUT = ROOT / "benchmarks" / "results" / "gpu.json"
 #: Steps and the most seconds of each, most important first.
 STEPS = {
     "copy": 20,
-    "verbs": 100,
-    "algorithms": 90,
+    "verbs": 80,
+    "algorithms": 70,
     "graphs": 30,
     "DM 256 px, 1 mode": 60,
     "DM 200 px, 1 mode": 45,
     "showcase": 40,
     "DM 256 px, 5 modes": 75,
     "DM 200 px, 5 modes": 60,
-    "tests": 120,
-    "transforms": 20,
     "engines": 60,
     "sums": 30,
+    "transforms": 20,
     "ranks": 40,
-    "sanitizer": 90,
-    "profiler": 60,
+    "sanitizer": 60,
     "peers": 60,
+    "profiler": 60,
+    "tests": 180,
 }
 #: Less is not worth to start a step with, s.
 _LEAST_S = 5.0

@@ -28,8 +28,12 @@ def tests(bench: Bench) -> None:
     if bench.shim or absent:
         bench.add({"left_out": f"{' and '.join(absent)} missing" if absent else "they need a GPU"})
         return
-    done = _done([sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=line", "tests/gpu"], bench.left())
-    bench.add({"ok": done.returncode == 0, "end": _end(done.stdout)})
+    command = [sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=line", "-W", "default", "tests/gpu"]
+    try:
+        done = _done(command, bench.left())
+        bench.add({"ok": done.returncode == 0, "end": _end(done.stdout)})
+    except subprocess.TimeoutExpired as late:
+        bench.add({"out_of_time": True, "end": _end(late.stdout)})
 
 
 def ranks(bench: Bench) -> None:

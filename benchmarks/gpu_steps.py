@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu_problem import Problem, best_seconds, iteration_ms, made_up, moved_bytes
+from ptyplugin.solvers.verbs.cuda.fused import plan_for
 from ptyplugin.solvers.verbs.cuda.verbs import CudaVerbs
 
 Row = dict[str, Any]
@@ -94,9 +95,15 @@ def timed(bench: Bench, problem: Problem, recipe: str, scheme: str, batch: int, 
     row: Row = {"ms": ms, "us_per_frame": 1e3 * ms / len(problem.frames)}
     if recipe.startswith(("DM", "RAAR")):
         modes = len(problem.probe)
-        moved = moved_bytes(scheme, modes)
+        moved = moved_bytes(scheme, modes) + _held_bytes(bench, problem, scheme)
         row |= {"bytes_per_value": moved, "gb_per_s": moved * len(problem.frames) * problem.pixels * modes / ms / 1e6}
     return row
+
+
+def _held_bytes(bench: Bench, problem: Problem, scheme: str) -> int:
+    """What S3 moves more where spectra of many modes do not fit into a block's memory, by value: written and read once more."""
+    plan = plan_for(problem.geometry.shape, len(problem.probe), bench.device.shared_bytes)
+    return 16 if scheme == "S3" and plan is not None and plan.held == 2 else 0
 
 
 def showcase(bench: Bench) -> None:
@@ -166,17 +173,16 @@ def transforms(bench: Bench) -> None:
 
 
 def small(bench: Bench) -> None:
-    """Every algorithm on a few frames, with graph and without: what checkers of memory and races watch."""
+    """Algorithms on a few frames of two modes, with graph and without: what checkers of memory and races watch."""
     bench.small = True
-    for modes in (1, 2):
-        problem = bench.problem(_SIDE, modes)
-        for name, (recipe, _) in {"DM": ("DM(1000)", 0), **_ALGORITHMS}.items():
-            for scheme in ("S1", "S3"):
-                going = problem.walk(recipe, bench.verbs(scheme, 8)(problem.geometry))
-                for _ in range(4):
-                    next(going)
-                bench.device.finish()
-                bench.add({"algorithm": name, "modes": modes, "scheme": scheme})
+    problem = bench.problem(_SIDE, 2)
+    for name in ("DM", "ePIE, batch 64", "ePIE, batch 1", "LSQML", "ML"):
+        for scheme in ("S3", "S1") if name == "DM" else ("S3",):
+            going = problem.walk(_ALGORITHMS.get(name, ("DM(1000)", 0))[0], bench.verbs(scheme, 8)(problem.geometry))
+            for _ in range(4):
+                next(going)
+            bench.device.finish()
+            bench.add({"algorithm": name, "scheme": scheme})
 
 
 def profiled(bench: Bench) -> None:

@@ -57,6 +57,26 @@ def test_the_page_shows_what_was_found(everything: dict[str, Any]) -> None:
     assert "compute-sanitizer is not installed" in shown or "memcheck" in shown
 
 
+def test_a_cards_name_driver_and_libraries_are_told(everything: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import gpu_device, gpu_table
+    from ptyplugin.solvers import devices
+    from ptyplugin.solvers.driver import Card, Cupy, Driver
+
+    card = Card(0, "NVIDIA Example", "GPU-1", 2**36, (9, 0))
+    there = devices.Devices(Driver("580.1", (13, 0), (card,)), Cupy({"cupy-cuda13x": "14.2.0"}, 13, {"cufft": "12.0"}))
+    monkeypatch.setattr(devices, "look", lambda: there)
+    assert gpu_device.missing(False) == ""
+    known = gpu_device.machine(False)
+    assert (known["driver"], known["compute_capability"], known["libraries"]) == ("580.1", "9.0", {"cufft": "12.0"})
+    shown = gpu_table.page({"gpu-example.json": everything | {"machine": known | {"date": "today"}}})
+    assert "# Measured: NVIDIA Example\n\n`gpu-example.json`, today: driver 580.1 (CUDA 13.0), " in shown
+
+
+def test_checkers_watch_both_schemes() -> None:
+    command = [sys.executable, "-m", "benchmarks.gpu", "--shim", "--step", "small"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
+
+
 def test_the_page_in_the_documentation_is_that_of_the_stored_results() -> None:
     from benchmarks.gpu_table import PAGE, RESULTS, page, stored
 
