@@ -34,7 +34,9 @@ def test_version() -> None:
     assert run("--version").stdout == f"ptyplugin {ptyplugin.__version__}\n"
 
 
-@pytest.mark.parametrize("words", [(), ("reconstruct",), ("results",), ("serve",), ("jobs",), ("jobs", "list"), ("jobs", "show"), *_ORDERS])
+@pytest.mark.parametrize(
+    "words", [(), ("doctor",), ("reconstruct",), ("results",), ("serve",), ("jobs",), ("jobs", "list"), ("jobs", "show"), *_ORDERS]
+)
 def test_help_teaches(words: tuple[str, ...]) -> None:
     said = run(*words, "--help").stdout
     assert "Usage: ptyplugin" in said or "Usage: " in said

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +94,12 @@ def test_speed_is_measured_through_the_device(monkeypatch: pytest.MonkeyPatch) -
     assert speed.copy > 0
     assert speed.transforms > 0
     assert device.launches["fft"] >= 2
+
+
+@pytest.mark.system
+def test_two_ranks_share_a_card(small_cxi: Path, tmp_path: Path) -> None:
+    mpiexec, script = Path(sys.executable).parent / "mpiexec", Path(__file__).with_name("ranks_on_a_card.py")
+    words = [mpiexec, "-launcher", "fork", "-rmk", "user", "-n", "2", sys.executable, script, small_cxi, tmp_path / "locks"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=150)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["0 GPU 0, a card 2 1", "1 GPU 0, a card 2 0"]
