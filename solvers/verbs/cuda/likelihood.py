@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.solvers.batches import Batch
-from ptyplugin.solvers.verbs import DeviceScalar, Likelihood, Pair, Real
+from ptyplugin.solvers.verbs import DeviceScalar, Likelihood, Pair
 from ptyplugin.solvers.verbs.cuda.base import BLOCKS, Base, blocks_for, sides_of
 from ptyplugin.solvers.verbs.cuda.device import Array
 from ptyplugin.solvers.verbs.cuda.scalars import CudaScalar, add_up
@@ -32,33 +32,38 @@ class LikelihoodVerbs(Base):
 
     _detector: Any
 
-    def line(self) -> Real:
-        return first_line()
+    def line(self) -> Array:
+        return self.device.put(first_line())
 
     def line_sums(self) -> Array:
         return self.device.zeros((1, 1 + TRIALS), np.float64)
 
-    def line_likelihoods(self, sums: Array, A: Any, dA: Any, ddA: Any, b: Batch, noise: Likelihood, line: Real) -> None:
+    def line_likelihoods(self, sums: Array, A: Any, dA: Any, ddA: Any, b: Batch, noise: Likelihood, line: Array) -> None:
         self._settle()
         p, waves = self._placing.placed(b), [self._array(each) for each in (A, dA, ddA)]
         if not p.count:
             return
         partials = self._new((p.count, blocks_for(p.pixels), 1 + TRIALS), np.float64)
-        lengths = self.device.put(trial_lengths(line).astype(np.float32))
+        lengths = self.device.put(self._lengths(line).astype(np.float32))
         arguments = partials, *waves, lengths, np.int32(TRIALS), *noise_of(noise), *self._detector(waves[0], 1.0, p)
         self._run("line_likelihoods", self._over_frames(p), *arguments, COUNTS_FLOAT=p.is_float)
         add_up(self.device, sums, partials, 1 + TRIALS)
 
-    def keep_lower(self, line: Real, likelihood: DeviceScalar, X: Pair, kept: Pair, gradient: Pair, kept_gradient: Pair) -> None:
+    def keep_lower(self, line: Array, likelihood: DeviceScalar, X: Pair, kept: Pair, gradient: Pair, kept_gradient: Pair) -> None:
         self._settle()
-        if is_taken_back(line, likelihood.read()):
+        seen = self.device.get(line)
+        taken_back = is_taken_back(seen, likelihood.read())
+        self.device.fill(line, seen)
+        if taken_back:
             for now, before in zip((*X, *gradient), (*kept, *kept_gradient), strict=True):
                 self._become(now, before)
 
-    def conjugate(self, line: Real, direction: Pair, steepest: Pair, gradient: Pair, kept_gradient: Pair) -> None:
+    def conjugate(self, line: Array, direction: Pair, steepest: Pair, gradient: Pair, kept_gradient: Pair) -> None:
         self._settle()
         each = tuple(zip(steepest, gradient, kept_gradient, direction, strict=True))
-        share = conjugate_share(line, *np.sum([self._products(*pairs) for pairs in each], axis=0))
+        seen = self.device.get(line)
+        share = conjugate_share(seen, *np.sum([self._products(*pairs) for pairs in each], axis=0))
+        self.device.fill(line, seen)
         for z, g, before, s in each:
             self._combine(s, share, z, 1.0)
             self._become(before, g)
@@ -68,9 +73,11 @@ class LikelihoodVerbs(Base):
         self._run("inward", (blocks_for(s.size),), s, O, np.int64(s.size), np.float32(AT_LIMIT * largest))
         self._written(s)
 
-    def line_step(self, line: Real, X: Pair, kept: Pair, direction: Pair, sums: Array) -> None:
+    def line_step(self, line: Array, X: Pair, kept: Pair, direction: Pair, sums: Array) -> None:
         self._settle()
-        length = step_length(line, self.device.get(sums))
+        seen = self.device.get(line)
+        length = step_length(seen, self.device.get(sums))
+        self.device.fill(line, seen)
         for x, before, s in zip(X, kept, direction, strict=True):
             self._become(before, x)
             if length:
@@ -94,14 +101,18 @@ class LikelihoodVerbs(Base):
         self._written(num)
         return self._scalar(partials)
 
-    def line_roughness(self, sums: Array, den: Array, O: Array, dO: Array, weight: float, line: Real) -> None:
+    def line_roughness(self, sums: Array, den: Array, O: Array, dO: Array, weight: float, line: Array) -> None:
         self._settle()
         if not weight:
             return
-        partials, lengths = self._new((blocks_for(den.size) * len(O), 1 + TRIALS), np.float64), self.device.put(trial_lengths(line))
+        partials, lengths = self._new((blocks_for(den.size) * len(O), 1 + TRIALS), np.float64), self.device.put(self._lengths(line))
         arguments = partials, O, dO, self._light_of(den), lengths, np.int32(TRIALS), *sides_of(O), np.float64(weight)
         self._run("roughness", (blocks_for(den.size), len(O)), *arguments, function="line_roughness")
         add_up(self.device, sums, partials, 1 + TRIALS)
+
+    def _lengths(self, line: Array) -> NDArray[np.float64]:
+        """(trial,) the lengths that are tried."""
+        return trial_lengths(self.device.get(line))
 
     def _become(self, X: Array, Y: Array) -> None:
         """X <- Y"""

@@ -110,7 +110,14 @@ def test_streamed_counts_give_the_same_bits(simulate: Callable[..., Any], recipe
 
 @pytest.mark.parametrize(
     "refined",
-    ['positions="gradient", positions_from=2', 'positions="correlation", positions_from=2', 'background="smooth", intensities="fitted"'],
+    [
+        'positions="gradient", positions_from=2',
+        'positions="correlation", positions_from=2',
+        'positions="trials", positions_from=2',
+        'background="smooth", intensities="fitted"',
+        "probe_support=0.8, centre_probe=2",
+        'probe="fixed"',
+    ],
 )
 def test_refinements_agree_with_the_reference(simulate: Callable[..., Any], device: HostDevice, refined: str) -> None:
     """Tables on the device are brought up to date between sweeps that are done again."""
@@ -133,3 +140,22 @@ def test_atomic_sums_agree_with_the_reference(simulate: Callable[..., Any], devi
     agree(solved(e, recipe, cuda(device, atomics=True)), solved(e, recipe, "reference"))
     assert device.launches["scatter"]
     assert not device.launches["object_sums"]
+
+
+@pytest.mark.parametrize("recipe", ["DM(4)", "mPIE(3)", "ML(4)", 'LSQML(6, positions="gradient", positions_from=1)'])
+def test_what_goes_on_from_a_checkpoint_ends_with_the_same_bits(simulate: Callable[..., Any], recipe: str) -> None:
+    e = simulate(side=24, grid=(4, 4))
+
+    def solver() -> Solver:
+        return Solver(e.frames, e.scan, e.geometry, Recipe.parse(recipe), verbs=cuda(HostDevice()), start_probe=e.probe)
+
+    first, second, whole = solver(), solver(), solver()
+    for progress in first:
+        if progress.iteration == 2:
+            break
+    second.resume(first.checkpoint())
+    for each in (second, whole):
+        for _ in each:
+            pass
+    np.testing.assert_array_equal(second.object, whole.object)
+    np.testing.assert_array_equal(second.probe, whole.probe)
