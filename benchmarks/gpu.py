@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -66,6 +67,19 @@ class Report:
         part.replace(self.path)
 
 
+class Heard(logging.Handler):
+    """What the package warned of, once each: a sweep that could not be recorded, a plan that did not fit."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        said = record.getMessage()
+        if said not in self.said:
+            self.said.append(said)
+
+
 def work_of(name: str) -> Callable[[Any], None]:
     """The function of a step."""
     from benchmarks import gpu_correct, gpu_others, gpu_steps
@@ -96,20 +110,24 @@ def here(name: str, asked: argparse.Namespace, seconds: float, add: Callable[[Ro
     """Do a step in this process; ``add`` takes its rows as they come. Gives how it went."""
     from benchmarks.gpu_steps import Bench
 
-    ends = time.monotonic() + seconds
+    ends, heard = time.monotonic() + seconds, Heard()
+    logging.getLogger("ptyplugin").addHandler(heard)
 
     def added(row: Row) -> None:
         add(row)
         if time.monotonic() > ends:
             raise TimeoutError
 
+    went: Row = {"state": "done"}
     try:
         work_of(name)(Bench(opened(asked.shim), asked.shim, asked.shim or asked.quick, added, lambda: ends - time.monotonic()))
     except (TimeoutError, subprocess.TimeoutExpired):
-        return {"state": "out of time"}
+        went = {"state": "out of time"}
     except Exception as error:  # whatever it is: it is written down, and the next step goes on
-        return {"state": "failed", "why": f"{type(error).__name__}: {error}", "where": traceback.format_exc()[-2000:]}
-    return {"state": "done"}
+        went = {"state": "failed", "why": f"{type(error).__name__}: {error}", "where": traceback.format_exc()[-2000:]}
+    finally:
+        logging.getLogger("ptyplugin").removeHandler(heard)
+    return went | ({"warnings": heard.said[:10]} if heard.said else {})
 
 
 def apart(name: str, asked: argparse.Namespace, seconds: float, add: Callable[[Row], None]) -> Row:
@@ -150,7 +168,7 @@ def everything(asked: argparse.Namespace) -> Report:
         print(f"\n== {name}: {seconds:.0f} s at most", flush=True)
         went = (here if asked.shim and not asked.apart else apart)(name, asked, seconds, rows.append)
         report.put(name, {**went, "seconds": round(time.monotonic() - began, 2), "rows": [_with_share(row, report) for row in rows]})
-        for row in report.steps[name]["rows"]:
+        for row in (*report.steps[name]["rows"], *({"warning": said} for said in went.get("warnings", []))):
             print(_said(row), flush=True)
         print(f"-- {went['state']} {went.get('why', '')} after {time.monotonic() - began:.0f} s", flush=True)
     return report

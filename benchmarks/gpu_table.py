@@ -155,11 +155,12 @@ def _others(steps: dict[str, Row]) -> Table:
 
 
 def _went(steps: dict[str, Row]) -> Table:
-    table = Table("Steps that are not complete", ["step", "how it went"])
+    table = Table("Steps that are not complete, or warned", ["step", "how it went"])
     for name, step in steps.items():
         left_out = "; ".join(row["left_out"] for row in step["rows"] if "left_out" in row)
-        if step["state"] != "done" or left_out:
-            table.add(name, left_out or f"{step['state']}: {step.get('why', '')}")
+        said = [left_out] if left_out else [f"{step['state']}: {step.get('why', '')}"] if step["state"] != "done" else []
+        if said or "warnings" in step:
+            table.add(name, "; ".join([*said, *step.get("warnings", [])]))
     return table
 
 

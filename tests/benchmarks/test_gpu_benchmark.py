@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import logging
 import subprocess
 import sys
 import time
@@ -104,6 +105,8 @@ def test_a_step_that_fails_keeps_its_rows_and_says_why(monkeypatch: pytest.Monke
 
     def failing(bench: Any) -> None:
         bench.add({"found": 1})
+        for _ in range(2):
+            logging.getLogger("ptyplugin.solvers.verbs").warning("this sweep cannot be recorded")
         raise ValueError("an illegal address")
 
     monkeypatch.setattr(gpu, "work_of", lambda name: failing)
@@ -111,6 +114,7 @@ def test_a_step_that_fails_keeps_its_rows_and_says_why(monkeypatch: pytest.Monke
     went = gpu.here("copy", asked(), 10, rows.append)
     assert rows == [{"found": 1}]
     assert (went["state"], went["why"]) == ("failed", "ValueError: an illegal address")
+    assert went["warnings"] == ["this sweep cannot be recorded"]
 
 
 def test_a_step_whose_time_is_up_ends_with_its_next_row(monkeypatch: pytest.MonkeyPatch) -> None:
