@@ -48,8 +48,7 @@ def solve(
     Raises:
         RecipeError: an unknown algorithm or option.
         ScanError: positions and frames do not match.
-        FramesError: frames that cannot be read.
-        GeometryError: frames of another shape.
+        FramesError, GeometryError: frames that cannot be read, or of another shape.
         Cancelled: ``cancelled`` said so.
         DeviceError: a GPU was asked for, and there is none to be used.
         SolverError: it diverged, does not fit into memory, or another rank failed (with that rank's sentence).

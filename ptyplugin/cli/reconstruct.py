@@ -80,11 +80,10 @@ def reconstruct(
     Examples:
         ptyplugin reconstruct scan.cxi --png scan.png
         ptyplugin reconstruct scan.cxi --recipe "DM(100) + ePIE(50)" -o scan.h5
-        ptyplugin reconstruct scan.cxi --probe-modes 2 --ranks 2
+        ptyplugin reconstruct scan.cxi --probe-modes 2 --ranks 2 --device gpu
         ptyplugin reconstruct scan.cxi --crop-px 256 --probe yesterday.h5
         ptyplugin reconstruct 1742 --profile hxn.toml --ranks 4 --json
         ptyplugin reconstruct 1742 --profile hxn.toml --publish
-        ptyplugin reconstruct scan.cxi --device gpu
 
     The result file holds object, probe, positions, errors and how they came to
     be. The same source, recipe and options give the same job key; an existing
