@@ -38,6 +38,7 @@ from ptyplugin.model.errors import (
     ScanError,
     SiteError,
     SolverError,
+    TimeIsUp,
 )
 from ptyplugin.model.frames import BesideSource, FrameBlock, Frames, FrameSource, Hdf5Source, MemoryFrames, TiledSource, ranges_of
 from ptyplugin.model.geometry import Geometry
@@ -65,7 +66,7 @@ from ptyplugin.model.progress import ErrorName, Progress, Reconstruction
 from ptyplugin.model.recipe import DEFAULT_RECIPE, Option, Recipe, Stage
 from ptyplugin.model.ring_correlation import RingCorrelation
 from ptyplugin.model.scan import Placement, Scan, Subpixel
-from ptyplugin.model.site import Site, load_site
+from ptyplugin.model.site import Site, SlotNumbers, load_site
 from ptyplugin.model.verdict import Convergence, Verdict, Word
 
 __all__ = [
@@ -121,10 +122,12 @@ __all__ = [
     "ScanError",
     "Site",
     "SiteError",
+    "SlotNumbers",
     "SolverError",
     "Stage",
     "Subpixel",
     "TiledSource",
+    "TimeIsUp",
     "Verdict",
     "Word",
     "canonical_json",

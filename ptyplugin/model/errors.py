@@ -17,6 +17,7 @@
     │   └── CatalogAway                        it does not answer, fails, or refuses the key: whatever it is asked for
     ├── SolverError        (RuntimeError)      the reconstruction failed
     │   ├── Cancelled                          somebody asked for it to stop
+    │   ├── TimeIsUp                           it took longer than the site allows
     │   └── RanksCrashed                       a process of the solver was killed or died: worth another try
     ├── LedgerError        (RuntimeError)      the ledger is in use, damaged, from a newer version, or its disk is full
     └── DeviceError        (RuntimeError)      a device was asked for that is not there
@@ -100,6 +101,10 @@ class SolverError(PtypluginError, RuntimeError):
 
 class Cancelled(SolverError):
     """Somebody asked for the reconstruction to stop."""
+
+
+class TimeIsUp(SolverError):
+    """The reconstruction took longer than the site allows; what there is of it is kept in a checkpoint."""
 
 
 class RanksCrashed(SolverError):

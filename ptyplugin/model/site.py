@@ -8,13 +8,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 from ptyplugin.model.errors import FramesError, OutsideDataRoots, SiteError
 from ptyplugin.model.job import DeviceName
 
 #: Environment variable that names the site's TOML file.
 SITE_VARIABLE = "PTYPLUGIN_SITE"
+
+
+class SlotNumbers(BaseModel):
+    """A place for one job at a time: MPI ranks that are kept warm, with GPUs of their own or on the processor."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    gpus: list[NonNegativeInt] = Field(default=[], description="numbers of its GPUs, as `ptyplugin doctor` shows them; none: the processor")
+    ranks: PositiveInt | None = Field(None, description="MPI ranks; one per GPU, or one, if absent")
+    time_limit_s: PositiveFloat | None = Field(None, description="how long a job may take; as long as it likes if absent")
 
 
 class Site(BaseModel):
@@ -40,6 +50,16 @@ class Site(BaseModel):
     keep_job_folders_days: PositiveFloat | None = Field(
         None, description="how long after its end a job's folder (arrays, log) stays; for ever if absent. Results always stay"
     )
+
+    slot: list[SlotNumbers] = Field(default=[], description="what solves jobs at the same time; one with ``ranks`` if absent")
+
+    @field_validator("slot")
+    @classmethod
+    def _each_gpu_once(cls, slots: list[SlotNumbers]) -> list[SlotNumbers]:
+        named = [gpu for slot in slots for gpu in slot.gpus]
+        if twice := sorted({gpu for gpu in named if named.count(gpu) > 1}):
+            raise ValueError(f"GPU {twice[0]} is named twice: two slots cannot share a card")
+        return slots
 
     @field_validator("home", "results_dir", "inbox_dir")
     @classmethod

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from ptyplugin.service.daemon import Daemon
+from ptyplugin.service.group import Patience
 from ptyplugin.service.launchers import Inline, Launcher
-from ptyplugin.service.mpiexec import Mpiexec, Patience
+from ptyplugin.service.mpiexec import Mpiexec
+from ptyplugin.service.slots import Place
+from ptyplugin.service.solving import Wish
 
-__all__ = ["Daemon", "Inline", "Launcher", "Mpiexec", "Patience"]
+__all__ = ["Daemon", "Inline", "Launcher", "Mpiexec", "Patience", "Place", "Wish"]

@@ -1,4 +1,4 @@
-"""The daemon: inbox -> ledger -> launcher -> result file -> publisher. It may be killed at any moment and goes on where it was."""
+"""The daemon: inbox -> ledger -> slots -> result file -> publisher. It may be killed at any moment and goes on where it was."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Self
 
+from ptyplugin.io import newest_iteration
 from ptyplugin.jobs import Inbox, Intake, Ledger, Order
 from ptyplugin.model import LedgerError, Progress, PtypluginError, Site, SiteError
 from ptyplugin.service.complaints import Complaints
@@ -17,7 +20,9 @@ from ptyplugin.service.processes import make_sure_they_are_gone
 from ptyplugin.service.publisher import CatalogPublish, Publish, Publisher
 from ptyplugin.service.retention import Retention
 from ptyplugin.service.slot import Slot
+from ptyplugin.service.slots import Place, places_of
 from ptyplugin.service.solving import Task
+from ptyplugin.service.weighing import needed_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -25,38 +30,41 @@ _log = logging.getLogger(__name__)
 POLL_S = 0.1
 #: How long to leave a disk or a network share alone that is in trouble, seconds.
 TROUBLE_S = 2.0
-#: How often the ledger hears of a job that runs, seconds.
-BEAT_S = 2.0
-#: Seconds that the threads get to end.
-END_S = 10.0
+#: Seconds that the threads get to end, all together: jobs that run are put into checkpoints.
+END_S = 28.0
 
 
 class Daemon:
-    """Takes jobs in, solves one after the other, publishes the results. A context manager.
+    """Takes jobs in, solves one after the other in each slot, publishes the results. A context manager.
 
     Args:
         site: where everything is.
-        launcher: how jobs run; MPI ranks on this machine unless told otherwise.
+        launcher: how jobs run, or what makes that for a slot; warm MPI ranks on this machine unless told otherwise.
         publish: puts a result file into the catalog; the site's catalog unless told otherwise.
-        on_progress: hears of every iteration, in the thread that solves.
+        on_progress: hears of iterations, in the threads that solve.
 
     Raises:
         LedgerError: another daemon has this site's ledger, or it cannot be used.
-        SiteError: the site's home or inbox cannot be used.
+        SiteError: the site's home or inbox cannot be used, or a slot wants a GPU that is not there.
     """
 
     def __init__(
         self,
         site: Site,
-        launcher: Launcher | None = None,
+        launcher: Launcher | Callable[[Place], Launcher] | None = None,
         publish: Publish | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         self._site, self._stop = site, threading.Event()
         self._inbox, self._complaints = Inbox(site.inbox), Complaints(_log)
+        places = places_of(site)
         self._ledger = Ledger(site.ledger)
-        self._intake = Intake(self._inbox, self._ledger, site.jobs, self._obey)
-        self._slot = Slot(site, self._ledger, launcher or Mpiexec(), lambda: self._stop.is_set(), on_progress)
+        self._intake = Intake(self._inbox, self._ledger, site.jobs, self._obey, needed_bytes)
+        self._slots = [
+            Slot(place, self._ledger, _launcher_of(place, launcher), lambda: self._stop.is_set(), on_progress) for place in places
+        ]
+        for slot in self._slots:
+            slot.stand_beside(self._slots)
         self._retention = Retention(site, self._ledger)
         self._catalog = CatalogPublish(site) if publish is None and site.tiled_uri else None
         put = publish or self._catalog
@@ -74,13 +82,15 @@ class Daemon:
         self.close()
 
     def close(self) -> None:
-        """Let go of the ledger and of the catalog."""
+        """Let go of the slots' ranks, of the ledger and of the catalog."""
+        for slot in self._slots:
+            slot.close()
         if self._catalog:
             self._catalog.close()
         self._ledger.close()
 
     def stop(self) -> None:
-        """Have ``run`` return within a few seconds; a job that runs is put back and counts no try."""
+        """Have ``run`` return within half a minute; a job that runs is put into a checkpoint and back, and counts no try."""
         self._stop.set()
 
     def run_once(self) -> None:
@@ -90,7 +100,7 @@ class Daemon:
             LedgerError: the ledger cannot be written.
         """
         self._take_in()
-        while self._slot.solve_next():
+        while any(slot.solve_next() for slot in self._slots):
             pass
         if self._publisher:
             self._publisher.publish_due()
@@ -110,29 +120,32 @@ class Daemon:
             self._stop.set()
             if self._publisher:
                 self._publisher.wake()
+            self._wake()
+            end = time.monotonic() + END_S
             for thread in threads:
-                thread.join(END_S)
+                thread.join(max(0.0, end - time.monotonic()))
         for thread in threads:
             thread.raise_what_ended_it()
 
     def _recover(self) -> None:
         try:
             self._intake.clean()
+            for folder in _slot_folders(self._site).glob("*/"):
+                make_sure_they_are_gone(folder)
             for entry in self._ledger.list(state="running"):
                 task = Task(self._site.jobs / entry.key, self._site)
-                make_sure_they_are_gone(task.folder)
                 if task.result.exists():
                     self._ledger.solved(entry, task.result)
                     task.forget_checkpoints()
                 else:
-                    self._ledger.requeue(entry, "the daemon ended while it ran.")
+                    self._ledger.requeue(entry, "the daemon ended while it ran.", checkpoint=newest_iteration(task.folder))
         except PtypluginError:
             raise
         except OSError as error:
             raise SiteError(f"the site's home {self._site.home} cannot be used ({error}): check it and its permissions.") from error
 
     def _threads(self) -> list[_Thread]:
-        threads = [_Thread("solve", self._solve_all, self._stop)]
+        threads = [_Thread(f"solve-{slot.place.name}", partial(self._solve_all, slot), self._stop) for slot in self._slots]
         if self._publisher:
             threads.append(_Thread("publish", self._publish_all, self._stop))
         else:
@@ -146,23 +159,17 @@ class Daemon:
             self._publisher.run(stop)
 
     def _watch(self) -> None:
-        beaten = time.monotonic()
         while not self._stop.wait(POLL_S):
             self._take_in()
             self._tidy()
-            if time.monotonic() - beaten > BEAT_S:
-                beaten = time.monotonic()
-                try:
-                    self._slot.beat()
-                except LedgerError as error:
-                    self._complaints.say(str(error))
 
     def _take_in(self) -> None:
         trouble = False
         try:
             for item in self._inbox.waiting():
                 try:
-                    self._intake.take_in(item)
+                    if self._intake.take_in(item):
+                        self._wake()
                 except OSError as error:
                     self._complaints.say(f"{item} cannot be taken in now ({error}): it stays in the inbox and is tried again.")
                     trouble = True
@@ -181,19 +188,41 @@ class Daemon:
     def _obey(self, order: Order, item: str) -> bool:
         done = self._ledger.obey(order, item)
         if not done:
-            self._slot.stop(order.job, item)
+            for slot in self._slots:
+                slot.stop(order.job, item)
         return done
 
-    def _solve_all(self, stop: threading.Event) -> None:
-        while not stop.is_set():
-            try:
-                if not self._slot.solve_next():
-                    stop.wait(POLL_S)
-                elif self._publisher:
-                    self._publisher.wake()
-            except LedgerError as error:
-                self._complaints.say(str(error))
-                stop.wait(TROUBLE_S)
+    def _wake(self) -> None:
+        for slot in self._slots:
+            slot.wake()
+
+    def _solve_all(self, slot: Slot, stop: threading.Event) -> None:
+        try:
+            while not stop.is_set():
+                try:
+                    if not slot.solve_next():
+                        slot.rest()
+                    elif self._publisher:
+                        self._publisher.wake()
+                except LedgerError as error:
+                    self._complaints.say(str(error))
+                    stop.wait(TROUBLE_S)
+        finally:
+            # By the thread that started them: with it, the system would kill them.
+            slot.close()
+
+
+def _slot_folders(site: Site) -> Path:
+    return site.home / "slots"
+
+
+def _launcher_of(place: Place, launcher: Launcher | Callable[[Place], Launcher] | None) -> Launcher:
+    if isinstance(launcher, Launcher):
+        return launcher
+    if launcher is not None:
+        return launcher(place)
+    folder = _slot_folders(place.site) / place.name
+    return Mpiexec(folder, place.ranks, gpus=place.gpus, beside=place.beside, limit_s=place.limit_s)
 
 
 class _Thread(threading.Thread):

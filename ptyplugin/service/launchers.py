@@ -1,24 +1,29 @@
-"""Launchers: how a job comes to run. In this process, or (see mpiexec.py) as a group of MPI ranks."""
+"""Launchers: how a job comes to run. In this process, or (see mpiexec.py) on a warm group of MPI ranks."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from ptyplugin.model import Cancelled, Progress
-from ptyplugin.service.solving import SOLVE_JOB, Task, solve_function, solve_to_file
+from ptyplugin.service.solving import SOLVE_JOB, Task, Wish, solve_function, solve_to_file
 from ptyplugin.solvers.ranks import OneRank
 
 
-class Launcher(Protocol):
-    """Runs one job to its end."""
+class Launcher(ABC):
+    """Runs one job after the other, each to its end. All its methods are called by the same thread."""
 
-    def run(self, task: Task, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Path:
+    @abstractmethod
+    def run(self, task: Task, on_progress: Callable[[Progress], None], wish: Callable[[], Wish]) -> Path:
         """Solve the job and give the path of its result file.
 
+        on_progress: hears of iterations, not of each one where they are quick
+        wish: what is wanted of it now; asked several times a second, or after each iteration
+
         Raises:
-            Cancelled: ``cancelled`` said so.
+            Cancelled: ``wish`` said so.
+            TimeIsUp: it took longer than it may.
             RanksCrashed, DeviceLost: a process of it died, or its GPU failed; worth another try by fresh processes.
             CatalogError: its frames come through the catalog, which does not have them now; worth another try.
             CatalogAway, DeviceBusy, DiskError: a trouble of this installation; worth a try as soon as that is over.
@@ -26,16 +31,26 @@ class Launcher(Protocol):
         """
         ...
 
+    def look(self) -> None:  # noqa: B027 (what has no processes has nothing to look at)
+        """Between jobs, several times a second: make ready for the next one.
 
-class Inline:
+        Raises:
+            PtypluginError: why that is not possible; the next look tries again.
+        """
+
+    def close(self) -> None:  # noqa: B027
+        """End what still runs, in good order."""
+
+
+class Inline(Launcher):
     """Solves in the calling process, for examples and tests: a crash of the solver is a crash of the daemon, and a stop waits for it."""
 
     def __init__(self, solve: str = SOLVE_JOB) -> None:
         self._solve = solve
 
-    def run(self, task: Task, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Path:
+    def run(self, task: Task, on_progress: Callable[[Progress], None], wish: Callable[[], Wish]) -> Path:
         """See Launcher."""
-        if cancelled():
+        if wish():
             raise Cancelled("the job was cancelled before it began.")
-        solve_to_file(task, solve_function(self._solve), OneRank(), on_progress, cancelled)
+        solve_to_file(task, solve_function(self._solve), OneRank(), on_progress, wish)
         return task.result

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ptyplugin.api import JobSolver
 from ptyplugin.io import Checkpoints
-from ptyplugin.model import Job, Progress, Reconstruction, Site
+from ptyplugin.model import Cancelled, Job, Progress, Reconstruction, Site
+from ptyplugin.service.solving import Wish
 from ptyplugin.solvers import Ranks
 
 _log = logging.getLogger(__name__)
@@ -23,21 +24,25 @@ def solve_job(
     site: Site,
     ranks: Ranks,
     on_progress: Callable[[Progress], None],
-    cancelled: Callable[[], bool],
+    wish: Callable[[], Wish],
     every_s: float = EVERY_S,
 ) -> Reconstruction | None:
     """As ``ptyplugin.api.solve_job``, from the newest checkpoint that is there; the next ones come at least every ``every_s`` seconds.
 
     Raises:
+        Cancelled: ``wish`` said so; after another checkpoint, if it was a stop.
         PtypluginError: why it cannot be solved; on every rank, if it happened on one.
     """
-    with JobSolver(job, folder, site, ranks, on_progress, cancelled) as going:
+    with JobSolver(job, folder, site, ranks, on_progress, lambda: wish() == Wish.CANCEL) as going:
         files = Checkpoints(folder, ranks, every_s)
         found = files.newest(going.refuses)
         if found is not None:
             going.resume(found)
             _log.info("job %s goes on from its checkpoint after iteration %d", job.key, found.iteration)
         for _ in going:
-            if files.are_due():
+            stops = bool(ranks.largest(int(wish() == Wish.STOP)))
+            if stops or files.are_due():
                 files.write(going.checkpoint())
+            if stops:
+                raise Cancelled("the daemon stops: the job goes on from its checkpoint.")
         return going.result()

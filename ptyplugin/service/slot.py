@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
-from ptyplugin.jobs import MAX_TRIES, Entry, Ledger, ProgressFile
-from ptyplugin.model import Cancelled, CatalogAway, CatalogError, DeviceBusy, DiskError, Progress, PtypluginError, RanksCrashed, Site
+from ptyplugin.io import newest_iteration
+from ptyplugin.jobs import MAX_TRIES, Entry, Fitting, Ledger, Overtaken, ProgressFile
+from ptyplugin.model import (
+    Cancelled,
+    CatalogAway,
+    CatalogError,
+    DeviceBusy,
+    DiskError,
+    LedgerError,
+    Progress,
+    PtypluginError,
+    RanksCrashed,
+    TimeIsUp,
+)
+from ptyplugin.service.complaints import Complaints
 from ptyplugin.service.launchers import Launcher
-from ptyplugin.service.solving import Task, in_one_sentence
+from ptyplugin.service.slots import Place
+from ptyplugin.service.solving import Task, Wish, in_one_sentence
 from ptyplugin.solvers.verbs.cuda.device import DeviceLost
 
 _log = logging.getLogger(__name__)
 
-#: How long a started job counts as running without a word of it, seconds.
-LEASE_S = 60.0
+#: How long a started job counts as running without a word of it, and how often the ledger hears of it, seconds.
+LEASE_S, BEAT_S = 60.0, 2.0
+#: How often a slot without a job looks for one that was not announced, and after its ranks, seconds.
+REST_S = 0.25
 #: Seconds before a job whose ranks crashed, or whose GPU failed under them, is started again; doubled with each try.
 RETRY_S = 1.0
 #: The same for a job whose frames come through the catalog and are not there: who writes the raw run may be behind, or the server away.
@@ -25,115 +44,196 @@ CATALOG_RETRY_S = 15.0
 TROUBLE_RETRY_S = 5.0
 LONGEST_RETRY_S = 600.0
 
+#: Writes into the ledger how a job ended.
+_Decision = Callable[[], None]
+
 
 @dataclass(slots=True)
 class _Running:
     entry: Entry
+    task: Task
     progress_file: ProgressFile
     fraction_done: float = 0.0
     cancelled_by: str | None = None
+    beaten: float = field(default_factory=time.monotonic)
 
 
 class Slot:
-    """Solves the ledger's jobs with one launcher.
+    """Solves those of the ledger's jobs that fit.
 
     Args:
-        site: where the jobs and the results are.
+        place: what it has.
         ledger: holds the jobs.
         launcher: how a job runs.
         stopping: whether the daemon was asked to stop.
-        on_progress: hears of every iteration.
+        on_progress: hears of iterations.
     """
 
     def __init__(
-        self, site: Site, ledger: Ledger, launcher: Launcher, stopping: Callable[[], bool], on_progress: Callable[[Progress], None] | None
+        self,
+        place: Place,
+        ledger: Ledger,
+        launcher: Launcher,
+        stopping: Callable[[], bool],
+        on_progress: Callable[[Progress], None] | None,
     ) -> None:
-        self._site, self._ledger, self._launcher = site, ledger, launcher
+        self.place, self._ledger, self._launcher = place, ledger, launcher
         self._stopping, self._on_progress = stopping, on_progress
+        self._others: Sequence[Slot] = ()
         self._running: _Running | None = None
+        self._decision: _Decision | None = None
         self._waits: dict[str, float] = {}
+        self._news = threading.Event()
+        self._complaints = Complaints(_log)
+
+    def stand_beside(self, slots: Sequence[Slot]) -> None:
+        """All slots of the daemon, among which jobs are shared out."""
+        self._others = [slot for slot in slots if slot is not self]
+
+    @property
+    def runs(self) -> str | None:
+        """The key of the job that it has."""
+        running = self._running
+        return running.entry.key if running else None
 
     def solve_next(self) -> bool:
-        """Solve the next job, if one waits; whether one did.
+        """Solve the next job that fits, if one waits; whether one did.
 
         Raises:
-            LedgerError: the ledger cannot be written; a job that was started is started again when its lease has run out.
+            LedgerError: the ledger cannot be written. How a job ended is known here, and is written at the next call.
         """
-        entry = self._ledger.claim(LEASE_S)
+        self._settle()
+        entry = self._ledger.claim(LEASE_S, self._fitting())
         if entry is None:
             return False
-        self._running = _Running(entry, ProgressFile(self._site.jobs / entry.key))
+        site = self.place.site
+        self._running = running = _Running(entry, Task(site.jobs / entry.key, site), ProgressFile(site.jobs / entry.key))
         try:
-            self._solve(self._running)
-        finally:
-            self._running.progress_file.remove()
-            self._running = None
+            self._decision = self._solve(running)
+        except BaseException:
+            self._put_away(running)
+            raise
+        self._settle()
         return True
 
-    def beat(self) -> None:
-        """Tell the ledger that the job still runs, and how far it is.
+    def rest(self) -> None:
+        """There is no job: have the launcher make ready, and wait for news, a moment at most."""
+        try:
+            self._launcher.look()
+        except PtypluginError as error:
+            self._complaints.say(f"slot {self.place.name}: {error}")
+        self._news.wait(REST_S)
+        self._news.clear()
 
-        Raises:
-            LedgerError: it cannot be written.
-        """
-        if running := self._running:
-            self._ledger.beat(running.entry, LEASE_S, running.fraction_done)
+    def wake(self) -> None:
+        """There are new jobs."""
+        self._news.set()
+
+    def close(self) -> None:
+        """End what the launcher has running."""
+        self._launcher.close()
 
     def stop(self, key: str, item: str) -> None:
         """Have a job that runs here be cancelled after its present iteration, because of the order in ``item``."""
         if (running := self._running) and running.entry.key == key:
             running.cancelled_by = item
 
-    def _solve(self, running: _Running) -> None:
-        entry = running.entry
-        task = Task(self._site.jobs / entry.key, self._site)
-        _log.info("job %s begins (start %d): %s, %s frames", entry.key, entry.tries, entry.recipe, entry.frames)
+    def _fitting(self) -> Fitting:
+        """A job goes to the narrowest slot into which it fits; to a wider one if those that are narrower are busy."""
+        alike = [slot for slot in self._others if slot.place.takes == self.place.takes]
+        mine = self.place.memory_bytes
+        narrower = [slot for slot in alike if slot.place.memory_bytes < mine]
+        is_widest = all(slot.place.memory_bytes <= mine for slot in alike)
+        sizes = {} if is_widest else {"up_to_bytes": mine}
+        sizes |= {"rather_above_bytes": max(slot.place.memory_bytes for slot in narrower)} if narrower else {}
+        return Fitting(
+            above_bytes=max((slot.place.memory_bytes for slot in narrower if slot.runs is None), default=-1),
+            devices=self.place.takes,
+            others=[key for slot in self._others if (key := slot.runs)],
+            **sizes,
+        )
+
+    def _settle(self) -> None:
+        """Write down how the last job ended, if that has not been done."""
+        if self._running is None or self._decision is None:
+            return
+        try:
+            self._decision()
+        except Overtaken as error:
+            _log.warning("%s", error)
+        self._put_away(self._running)
+
+    def _put_away(self, running: _Running) -> None:
+        running.progress_file.remove()
+        self._running = self._decision = None
+
+    def _solve(self, running: _Running) -> _Decision:
+        entry, task = running.entry, running.task
+        if entry.starts > 1 and task.result.exists():
+            _log.info("job %s was solved before, and nobody could write that down", entry.key)
+            return partial(self._solved, running)
+        _log.info(
+            "job %s begins in slot %s (start %d): %s, %s frames", entry.key, self.place.name, entry.starts, entry.recipe, entry.frames
+        )
         try:
             task.job()
             with task.log.open("a", encoding="utf-8") as log, in_one_sentence(task, log):
-                result = self._launcher.run(task, lambda progress: self._hear(running, progress), lambda: self._is_over(running))
+                self._launcher.run(task, lambda progress: self._hear(running, progress), lambda: self._wish(running))
         except Cancelled:
-            self._put_down(running, task)
+            return partial(self._put_down, running)
         except (RanksCrashed, DeviceLost) as error:
-            self._try_again(entry, str(error), RETRY_S)
+            return partial(self._try_again, running, f"{error} Fresh processes take over.", RETRY_S)
         except (CatalogAway, DeviceBusy, DiskError) as error:
-            self._wait(entry, str(error))
+            return partial(self._wait, entry, str(error))
         except CatalogError as error:
-            self._try_again(entry, str(error), CATALOG_RETRY_S)
+            return partial(self._try_again, running, str(error), CATALOG_RETRY_S)
         except PtypluginError as error:
-            _log.error("job %s failed: %s", entry.key, error)
-            self._ledger.failed(entry, str(error))
-            task.forget_checkpoints()
+            return partial(self._failed, running, error)
         except OSError as error:
-            self._wait(entry, f"the job's folder {task.folder} cannot be used ({error.strerror}).")
-        else:
-            self._waits.pop(entry.key, None)
-            self._ledger.solved(entry, result)
-            _log.info("job %s is solved: %s", entry.key, result)
+            return partial(self._wait, entry, f"the job's folder {task.folder} cannot be used ({error.strerror}).")
+        return partial(self._solved, running)
 
-    def _put_down(self, running: _Running, task: Task) -> None:
+    def _solved(self, running: _Running) -> None:
+        self._ledger.solved(running.entry, running.task.result)
+        self._waits.pop(running.entry.key, None)
+        running.task.forget_checkpoints()
+        _log.info("job %s is solved: %s", running.entry.key, running.task.result)
+
+    def _failed(self, running: _Running, error: PtypluginError) -> None:
+        _log.error("job %s failed: %s", running.entry.key, error)
+        self._ledger.failed(running.entry, str(error))
+        if not isinstance(error, TimeIsUp):
+            running.task.forget_checkpoints()
+
+    def _put_down(self, running: _Running) -> None:
+        entry, task = running.entry, running.task
         if running.cancelled_by is not None:
-            _log.info("job %s is cancelled", running.entry.key)
-            self._ledger.cancelled(running.entry, "it was cancelled while it ran.", running.cancelled_by)
+            self._ledger.cancelled(entry, "it was cancelled while it ran.", running.cancelled_by)
+            _log.info("job %s is cancelled", entry.key)
             task.forget_checkpoints()
         else:
-            self._ledger.requeue(running.entry, "the daemon was stopped while it ran.", count_try=False)
+            self._ledger.requeue(entry, "the daemon was stopped while it ran.", count_try=False, checkpoint=newest_iteration(task.folder))
 
-    def _try_again(self, entry: Entry, sentence: str, wait_s: float) -> None:
-        wait_s *= 2 ** (entry.tries - 1)
-        if entry.tries < MAX_TRIES:
-            sentence += f" It is tried again in {wait_s:g} s (start {entry.tries} of {MAX_TRIES})."
+    def _try_again(self, running: _Running, sentence: str, wait_s: float) -> None:
+        entry, checkpoint = running.entry, newest_iteration(running.task.folder)
+        if checkpoint > entry.checkpoint:
+            wait_s = 0.0
+            sentence += f" The job goes on after iteration {checkpoint}."
+        else:
+            wait_s *= 2 ** (entry.tries - 1)
+            if entry.tries < MAX_TRIES:
+                sentence += f" It is tried again in {wait_s:g} s (try {entry.tries} of {MAX_TRIES})."
         _log.warning("job %s: %s", entry.key, sentence)
         # Whoever stops the daemon may stop its ranks too: that is no fault of the job.
-        self._ledger.requeue(entry, sentence, wait_s=wait_s, count_try=not self._stopping())
+        self._ledger.requeue(entry, sentence, wait_s=wait_s, count_try=not self._stopping(), checkpoint=checkpoint)
 
     def _wait(self, entry: Entry, sentence: str) -> None:
         """Put back a job that has no part in what went wrong: it is tried again for as long as it takes."""
         wait_s = self._waits.get(entry.key, TROUBLE_RETRY_S)
-        self._waits[entry.key] = min(2 * wait_s, LONGEST_RETRY_S)
         sentence += f" The job waits for this to be mended and is tried again in {wait_s:g} s."
-        _log.warning("job %s: %s", entry.key, sentence)
         self._ledger.requeue(entry, sentence, wait_s=wait_s, count_try=False)
+        self._waits[entry.key] = min(2 * wait_s, LONGEST_RETRY_S)
+        _log.warning("job %s: %s", entry.key, sentence)
 
     def _hear(self, running: _Running, progress: Progress) -> None:
         running.fraction_done = progress.iteration / max(progress.iterations, 1)
@@ -141,5 +241,13 @@ class Slot:
         if self._on_progress:
             self._on_progress(progress)
 
-    def _is_over(self, running: _Running) -> bool:
-        return running.cancelled_by is not None or self._stopping()
+    def _wish(self, running: _Running) -> Wish:
+        if time.monotonic() - running.beaten > BEAT_S:
+            running.beaten = time.monotonic()
+            try:
+                self._ledger.beat(running.entry, LEASE_S, running.fraction_done)
+            except LedgerError as error:
+                self._complaints.say(str(error))
+        if running.cancelled_by is not None:
+            return Wish.CANCEL
+        return Wish.STOP if self._stopping() else Wish.GO_ON

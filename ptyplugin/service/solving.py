@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,8 +19,19 @@ from ptyplugin.model import DiskError, FileFormatError, Job, JobError, Progress,
 
 _log = logging.getLogger(__name__)
 
-#: (job, folder, site, ranks, on_progress, cancelled) -> the result on rank 0, None on the others.
-SolveFunction = Callable[[Job, Path, Site, Any, Callable[[Progress], None], Callable[[], bool]], Reconstruction | None]
+
+class Wish(IntEnum):
+    """What is wanted of a job that runs. All but GO_ON are true: it is to end."""
+
+    GO_ON = 0
+    #: For now: what there is is kept, to go on from there.
+    STOP = 1
+    #: For good.
+    CANCEL = 2
+
+
+#: (job, folder, site, ranks, on_progress, wish) -> the result on rank 0, None on the others.
+SolveFunction = Callable[[Job, Path, Site, Any, Callable[[Progress], None], Callable[[], Wish]], Reconstruction | None]
 
 #: module:function that solves a job.
 SOLVE_JOB = "ptyplugin.service.resuming:solve_job"
@@ -72,7 +84,7 @@ def solve_function(name: str) -> SolveFunction:
 
 
 def solve_to_file(
-    task: Task, solve: SolveFunction, ranks: Any, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]
+    task: Task, solve: SolveFunction, ranks: Any, on_progress: Callable[[Progress], None], wish: Callable[[], Wish]
 ) -> Path | None:
     """Solve the job; rank 0 writes the result file and gives its path, the others give None.
 
@@ -81,7 +93,7 @@ def solve_to_file(
         PtypluginError: why it cannot be solved.
     """
     job = task.job()
-    reconstruction = solve(job, task.folder, task.site, ranks, on_progress, cancelled)
+    reconstruction = solve(job, task.folder, task.site, ranks, on_progress, wish)
     if ranks.rank != 0:
         return None
     if reconstruction is None:

@@ -1,7 +1,9 @@
 """What a daemon and its ranks say to each other: JSON lines over one socket per rank, beside MPI and not through it.
 
-rank -> daemon: hello (rank, size, pid), progress, and one of done (result), failed (sentence, echo, error), cancelled
-daemon -> rank: job (folder, site, solve), cancel, leave. A closed socket means that the other one is gone.
+rank -> daemon: hello (token, rank, size, pid), ready; of the job with a number: progress, and one of done (result),
+failed (sentence, echo, error), cancelled
+daemon -> rank: warm, job (number, folder, site, solve, cards), ask (number, wish), leave. A closed socket means that the other one is gone.
+A rank shows by the token that it is one that the daemon has started.
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ _KINDS: tuple[type[PtypluginError], ...] = (CatalogAway, CatalogError, DeviceBus
 #: Errors that stay what they are on the way; all others arrive as a SolverError.
 _ERRORS: dict[str, type[PtypluginError]] = {kind.__name__: kind for kind in _KINDS}
 
-#: Bytes that are read at a time.
-_CHUNK = 1 << 16
+#: Environment variable in which a rank gets its token.
+TOKEN_VARIABLE = "PTYPLUGIN_GROUP_TOKEN"
+#: Bytes that are read at a time, and that a message may have.
+_CHUNK, _LIMIT = 1 << 16, 1 << 24
 
 
 class Wire:
@@ -43,7 +47,7 @@ class Wire:
         self._connection.sendall(json.dumps({"kind": kind, **fields}).encode() + b"\n")
 
     def receive(self) -> list[Message] | None:
-        """Wait for what comes next: whole messages, perhaps none yet; None when the other end is gone."""
+        """Wait for what comes next: whole messages, perhaps none yet; None when the other end is gone, or talks nonsense."""
         try:
             data = self._connection.recv(_CHUNK)
         except ConnectionError:
@@ -51,7 +55,11 @@ class Wire:
         if not data:
             return None
         *lines, self._rest = (self._rest + data).split(b"\n")
-        return [json.loads(line) for line in lines]
+        try:
+            messages = [json.loads(line) for line in lines]
+        except ValueError:
+            return None
+        return messages if len(self._rest) <= _LIMIT and all(isinstance(message, dict) for message in messages) else None
 
     def close(self) -> None:
         """Close this end."""
@@ -72,7 +80,7 @@ def progress_fields(progress: Progress) -> Message:
 
 def progress_of(message: Message) -> Progress:
     """The Progress in a message."""
-    return Progress(**{name: value for name, value in message.items() if name != "kind"})
+    return Progress(**{name: value for name, value in message.items() if name not in ("kind", "number")})
 
 
 def failure_fields(error: PtypluginError) -> Message:

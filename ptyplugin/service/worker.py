@@ -1,21 +1,33 @@
-"""One rank of a job: ``mpiexec -n R python -m ptyplugin.service.worker SOCKET``, started by ptyplugin.service.mpiexec."""
+"""One rank of a warm group: ``mpiexec -n R python -m ptyplugin.service.worker SOCKET``, started by ptyplugin.service.group."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import queue
 import socket
 import sys
 import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ptyplugin.model import Cancelled, PtypluginError, Site, SolverError
-from ptyplugin.service.solving import Task, in_one_sentence, solve_function, solve_to_file
+from ptyplugin.model import Cancelled, ErrorName, Progress, PtypluginError, Site
+from ptyplugin.service.cards import Cards
+from ptyplugin.service.solving import Task, Wish, in_one_sentence, solve_function, solve_to_file
 from ptyplugin.service.tied import tie_to_parent
-from ptyplugin.service.wire import Message, Wire, failure_fields, progress_fields
+from ptyplugin.service.warming import warm_up
+from ptyplugin.service.wire import TOKEN_VARIABLE, Message, Wire, failure_fields, progress_fields
 from ptyplugin.solvers.ranks import MpiRanks, RankFailed
+
+#: At most so often the daemon hears of an iteration, seconds.
+PERIOD_S = 0.1
+#: What was made by a job that took longer may be large and not free yet, seconds.
+_LONG_S = 1.0
 
 
 class Parent:
@@ -25,81 +37,132 @@ class Parent:
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(address)
         self._wire = Wire(connection)
-        self._jobs: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._cancel, self._leave = threading.Event(), threading.Event()
+        self._orders: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._wish = (0, Wish.GO_ON)
         threading.Thread(target=self._listen, name="listen", daemon=True).start()
 
     def send(self, kind: str, **fields: Any) -> None:
         """Tell it something."""
         self._wire.send(kind, **fields)
 
-    def job(self) -> Message:
-        """Wait for the job."""
-        return self._jobs.get()
+    def order(self) -> Message:
+        """Wait for what is to be done next."""
+        return self._orders.get()
 
-    def cancelled(self) -> bool:
-        """Whether it asked to stop."""
-        return self._cancel.is_set()
-
-    def wait_for_leave(self) -> None:
-        """Wait until all ranks have said how it went: who left earlier would have MPI end the others."""
-        self._leave.wait()
+    def wish(self, number: int) -> Wish:
+        """What it wants of the job with this number."""
+        of, wish = self._wish
+        return wish if of == number else Wish.GO_ON
 
     def _listen(self) -> None:
         while (messages := self._wire.receive()) is not None:
             for message in messages:
-                if message["kind"] == "job":
-                    self._jobs.put(message)
-                elif message["kind"] == "cancel":
-                    self._cancel.set()
+                if message["kind"] == "ask":
+                    self._wish = (message["number"], Wish(message["wish"]))
                 else:
-                    self._leave.set()
-                    return
+                    self._orders.put(message)
+                    if message["kind"] == "leave":
+                        return
         os._exit(1)
 
 
+class Teller:
+    """Tells the daemon of iterations, now and then; errors of those in between are not lost."""
+
+    def __init__(self, parent: Parent, number: int) -> None:
+        self._parent, self._number = parent, number
+        self._errors: dict[ErrorName, float] = {}
+        self._due = 0.0
+        self._last: Progress | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        """An iteration is done."""
+        self._errors.update(progress.errors)
+        self._last = progress
+        if time.monotonic() >= self._due:
+            self.rest()
+
+    def rest(self) -> None:
+        """Tell what has not been told yet."""
+        if self._last is not None:
+            told = replace(self._last, errors=dict(self._errors))
+            self._parent.send("progress", number=self._number, **progress_fields(told))
+            self._last, self._due = None, time.monotonic() + PERIOD_S
+            self._errors.clear()
+
+
 def main(address: str) -> None:
-    """Say hello, solve the job, say how it went, leave with the others."""
+    """Say hello; do what the daemon orders, one job after the other; leave with the others."""
     tie_to_parent(os.getppid())
+    token = os.environ.pop(TOKEN_VARIABLE)
     # Importing it starts MPI.
     from mpi4py import MPI
 
-    comm = MPI.COMM_WORLD
+    world, comm = MPI.COMM_WORLD, None
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s rank {world.rank} %(levelname)s %(name)s: %(message)s")
     parent = Parent(address)
-    parent.send("hello", rank=comm.rank, size=comm.size, pid=os.getpid())
-    order = parent.job()
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s rank {comm.rank} %(levelname)s %(name)s: %(message)s")
-    _answer(parent, comm, order)
-    parent.wait_for_leave()
+    parent.send("hello", token=token, rank=world.rank, size=world.size, pid=os.getpid())
+    cards = Cards(world.rank, world.size)
+    while (order := parent.order())["kind"] != "leave":
+        if order["kind"] == "warm":
+            _warm(parent)
+            continue
+        # All ranks came home from the job before: nobody talks through its communicator any more.
+        if comm is not None:
+            comm.Free()
+        comm = world.Dup()
+        begun = time.monotonic()
+        _answer(parent, comm, order, cards)
+        if time.monotonic() - begun > _LONG_S:
+            gc.collect()
 
 
-def _answer(parent: Parent, comm: Any, order: Message) -> None:
-    task = Task(Path(order["folder"]), Site.model_validate(order["site"]))
+def _warm(parent: Parent) -> None:
     try:
-        with in_one_sentence(task, sys.stderr):
-            _check_size(comm, order["ranks"])
-            result = solve_to_file(
-                task,
-                solve_function(order["solve"]),
-                MpiRanks(comm),
-                lambda progress: parent.send("progress", **progress_fields(progress)),
-                parent.cancelled,
-            )
+        warm_up()
+    except PtypluginError as error:
+        logging.getLogger(__name__).warning("the first job will be slow: %s", error)
+    parent.send("ready")
+
+
+def _answer(parent: Parent, comm: Any, order: Message, cards: Cards) -> None:
+    number, task = order["number"], Task(Path(order["folder"]), Site.model_validate(order["site"]))
+    tell = Teller(parent, number)
+    try:
+        with in_one_sentence(task, sys.stderr), _written_into(task.log):
+            if order["cards"]:
+                cards.hold()
+            with in_one_sentence(task, sys.stderr):
+                result = _solved(task, order["solve"], comm, tell, lambda: parent.wish(number))
     except Cancelled:
-        parent.send("cancelled")
+        parent.send("cancelled", number=number)
     except PtypluginError as error:
         # An echo is the other ranks' failure, heard of here.
-        parent.send("failed", **failure_fields(error), echo=isinstance(error, RankFailed))
+        parent.send("failed", number=number, **failure_fields(error), echo=isinstance(error, RankFailed))
     else:
-        parent.send("done", result=None if result is None else str(result))
+        tell.rest()
+        parent.send("done", number=number, result=None if result is None else str(result))
 
 
-def _check_size(comm: Any, expected: int) -> None:
-    if comm.size != expected:
-        raise SolverError(
-            f"MPI made a group of {comm.size} where {expected} ranks were started: mpiexec and the MPI library do not fit together. "
-            "Reinstall mpi4py and mpich in one environment, and unset MPI4PY_LIBMPI and MPI4PY_MPIABI."
-        )
+def _solved(task: Task, solve: str, comm: Any, tell: Teller, wish: Callable[[], Wish]) -> Path | None:
+    return solve_to_file(task, solve_function(solve), MpiRanks(comm), tell, wish)
+
+
+@contextmanager
+def _written_into(log: Path) -> Iterator[None]:
+    """What this process says, libraries included, goes into the job's log."""
+    own = [os.dup(number) for number in (1, 2)]
+    try:
+        with log.open("ab") as file:
+            for number in (1, 2):
+                os.dup2(file.fileno(), number)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, before in zip((1, 2), own, strict=True):
+            os.dup2(before, number)
+            os.close(before)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from ptyplugin.cli.app import app
 from ptyplugin.cli.job_watch import Board, board, record
 from ptyplugin.jobs import Inbox, Ledger, Order, ProgressFile, give, open_read_only, submit
 from ptyplugin.model import FrameBlock, GeometryNumbers, Hdf5Source, Job, JobError, Progress, Refusal, RunSource, Site, load_site
-from ptyplugin.service import Daemon
+from ptyplugin.service import Daemon, Launcher, Wish
 from ptyplugin.service.solving import Task
 
 
@@ -59,13 +59,13 @@ def make_job(scan_id: int) -> Job:
     )
 
 
-class Scripted:
+class Scripted(Launcher):
     """A launcher whose job iterates until it is cancelled, or fails; it writes a log."""
 
     def __init__(self, fails: bool = False) -> None:
         self._fails = fails
 
-    def run(self, task: Task, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Path:
+    def run(self, task: Task, on_progress: Callable[[Progress], None], wish: Callable[[], Wish]) -> Path:
         from ptyplugin.model import Cancelled
 
         with task.log.open("a") as log:
@@ -73,7 +73,7 @@ class Scripted:
         if self._fails:
             raise JobError("the frames are gone.")
         iteration = 0
-        while not cancelled():
+        while not wish():
             iteration += 1
             on_progress(Progress(task.folder.name, "DM", min(iteration, 20), 20, 0.01 * iteration, {"error": 1 / iteration}))
             time.sleep(0.01)

@@ -10,6 +10,7 @@ from ptyplugin.service import Daemon, Inline, Mpiexec
 
 if __name__ == "__main__":
     ranks = int(sys.argv[2])
-    launcher = Mpiexec(ranks, solve="stub_solving:solve") if ranks else Inline("stub_solving:solve")
-    with Daemon(Site(home=Path(sys.argv[1])), launcher, lambda result, key: None) as daemon:
+    home = Path(sys.argv[1])
+    launcher = Mpiexec(home / "slots" / "1", ranks, solve="stub_solving:solve") if ranks else Inline("stub_solving:solve")
+    with Daemon(Site(home=home), launcher, lambda result, key: None) as daemon:
         daemon.run()

@@ -12,7 +12,7 @@ import pytest
 
 from ptyplugin.jobs import Ledger, Order, give, open_read_only, submit
 from ptyplugin.model import CatalogError, LedgerError, Progress, PtypluginError, RanksCrashed, Refusal, RunSource, Site
-from ptyplugin.service import Daemon, Inline, Launcher, daemon, publisher, slot
+from ptyplugin.service import Daemon, Inline, Launcher, Wish, daemon, publisher, slot
 from ptyplugin.service.solving import Task
 from ptyplugin.solvers.verbs.cuda.device import DeviceLost
 
@@ -33,17 +33,17 @@ def running(site: Site, launcher: Launcher, publish: Callable[[Path, str], objec
             assert not thread.is_alive()
 
 
-class Crashing:
+class Crashing(Launcher):
     """A launcher that gives ``error`` ``times`` times, then solves."""
 
     def __init__(self, times: int, error: PtypluginError) -> None:
         self._left, self._error = times, error
 
-    def run(self, task: Task, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Path:
+    def run(self, task: Task, on_progress: Callable[[Progress], None], wish: Callable[[], Wish]) -> Path:
         if self._left:
             self._left -= 1
             raise self._error
-        return Inline(STUB).run(task, on_progress, cancelled)
+        return Inline(STUB).run(task, on_progress, wish)
 
 
 def test_from_the_inbox_to_the_catalog(site, make_job) -> None:

@@ -46,9 +46,9 @@ def _state(site: Site, key: str) -> str | None:
         return None  # the daemon is not so far yet
 
 
-def _ranks(folder: Path) -> list[Process]:
+def _ranks(site: Site, folder: Path) -> list[Process]:
     """The processes that the daemon remembers, once the job iterates."""
-    file, starts = folder / "processes.json", folder / "starts"
+    file, starts = site.home / "slots" / "1" / "processes.json", folder / "starts"
     # A file that exists may not hold its line yet.
     iterating = file.exists() and starts.exists() and starts.stat().st_size > 0
     return [Process(*each) for each in json.loads(file.read_text())] if iterating else []
@@ -59,8 +59,8 @@ def test_a_daemon_killed_in_the_middle_of_a_job_takes_its_ranks_along(site, star
     folder = site.jobs / job.key
     submit(site, job)
     daemon = start(2)
-    until(lambda: _ranks(folder))
-    ranks = _ranks(folder)
+    until(lambda: _ranks(site, folder))
+    ranks = _ranks(site, folder)
     assert len(ranks) == 3
     daemon.send_signal(signal.SIGKILL)
     until(lambda: not any(process.alive for process in ranks), 10)

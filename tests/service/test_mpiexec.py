@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 from ptyplugin.io import read_result
-from ptyplugin.model import Cancelled, CatalogError, Job, Progress, RanksCrashed, Site, SolverError
-from ptyplugin.service import Mpiexec, Patience
+from ptyplugin.model import Cancelled, CatalogError, DeviceError, Job, Progress, RanksCrashed, Site, SolverError, TimeIsUp
+from ptyplugin.service import Mpiexec, Patience, Wish
+from ptyplugin.service.group import Group
+from ptyplugin.service.processes import Process
 from ptyplugin.service.solving import Task
-from ptyplugin.service.wire import Wire
+from ptyplugin.solvers.verbs.cuda.device import DeviceLost
 
 STUB = "stub_solving:solve"
 
@@ -37,11 +39,41 @@ def task_of(site: Site) -> Callable[[Job], Task]:
     return task_of
 
 
+@pytest.fixture(scope="module")
+def _kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mpiexec]:
+    with Mpiexec(tmp_path_factory.mktemp("slot"), 2, solve=STUB, patience=Patience(grace_s=1.0, wish_s=4.0)) as group:
+        yield group
+
+
+@pytest.fixture
+def group(_kept: Mpiexec, monkeypatch: pytest.MonkeyPatch) -> Mpiexec:
+    """Two ranks that many tests use; who kills them costs the next one a start."""
+    monkeypatch.setattr(_kept, "_limit_s", None)
+    return _kept
+
+
+@pytest.fixture
+def ranks_of(site: Site) -> Iterator[Callable[..., Mpiexec]]:
+    made: list[Mpiexec] = []
+
+    def ranks_of(ranks: int = 2, **asked: Any) -> Mpiexec:
+        made.append(Mpiexec(site.home / "slots" / str(len(made)), ranks, **{"solve": STUB, **asked}))
+        return made[-1]
+
+    yield ranks_of
+    for each in made:
+        each.close()
+
+
+def go_on() -> Wish:
+    return Wish.GO_ON
+
+
 @pytest.fixture(autouse=True)
-def _nothing_is_left_running(site: Site) -> Iterator[None]:
+def _nothing_is_left_running(site: Site, request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     assert _processes_of(site) == []
-    assert not list(site.jobs.glob("*/processes.json"))
+    assert not list(site.home.glob("**/processes.json"))
 
 
 def _processes_of(site: Site) -> list[str]:
@@ -56,85 +88,200 @@ def _processes_of(site: Site) -> list[str]:
     return found
 
 
-def test_two_ranks_solve_together(task_of, make_job) -> None:
-    task, heard = task_of(make_job()), list[Progress]()
-    result = Mpiexec(solve=STUB).run(task, heard.append, lambda: False)
-    assert result == task.result
-    assert read_result(result).quality["ranks"] == 2
+def test_two_ranks_solve_together(task_of, group, make_job) -> None:
+    task, heard = task_of(make_job(slow=0.15)), list[Progress]()
+    assert group.run(task, heard.append, go_on) == task.result
+    assert read_result(task.result).quality["ranks"] == 2
     assert [progress.iteration for progress in heard] == [1, 2, 3, 4, 5, 6]
     assert heard[1].errors == {"error": 0.5}
 
 
-def test_a_job_that_runs_has_no_temporary_files(task_of, make_job, tmp_path_factory, monkeypatch) -> None:
+def test_quick_iterations_are_told_together_and_nothing_of_them_is_lost(task_of, group, make_job) -> None:
+    heard = list[Progress]()
+    group.run(task_of(make_job()), heard.append, go_on)
+    assert heard[-1].iteration == 6
+    assert heard[-1].errors == {"error": 1 / 6}
+    assert len(heard) < 6
+
+
+def test_one_group_does_one_job_after_the_other(task_of, ranks_of, make_job, site) -> None:
+    group = ranks_of(jobs_per_group=3)
+    groups = []
+    for seed in range(5):
+        group.run(task_of(make_job(seed)), lambda _: None, go_on)
+        groups.append((site.home / "slots" / "0" / "processes.json").read_text())
+    assert groups[0] == groups[1] == groups[2] != groups[3] == groups[4]
+
+
+def test_what_ranks_say_goes_into_the_log_of_the_job_that_they_do(task_of, group, make_job) -> None:
+    tasks = [task_of(make_job(seed, say=seed)) for seed in (1, 2)]
+    for task in tasks:
+        group.run(task, lambda _: None, go_on)
+    assert [task.log.read_text() for task in tasks] == ["1\n1\n", "2\n2\n"]
+
+
+def test_a_group_that_has_no_job_warms_up_and_lives(task_of, ranks_of, make_job, site, until) -> None:
+    group = ranks_of()
+
+    def ready() -> bool:
+        group.look()
+        return all(rank.is_ready for rank in group._group._ranks) and len(group._group._ranks) == 2
+
+    until(ready, 150)
+    before = (site.home / "slots" / "0" / "processes.json").read_text()
+    group.run(task_of(make_job()), lambda _: None, go_on)
+    assert (site.home / "slots" / "0" / "processes.json").read_text() == before
+
+
+@pytest.mark.parametrize("who", [1, 2])
+def test_a_group_of_which_somebody_was_killed_while_it_had_no_job_costs_no_job_its_start(
+    task_of, ranks_of, make_job, site, until, who, caplog
+) -> None:
+    """A rank, and mpiexec."""
+    group = ranks_of()
+    group.run(task_of(make_job(1)), lambda _: None, go_on)
+    victim = Process(*json.loads((site.home / "slots" / "0" / "processes.json").read_text())[who])
+    os.kill(victim.pid, signal.SIGKILL)
+    until(lambda: not victim.alive)
+    time.sleep(0.3)
+    group.run(task_of(make_job(2)), lambda _: None, go_on)
+    assert "Fresh ranks are started." in caplog.text
+
+
+def test_a_job_that_runs_has_no_temporary_files(task_of, ranks_of, make_job, tmp_path_factory, monkeypatch) -> None:
     folder, left = tmp_path_factory.mktemp("t"), list[list[Path]]()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    Mpiexec(2, solve=STUB).run(task_of(make_job()), lambda _: left.append(list(folder.glob("ptyplugin-*"))), lambda: False)
+    ranks_of().run(task_of(make_job(slow=0.15)), lambda _: left.append(list(folder.glob("ptyplugin-*"))), go_on)
     assert left == [[]] * 6
 
 
 @pytest.mark.parametrize(
     ("asked", "says", "rank"),
-    [("raise", "cut off", 0), ("raise", "cut off", 1), ("rude", "cut off", 0), ("rude", "cut off", 1), ("bug", "ZeroDivisionError", 1)],
+    [("raise", "cut off", 0), ("raise", "cut off", 1), ("bug", "ZeroDivisionError", 1), ("rude", "cut off", 1)],
 )
-def test_an_exception_on_one_rank_fails_the_job_with_its_sentence(task_of, make_job, asked, says, rank) -> None:
+def test_an_exception_on_one_rank_fails_the_job_with_its_sentence_and_the_next_one_runs(
+    task_of, group, make_job, asked, says, rank
+) -> None:
     task = task_of(make_job(**{asked: rank}))
     began = time.monotonic()
     with pytest.raises(SolverError, match=says) as caught:
-        Mpiexec(2, solve=STUB, patience=Patience(grace_s=1.0)).run(task, lambda _: None, lambda: False)
+        group.run(task, lambda _: None, go_on)
     assert type(caught.value) is SolverError
     assert "\n" not in str(caught.value)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
     assert not task.result.exists()
     assert ("Traceback" in task.log.read_text()) == (asked == "bug")
+    assert (group._group is None) == (asked == "rude"), "who fell silent in the middle is not asked again"
+    group.run(task_of(make_job(5)), lambda _: None, go_on)
+
+
+def test_a_device_that_is_lost_costs_the_group(task_of, group, make_job) -> None:
+    with pytest.raises(DeviceLost, match="GPU 0 has failed"):
+        group.run(task_of(make_job(lost=1)), lambda _: None, go_on)
+    assert group._group is None
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_catalog_that_is_away_is_told_from_other_failures(task_of, make_job, rank) -> None:
+def test_a_catalog_that_is_away_is_told_from_other_failures(task_of, group, make_job, rank) -> None:
     with pytest.raises(CatalogError, match="does not answer"):
-        Mpiexec(2, solve=STUB).run(task_of(make_job(away=rank)), lambda _: None, lambda: False)
+        group.run(task_of(make_job(away=rank)), lambda _: None, go_on)
 
 
-def test_a_killed_rank_is_a_crash(task_of, make_job) -> None:
+def test_a_killed_rank_is_a_crash_and_fresh_ones_do_the_next_job(task_of, group, make_job) -> None:
     with pytest.raises(RanksCrashed, match="rank 1 of 2 was killed or crashed"):
-        Mpiexec(2, solve=STUB).run(task_of(make_job(killed_always=1)), lambda _: None, lambda: False)
+        group.run(task_of(make_job(killed_always=1)), lambda _: None, go_on)
+    group.run(task_of(make_job(2)), lambda _: None, go_on)
 
 
-@pytest.mark.parametrize("asked", [{"slow": 0.2}, {"hang": 1}])
-def test_a_cancel_is_heard_or_enforced(task_of, make_job, asked) -> None:
-    cancel = threading.Event()
+def test_a_killed_mpiexec_is_a_crash(task_of, ranks_of, make_job, site) -> None:
+    def kill(_: Progress) -> None:
+        os.kill(json.loads((site.home / "slots" / "0" / "processes.json").read_text())[2][0], signal.SIGKILL)
+
+    with pytest.raises(RanksCrashed, match="was killed or crashed"):
+        ranks_of().run(task_of(make_job(slow=0.2)), kill, go_on)
+
+
+@pytest.mark.parametrize("wanted", [Wish.STOP, Wish.CANCEL])
+def test_a_wish_is_heard(task_of, group, make_job, wanted) -> None:
+    wish = [Wish.GO_ON]
     with pytest.raises(Cancelled):
-        Mpiexec(2, solve=STUB, patience=Patience(grace_s=1.0)).run(task_of(make_job(**asked)), lambda _: cancel.set(), cancel.is_set)
+        group.run(task_of(make_job(slow=0.1)), lambda _: wish.__setitem__(0, wanted), lambda: wish[0])
+    assert group._group is not None
 
 
-def test_a_job_that_hangs_is_ended(task_of, make_job) -> None:
+def test_a_rank_that_writes_when_the_job_is_cancelled_may_end_that(task_of, group, make_job) -> None:
+    task = task_of(make_job(writes=2))
+    with pytest.raises(Cancelled):
+        group.run(task, lambda _: None, lambda: Wish.CANCEL if (task.folder / "writes").exists() else Wish.GO_ON)
+    assert (task.folder / "written").exists()
+    assert group._group is not None
+
+
+def test_a_wish_is_enforced(task_of, group, make_job) -> None:
+    task = task_of(make_job(hang=1))
+    with pytest.raises(Cancelled):
+        group.run(task, lambda _: None, lambda: Wish.STOP if (task.folder / "hangs").exists() else Wish.GO_ON)
+    assert group._group is None
+
+
+def test_a_job_that_hangs_is_ended(task_of, ranks_of, make_job) -> None:
     with pytest.raises(SolverError, match="said nothing for 2 s"):
-        Mpiexec(2, solve=STUB, patience=Patience(silence_s=2.0)).run(task_of(make_job(hang=1)), lambda _: None, lambda: False)
+        ranks_of(patience=Patience(silence_s=2.0)).run(task_of(make_job(hang=1)), lambda _: None, go_on)
 
 
-def test_a_group_of_the_wrong_size_is_refused(task_of, make_job, tmp_path_factory) -> None:
-    task, address = task_of(make_job()), tmp_path_factory.mktemp("s") / "s"
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(address))
-    listener.listen()
-    # Started without mpiexec, a rank is a group of one: just so it is when mpiexec and the MPI library do not fit.
-    worker = subprocess.Popen([sys.executable, "-m", "ptyplugin.service.worker", str(address)])
-    wire = Wire(listener.accept()[0])
-    assert _next(wire)["size"] == 1
-    wire.send("job", folder=str(task.folder), site=task.site.model_dump(mode="json"), solve=STUB, ranks=2)
-    assert "a group of 1 where 2 ranks were started" in _next(wire)["sentence"]
-    wire.send("leave")
-    assert worker.wait(30) == 0
-    wire.close()
-    listener.close()
+def test_a_job_that_takes_too_long_is_ended(task_of, group, make_job, monkeypatch) -> None:
+    group.run(task_of(make_job(1)), lambda _: None, go_on)
+    monkeypatch.setattr(group, "_limit_s", 0.5)
+    with pytest.raises(TimeIsUp, match=r"took longer than the 0.5 s that its slot allows"):
+        group.run(task_of(make_job(2, slow=0.2)), lambda _: None, go_on)
+    assert group._group is not None
 
 
-def _next(wire: Wire) -> dict[str, Any]:
-    while not (messages := wire.receive()):
-        assert messages is not None
-    return messages[0]
+def test_ranks_that_do_not_find_each_other_are_told(task_of, ranks_of, make_job, monkeypatch) -> None:
+    """As with an mpiexec that does not fit the MPI library: each of the ranks believes that it is alone."""
+    command = Group._command
+
+    def alone(self: Group, mpiexec: Path, address: Path) -> list[str]:
+        words = command(self, mpiexec, address)
+        return ["/bin/sh", "-c", '"$@" & exec "$@"', "sh", *words[words.index(sys.executable, 5) :]]
+
+    monkeypatch.setattr(Group, "_command", alone)
+    with pytest.raises(
+        SolverError, match="MPI made a group of 1 where 2 ranks were started: mpiexec and the MPI library do not fit"
+    ) as caught:
+        ranks_of().run(task_of(make_job()), lambda _: None, go_on)
+    assert type(caught.value) is SolverError, "another try would not help"
 
 
-def test_ranks_that_cannot_start_are_a_crash(task_of, make_job, monkeypatch) -> None:
+def test_who_does_not_know_the_token_is_not_heard(task_of, ranks_of, make_job, tmp_path_factory, monkeypatch, caplog) -> None:
+    folder = tmp_path_factory.mktemp("t")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    group = ranks_of()
+    group.look()
+    strangers = []
+    for said in (b'{"kind": "hello", "token": "x", "rank": 0, "size": 2, "pid": 1}\n', b"[1]\n", b"\xff\n", b"{}\n"):
+        strangers.append(socket.socket(socket.AF_UNIX))
+        strangers[-1].connect(str(next(folder.glob("ptyplugin-*")) / "s"))
+        strangers[-1].sendall(said)
+        group.look()
+    task = task_of(make_job())
+    assert group.run(task, lambda _: None, go_on) == task.result
+    assert "is not heard" in caplog.text
+    for stranger in strangers:
+        stranger.close()
+
+
+def test_ranks_that_cannot_start_are_a_crash(task_of, ranks_of, make_job, monkeypatch) -> None:
     monkeypatch.setenv("MPI4PY_LIBMPI", "/nowhere/libmpi.so")
     with pytest.raises(RanksCrashed, match="did not start or ended at once"):
-        Mpiexec(2, solve=STUB).run(task_of(make_job()), lambda _: None, lambda: False)
+        ranks_of().run(task_of(make_job()), lambda _: None, go_on)
+
+
+def test_what_the_ranks_see_of_the_gpus_is_what_their_slot_has(task_of, ranks_of, make_job, monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    task = task_of(make_job(tell="CUDA_VISIBLE_DEVICES"))
+    ranks_of(1, gpus=()).run(task, lambda _: None, go_on)
+    assert task.log.read_text() == "\n"
+    # A slot whose GPUs are not there says so, and does not compute elsewhere.
+    with pytest.raises(DeviceError, match="the slot's GPUs cannot be used"):
+        ranks_of(1, gpus=["GPU-of-nobody"]).run(task_of(make_job(2)), lambda _: None, go_on)

@@ -12,7 +12,8 @@ import pytest
 
 from ptyplugin.jobs import Inbox, Intake, Ledger, Order, give, open_read_only, read_progress, submit
 from ptyplugin.model import CatalogAway, DeviceBusy, DiskError, JobError, LedgerError, Progress, PtypluginError, Refusal, RunSource, Site
-from ptyplugin.service import Daemon, Inline, slot
+from ptyplugin.service import Daemon, Inline, Launcher, Wish, slot
+from ptyplugin.service.slots import places_of
 from ptyplugin.service.solving import Task
 
 STUB = "stub_solving:solve"
@@ -49,16 +50,16 @@ def running(site: Site, launcher: object, on_progress: Callable[[Progress], None
             assert not thread.is_alive()
 
 
-class Failing:
+class Failing(Launcher):
     """A launcher that gives these errors, one at each start, then solves."""
 
     def __init__(self, *errors: PtypluginError) -> None:
         self._errors = list(errors)
 
-    def run(self, task: Task, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Path:
+    def run(self, task: Task, on_progress: Callable[[Progress], None], wish: Callable[[], Wish]) -> Path:
         if self._errors:
             raise self._errors.pop(0)
-        return Inline(STUB).run(task, on_progress, cancelled)
+        return Inline(STUB).run(task, on_progress, wish)
 
 
 def test_a_job_cancelled_before_any_daemon_ran_is_never_started(site, make_job) -> None:
@@ -231,7 +232,7 @@ def test_the_waits_grow_up_to_the_longest(site, make_job, monkeypatch) -> None:
         ledger.put(job)
         (site.jobs / job.key).mkdir(parents=True)
         (site.jobs / job.key / "job.json").write_bytes(job.to_bytes())
-        waiting = slot.Slot(site, ledger, Failing(*[DiskError("full.")] * 4), lambda: False, None)
+        waiting = slot.Slot(places_of(site)[0], ledger, Failing(*[DiskError("full.")] * 4), lambda: False, None)
         waits = []
         for _ in range(4):
             assert waiting.solve_next()
@@ -247,7 +248,7 @@ def test_a_trouble_may_last_for_weeks(site, make_job, monkeypatch) -> None:
         ledger.put(job)
         entry = ledger.show(job.key)
         monkeypatch.setattr(ledger, "requeue", lambda *_, wait_s, **__: waits.append(wait_s))
-        waiting = slot.Slot(site, ledger, Failing(), lambda: False, None)
+        waiting = slot.Slot(places_of(site)[0], ledger, Failing(), lambda: False, None)
         for _ in range(1100):
             waiting._wait(entry, "full.")
     assert waits[:3] == [5, 10, 20]

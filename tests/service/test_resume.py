@@ -17,7 +17,7 @@ from ptyplugin.api import make_job, open_scan
 from ptyplugin.io import read_result
 from ptyplugin.jobs import open_read_only, submit
 from ptyplugin.model import Job, JobError, LedgerError, Site
-from ptyplugin.service import Daemon, Inline, Mpiexec
+from ptyplugin.service import Daemon, Inline, Mpiexec, Wish
 
 QUICK = "quick_checkpoints:solve"
 ITERATIONS = 60
@@ -37,7 +37,7 @@ def submitted(reading_site: Site, small_cxi: Path) -> Job:
 
 @contextmanager
 def running(site: Site, ranks: int) -> Iterator[None]:
-    with Daemon(site, Mpiexec(ranks, solve=QUICK), lambda result, key: None) as daemon:
+    with Daemon(site, lambda place: Mpiexec(site.home / "slots" / place.name, ranks, solve=QUICK), lambda result, key: None) as daemon:
         thread = threading.Thread(target=daemon.run)
         thread.start()
         try:
@@ -80,7 +80,7 @@ def test_a_rank_that_is_killed_is_not_started_from_the_beginning(reading_site: S
     with running(reading_site, 2):
         until(lambda: len(_iterations(folder)) > 12 and len(list(folder.glob("checkpoint.*.npz"))) >= 2, 60)
         # The ranks are remembered first, what started them last.
-        os.kill(json.loads((folder / "processes.json").read_text())[0][0], signal.SIGKILL)
+        os.kill(json.loads((reading_site.home / "slots" / "1" / "processes.json").read_text())[0][0], signal.SIGKILL)
         until(lambda: _state(reading_site, submitted.key) == "published", 100)
     _check_the_end(reading_site, submitted)
     assert "goes on from its checkpoint after iteration" in (folder / "log.txt").read_text()
@@ -93,24 +93,25 @@ def test_a_job_that_a_stop_puts_back_goes_on(reading_site: Site, submitted: Job)
     folder = reading_site.jobs / submitted.key
 
     class Stopping(Inline):
-        def run(self, task, on_progress, cancelled):  # type: ignore[no-untyped-def]
+        def run(self, task, on_progress, wish):  # type: ignore[no-untyped-def]
             stops = not _iterations(folder)
-            return super().run(task, on_progress, lambda: cancelled() or (stops and len(_iterations(folder)) == 20))
+            return super().run(task, on_progress, lambda: Wish.STOP if stops and len(_iterations(folder)) == 20 else wish())
 
-    with Daemon(reading_site, Stopping(QUICK), lambda result, key: None) as daemon:
+    with Daemon(reading_site, Stopping("quick_checkpoints:solve_without"), lambda result, key: None) as daemon:
         daemon.run_once()
-    _check_the_end(reading_site, submitted)
+    assert _iterations(folder) == list(range(1, ITERATIONS + 1)), "the stop made a checkpoint: no iteration was done twice"
+    assert read_result(reading_site.results / f"{submitted.key}.h5").provenance["resumed"] == ["after iteration 20"]
 
 
 def test_a_job_that_fails_leaves_no_checkpoint(reading_site: Site, submitted: Job) -> None:
     folder = reading_site.jobs / submitted.key
 
     class Failing(Inline):
-        def run(self, task, on_progress, cancelled):  # type: ignore[no-untyped-def]
-            def break_down() -> bool:
+        def run(self, task, on_progress, wish):  # type: ignore[no-untyped-def]
+            def break_down() -> Wish:
                 if list(folder.glob("checkpoint.*.npz")):
                     raise ZeroDivisionError("a mistake")
-                return False
+                return wish()
 
             return super().run(task, on_progress, break_down)
 

@@ -1,0 +1,356 @@
+"""A warm group: MPI ranks that are started once and do one job after the other, watched from outside MPI, so that a crash of a rank is only
+a crash of a job. Control goes over one socket per rank, data over MPI. Decision record 0007 tells why.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import os
+import secrets
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ptyplugin.model import Cancelled, DiskError, Progress, RanksCrashed, SolverError, TimeIsUp
+from ptyplugin.service import tied
+from ptyplugin.service.processes import Process, forget, kill, remember
+from ptyplugin.service.solving import Task, Wish, disk_is_in_trouble
+from ptyplugin.service.wire import TOKEN_VARIABLE, Message, Wire, error_of, progress_of
+
+_log = logging.getLogger(__name__)
+
+#: How long the loop sleeps when no rank says anything, seconds.
+_TICK_S = 0.05
+#: Connections that may wait to be heard beside those of the ranks.
+_STRANGERS = 8
+#: In the group's folder: what its ranks say while they have no job, and what becomes too long of it (bytes).
+GROUP_LOG, _LONG_LOG = "log.txt", 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long what is waited for, in seconds.
+
+    start: until the next rank has said hello; silence: without a word of progress before a job counts as hanging
+    grace: for the other ranks to come home after one failed
+    wish: for all to come home once they were asked to, from a long iteration or from writing; leave: for MPI to end in good order
+    """
+
+    start_s: float = 120.0
+    silence_s: float = 1800.0
+    grace_s: float = 2.0
+    wish_s: float = 20.0
+    leave_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a group is to do: the job, the name of the function that solves it, and how long that may take."""
+
+    task: Task
+    solve: str
+    on_progress: Callable[[Progress], None]
+    wish: Callable[[], Wish]
+    limit_s: float | None = None
+    keeps_cards: bool = False
+
+
+@dataclass(slots=True)
+class _Rank:
+    wire: Wire
+    number: int | None = None
+    process: Process | None = None
+    is_ready: bool = False
+    outcome: Message | None = None
+
+
+@dataclass(slots=True)
+class _Going:
+    """A job that the ranks have been told of."""
+
+    work: Work
+    begun: float = field(default_factory=time.monotonic)
+    asked: Wish = Wish.GO_ON
+    is_late: bool = False
+    deadline: float = float("inf")
+
+
+class Group:
+    """The processes. Who has one calls ``end`` whatever happens; after a job that did not come home, that has been done.
+
+    size: how many ranks
+    folder: keeps what is to be known of them: their log, and which processes they are
+    environment: of the ranks
+    """
+
+    def __init__(self, size: int, folder: Path, environment: Mapping[str, str], patience: Patience) -> None:
+        self._size, self._folder, self._patience = size, folder, patience
+        self._token = secrets.token_hex(16)
+        self._environment = {**environment, TOKEN_VARIABLE: self._token}
+        self._address: Path | None = None
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._selector = selectors.DefaultSelector()
+        self._ranks: list[_Rank] = []
+        self._gone: list[_Rank] = []
+        self._mpiexec: subprocess.Popen[bytes] | None = None
+        self._heard = time.monotonic()
+        self._going: _Going | None = None
+        self._number = 0
+        self._trouble: SolverError | None = None
+        self._is_closed = False
+
+    @property
+    def jobs(self) -> int:
+        """How many it was given."""
+        return self._number
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has been ended."""
+        return self._mpiexec is None
+
+    def start(self) -> None:
+        """Start the ranks; they come by and by.
+
+        Raises:
+            SolverError: there is no mpiexec.
+            DiskError: there is no room for its log or temporary files.
+            RanksCrashed: it cannot be started now (no memory).
+        """
+        mpiexec = Path(sys.executable).parent / "mpiexec"
+        if not mpiexec.exists():
+            raise SolverError(f"there is no {mpiexec}: install mpich with pip in the environment of this Python.")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._address = Path(tempfile.mkdtemp(prefix="ptyplugin-"))
+            self._listener.bind(str(self._address / "s"))
+            self._listener.listen(self._size + _STRANGERS)
+            self._selector.register(self._listener, selectors.EVENT_READ)
+            log = self._folder / GROUP_LOG
+            with log.open("wb" if log.exists() and log.stat().st_size > _LONG_LOG else "ab") as said:
+                self._mpiexec = subprocess.Popen(
+                    self._command(mpiexec, self._address / "s"),
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=said,
+                    start_new_session=True,
+                    env=self._environment,
+                )
+            self._heard = time.monotonic()
+        except OSError as error:
+            kind = DiskError if disk_is_in_trouble(error) else RanksCrashed
+            raise kind(f"the {self._size} ranks of the solver cannot be started ({error}).") from error
+
+    def look(self) -> None:
+        """Between jobs: hear what the ranks have said, and have them warm up as soon as all are there.
+
+        Raises:
+            SolverError: the group is of no use any more, for this reason.
+        """
+        were_there = self._all_there()
+        self._listen(0.0)
+        self._check_start()
+        if self._all_there() and not were_there:
+            self._tell("warm")
+
+    def run(self, work: Work) -> Path:
+        """Have the ranks do a job; the path of its result.
+
+        Raises:
+            Cancelled, TimeIsUp, RanksCrashed, CatalogError, DeviceError, DeviceLost, DiskError, SolverError: there is none.
+        """
+        self._wait_for_all(work)
+        self._number += 1
+        for rank in self._ranks:
+            rank.outcome = None
+        self._going = going = _Going(work)
+        self._heard = time.monotonic()
+        site = work.task.site.model_dump(mode="json")
+        said = {"folder": str(work.task.folder), "site": site, "solve": work.solve, "cards": work.keeps_cards}
+        self._tell("job", number=self._number, **said)
+        try:
+            self._follow(going)
+            return self._result(going)
+        finally:
+            if not self._all_home():
+                self.end()
+            self._going = None
+
+    def end(self) -> None:
+        """Let the ranks leave in good order if they have nothing to do, and kill what is left in any case."""
+        if self._mpiexec is not None:
+            if self._all_there() and self._all_home() and not self._is_broken():
+                self._tell("leave")
+                with suppress(subprocess.TimeoutExpired):
+                    self._mpiexec.wait(self._patience.leave_s)
+            with suppress(ProcessLookupError):
+                os.killpg(self._mpiexec.pid, signal.SIGKILL)
+            self._mpiexec.wait()
+            kill(rank.process for rank in self._ranks if rank.process)
+            forget(self._folder)
+            self._mpiexec = None
+        if not self._is_closed:
+            self._is_closed = True
+            for key in list(self._selector.get_map().values()):
+                if key.data is not None:
+                    key.data.wire.close()
+            self._selector.close()
+            self._listener.close()
+            self._remove_address()
+
+    def _command(self, mpiexec: Path, address: Path) -> list[str]:
+        # -launcher fork -rmk user: on this machine, even inside somebody's Slurm allocation.
+        ranks = ["-launcher", "fork", "-rmk", "user", "-n", str(self._size)]
+        return [
+            *(sys.executable, "-I", "-S", tied.__file__, str(os.getpid())),
+            *(str(mpiexec), *ranks, sys.executable, "-P", "-u", "-m", "ptyplugin.service.worker", str(address)),
+        ]
+
+    def _wait_for_all(self, work: Work) -> None:
+        while not self._all_there():
+            if work.wish():
+                raise Cancelled("the job was cancelled before it began.")
+            self._listen(_TICK_S)
+            self._check_start()
+
+    def _check_start(self) -> None:
+        if self._is_broken() or (not self._all_there() and time.monotonic() - self._heard > self._patience.start_s):
+            trouble = self._trouble or self._why_broken("")
+            self.end()
+            raise trouble
+
+    def _follow(self, going: _Going) -> None:
+        """Until every rank has said how it went, one has gone without a word, or patience is at its end."""
+        while not self._all_home() and not self._is_broken():
+            self._listen(_TICK_S)
+            now = time.monotonic()
+            if now > going.deadline or now - self._heard > self._patience.silence_s:
+                return
+            wish, limit_s = going.work.wish(), going.work.limit_s
+            if limit_s is not None and now - going.begun > limit_s and not going.is_late:
+                going.is_late = True
+            wish = max(wish, Wish.STOP) if going.is_late else wish
+            if wish > going.asked:
+                going.asked = wish
+                going.deadline = min(going.deadline, now + self._patience.wish_s)
+                self._tell("ask", number=self._number, wish=int(wish))
+
+    def _result(self, going: _Going) -> Path:
+        outcomes = [rank.outcome for rank in self._ranks if rank.outcome]
+        kinds = [outcome["kind"] for outcome in outcomes]
+        if kinds == ["done"] * self._size:
+            return going.work.task.result
+        if "failed" in kinds:
+            raise error_of(min((outcome for outcome in outcomes if outcome["kind"] == "failed"), key=lambda failure: bool(failure["echo"])))
+        if going.is_late and going.work.wish() is Wish.GO_ON:
+            raise TimeIsUp(
+                f"the job took longer than the {going.work.limit_s:g} s that its slot allows (time_limit_s in the site file): give it more "
+                "ranks, fewer iterations or more time, then retry it; it goes on from its last checkpoint."
+            )
+        if going.asked or "cancelled" in kinds:
+            raise Cancelled("the job was cancelled.")
+        log = f"; its log is {going.work.task.log}"
+        if self._is_broken():
+            raise self._why_broken(log)
+        raise SolverError(f"the solver said nothing for {self._patience.silence_s:g} s and was ended{log}.")
+
+    def _listen(self, timeout_s: float) -> None:
+        for key, _ in self._selector.select(timeout_s):
+            if key.data is None:
+                rank = _Rank(Wire(self._listener.accept()[0]))
+                self._selector.register(rank.wire, selectors.EVENT_READ, rank)
+            else:
+                self._hear(key.data)
+
+    def _hear(self, rank: _Rank) -> None:
+        messages = rank.wire.receive()
+        if messages is None or (rank.number is None and messages and not self._is_ours(messages[0])):
+            self._selector.unregister(rank.wire)
+            rank.wire.close()
+            if rank.number is not None:
+                self._gone.append(rank)
+            return
+        for message in messages:
+            if rank.number is None:
+                self._greet(rank, message)
+            elif message["kind"] == "ready":
+                rank.is_ready = True
+            elif self._going is not None and message["number"] == self._number:
+                self._note(rank, message, self._going)
+        self._heard = time.monotonic()
+
+    def _note(self, rank: _Rank, message: Message, going: _Going) -> None:
+        if message["kind"] == "progress":
+            going.work.on_progress(progress_of(message))
+            return
+        rank.outcome = message
+        if message["kind"] == "failed":
+            going.deadline = min(going.deadline, time.monotonic() + self._patience.grace_s)
+        elif message["kind"] == "cancelled":
+            going.deadline = min(going.deadline, time.monotonic() + self._patience.wish_s)
+
+    def _is_ours(self, hello: Message) -> bool:
+        if hello.get("kind") == "hello" and hmac.compare_digest(str(hello.get("token")).encode(), self._token.encode()):
+            return True
+        _log.warning("somebody who is no rank of this group has called it, and is not heard")
+        return False
+
+    def _greet(self, rank: _Rank, hello: Message) -> None:
+        rank.number, rank.process = hello["rank"], Process.running(hello["pid"])
+        self._ranks.append(rank)
+        if hello["size"] != self._size:
+            self._trouble = SolverError(
+                f"MPI made a group of {hello['size']} where {self._size} ranks were started: mpiexec and the MPI library do not fit "
+                "together. Reinstall mpi4py and mpich in one environment, and unset MPI4PY_LIBMPI and MPI4PY_MPIABI."
+            )
+        elif self._all_there() and self._mpiexec is not None:
+            starter = Process.running(self._mpiexec.pid)
+            known = [each.process for each in self._ranks if each.process]
+            try:
+                remember(self._folder, [*known, starter] if starter else known)
+            except OSError as error:
+                _log.warning(
+                    "%s cannot be written (%s): if the daemon is killed, see that its ranks are gone", self._folder, error.strerror
+                )
+            self._remove_address()
+
+    def _remove_address(self) -> None:
+        # Somebody who tidies up temporary files may have been here before; that is no failure of the job.
+        if self._address is not None:
+            shutil.rmtree(self._address, ignore_errors=True)
+            self._address = None
+
+    def _tell(self, kind: str, **fields: object) -> None:
+        for rank in self._ranks:
+            # One that is gone is heard of by its closed socket.
+            with suppress(OSError):
+                rank.wire.send(kind, **fields)
+
+    def _all_there(self) -> bool:
+        return len(self._ranks) == self._size
+
+    def _all_home(self) -> bool:
+        return self._going is None or all(rank.outcome for rank in self._ranks)
+
+    def _is_broken(self) -> bool:
+        if self._mpiexec is None or self._gone or self._trouble is not None:
+            return True
+        return self._mpiexec.poll() is not None and not self._selector.select(0)
+
+    def _why_broken(self, log: str) -> SolverError:
+        if self._gone:
+            return RanksCrashed(f"rank {self._gone[0].number} of {self._size} was killed or crashed{log}.")
+        own = f"; the log is {self._folder / GROUP_LOG}"
+        if self._all_there():
+            return RanksCrashed(f"mpiexec, which keeps the {self._size} ranks of the solver, was killed or crashed{log or own}.")
+        return RanksCrashed(f"the {self._size} ranks of the solver did not start or ended at once{own}.")
