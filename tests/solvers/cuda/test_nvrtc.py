@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
+import numpy as np
 import pytest
 from compiling import ARCHITECTURES, CompileError, compiled
+from shim import HostDevice
 
+from ptyplugin.solvers.verbs.cuda.fused import ONTO_MODULUS, POISSON_GRADIENT, FusedFft, plan_for
 from ptyplugin.solvers.verbs.cuda.sources import functions_of, kernel_names, source_of, variants_of
 
 #: With more, fewer than two blocks of 256 threads share a multiprocessor.
 MOST_REGISTERS = 128
 
 
-def troubles(source: str, architecture: str, defines: dict[str, int]) -> list[str]:
+def troubles(source: str, architecture: str, defines: dict[str, int], most_registers: int = MOST_REGISTERS) -> list[str]:
     """What is wrong with the kernels of a source."""
     needs = compiled(source, architecture, defines)
     said = [f"{name} is not there" for name in functions_of(source) if name not in needs]
     for name, need in needs.items():
-        if need.spilled or need.stack or need.registers > MOST_REGISTERS:
+        if need.spilled or need.stack or need.registers > most_registers:
             said.append(f"{name} for {architecture} with {defines}: {need}")
     return said
 
@@ -28,6 +32,33 @@ def test_kernels_compile_for_all_generations_and_spill_nothing(name: str) -> Non
     first, *others = variants_of(name)
     wanted = [(first, architecture) for architecture in ARCHITECTURES] + [(other, "sm_90") for other in others]
     assert not [said for defines, architecture in wanted for said in troubles(source_of(name), architecture, defines)]
+
+
+class Noting(HostDevice):
+    """Notes which kernels are asked for, and launches none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted: dict[tuple[str, tuple[tuple[str, int], ...]], None] = {}
+
+    def kernel(self, file: str, function: str = "", **defines: int) -> Any:
+        self.noted[file, tuple(sorted(defines.items()))] = None
+        return lambda *args, **shared: None
+
+
+@pytest.mark.parametrize(("side", "waves"), [(128, 1), (192, 1), (200, 1), (200, 5), (256, 5)])
+def test_fused_transforms_of_usual_frames_spill_nothing(side: int, waves: int) -> None:
+    """They choose themselves how many registers a thread has: by the blocks that share a multiprocessor."""
+    device, plan = Noting(), plan_for((side, side), waves, HostDevice().shared_bytes)
+    fused = FusedFft(device, plan)
+    w, counts = device.empty((2, waves, side, side), np.complex64), device.empty((2, side, side), np.uint16)
+    partials = device.empty(fused.partials(2), np.float64)
+    fused.rows(w, None, overlap=2.0, psi=w, wave=-1.0)
+    fused.columns(w, ONTO_MODULUS, (counts,) * 6, partials)
+    fused.columns(w, POISSON_GRADIENT, (counts,) * 6, partials, partials)
+    fused.finish(w, w, None, wave=1.0, data=1.0, overlap=-1.0)
+    assert {file for file, _ in device.noted} == {"fused_rows", "fused_columns", "fused_finish"}
+    assert not [said for file, defines in device.noted for said in troubles(source_of(file), "sm_90", dict(defines), 255)]
 
 
 @pytest.mark.parametrize("name", kernel_names())
