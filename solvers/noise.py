@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import poisson
+from scipy.special import gammaln, xlogy
 
 from ptyplugin.solvers.batches import Batches
 from ptyplugin.solvers.state import State
@@ -51,7 +51,9 @@ def _table() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Roots of means, and the noise over the mean: smooth down to 0, where it is 2."""
     roots = np.arange(0, _LAST + _STEP, _STEP)
     counts = np.arange(200)
-    mean_of_root = (poisson.pmf(counts, roots[1:, None] ** 2) * np.sqrt(counts)).sum(axis=1)
+    means = roots[1:, None] ** 2
+    chances = np.exp(xlogy(counts, means) - gammaln(counts + 1) - means)
+    mean_of_root = (chances * np.sqrt(counts)).sum(axis=1)
     return roots, np.concatenate([[2.0], 2 - 2 * mean_of_root / roots[1:]])
 
 

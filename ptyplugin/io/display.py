@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.fft
-import scipy.signal
 from numpy.typing import NDArray
 
 from ptyplugin.model import Reconstruction
@@ -45,6 +44,9 @@ def scanned_view(reconstruction: Reconstruction) -> View:
 
 def illumination(reconstruction: Reconstruction) -> NDArray[np.float64]:
     """Sum of the probe's intensity over all positions, (y, x) of the object."""
+    # Slow to start, and ranks do without it.
+    import scipy.signal
+
     hits: Any = np.zeros(reconstruction.object.shape[-2:])
     corners = np.rint(reconstruction.positions_px).astype(int)
     np.add.at(hits, (corners[:, 0], corners[:, 1]), 1.0)
