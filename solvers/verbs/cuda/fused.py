@@ -49,8 +49,8 @@ _COMPLEX64 = 8
 _BESIDE_BYTES = 2048
 #: Threads of a block, a multiple of a warp, and of a line: 8 read 64 bytes next to each other.
 _WARP, _MOST_THREADS, _SHORTEST_GROUP = 32, 512, 8
-#: Threads of a multiprocessor, of blocks of rows, and of columns if each keeps 16 values: their registers hold what is on its way.
-_ROW_THREADS, _COLUMN_THREADS, _KEPT_VALUES = 768, 512, 16
+#: Threads of a multiprocessor: their registers hold what is on its way from memory.
+_AT_ONCE = 512
 #: Rows that one block transforms of several frames, so that it reads the probe once, as long as there are blocks enough for all of a card.
 _FRAMES_OF_BLOCK, _ENOUGH_BLOCKS = (4, 2), 2048
 #: MODEL_PARAMETERS where there is no model.
@@ -62,15 +62,11 @@ _NO_MODEL: Arguments = (
 
 
 class Side(NamedTuple):
-    """How lines along one side of a frame are transformed.
-
-    radices: of the passes; group: threads of a line; lines: of a block; blocks: of a multiprocessor, at least
-    """
+    """How lines along one side of a frame are transformed. radices: of the passes; group: threads of a line; lines: of a block."""
 
     radices: tuple[int, ...]
     group: int
     lines: int
-    blocks: int = 1
 
     @property
     def threads(self) -> int:
@@ -92,14 +88,11 @@ class Side(NamedTuple):
         length = math.prod(self.radices)
         return self.lines * _COMPLEX64 * (length + max((length // gap for gap in gaps if gap % 2 == 0), default=0))
 
-    def at_once(self, blocks: int) -> Side:
-        """With so many blocks, one at least, on a multiprocessor."""
-        return self._replace(blocks=max(blocks, 1))
-
     def defines(self, other: int) -> dict[str, int]:
         """What compiles a kernel for it; ``other``: px, the frame's other side."""
         radices = dict(zip(("R0", "R1", "R2"), (*self.radices, 1), strict=False))
-        return {"SIDE": math.prod(self.radices), "OTHER": other, **radices, "GROUP": self.group, "LINES": self.lines, "BLOCKS": self.blocks}
+        block = {"GROUP": self.group, "LINES": self.lines, "BLOCKS": max(_AT_ONCE // self.threads, 1)}
+        return {"SIDE": math.prod(self.radices), "OTHER": other, **radices, **block}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +130,7 @@ def plan_for(shape: tuple[int, int], waves: int, shared_limit_bytes: int) -> Fus
         columns = _side(radices[0], lines)
         column_bytes = columns.column_bytes * (waves if held == 1 else 1)
         if column_bytes <= share * limit and _cost(columns) < math.inf:
-            threads = _COLUMN_THREADS * _KEPT_VALUES // max(_KEPT_VALUES, *columns.radices)
-            columns = columns.at_once(min(threads // columns.threads, limit // column_bytes))
-            return FusedPlan((shape[0], shape[1]), rows.at_once(_ROW_THREADS // rows.threads), columns, held, column_bytes)
+            return FusedPlan((shape[0], shape[1]), rows, columns, held, column_bytes)
     return None
 
 
@@ -186,6 +177,22 @@ def twiddles(radices: tuple[int, ...]) -> NDArray[np.complex64]:
         tables.append(np.exp(-2j * np.pi * r * k / (before * radix)).astype(np.complex64).ravel())
         before *= radix
     return np.concatenate(tables)
+
+
+def variants(file: str) -> tuple[dict[str, int], ...]:
+    """Sets of defines with which tests compile one of the kernels: frames of some sizes, 1, 3 and 5 waves, every verb."""
+    plans = [plan for side in (256, 128, 192, 200, 512) for waves in (1, 3, 5) if (plan := plan_for((side, side), waves, 227 * 1024))]
+    if file in ("fused_rows", "fused_finish"):
+        found = [plan.rows.defines(plan.shape[0]) for plan in plans] + [
+            {**plans[0].rows.defines(256), "WITH_MODEL": with_model, "WITH_WAVE": 1 - with_model} for with_model in (0, 1)
+        ]
+    elif file == "fused_move":
+        found = [plan.columns.defines(plan.shape[1]) for plan in plans]
+    else:
+        found = [plan.columns.defines(plan.shape[1]) | {"HELD": plan.held} for plan in plans]
+        verbs = [{"VERB": verb, "COUNTS_FLOAT": verb % 2} for verb in range(1, 6)]
+        found += [found[0] | more for more in ({"HELD": 2}, *verbs)]
+    return tuple(dict(some) for some in dict.fromkeys(tuple(sorted(each.items())) for each in found))
 
 
 class FusedFft:

@@ -16,6 +16,8 @@
 #define HELD 0
 #endif
 #define DARK_COUNTS 1e-3f
+// What is divided by is the root of no less: near the smallest normal number.
+#define DARKEST 1.2e-38f
 
 typedef Passes<R0, R1, R2, 1, LINES, (LINES < 16)> Forward;
 #if R2 > 1
@@ -31,16 +33,17 @@ struct Sums {
     float residual, likelihood;
 };
 
-// f / s of a good pixel, and what is added to the sums
+// f / s of a good pixel, and what is added to the sums. Roots are those that the hardware has, good to two units in the last place.
 __device__ __forceinline__ float change(float model, float count, float slack, Sums& sums) {
-    const float modulus = sqrtf(model), amplitude = sqrtf(count), deviation = modulus - amplitude;
+    const float inverse = rsqrtf(fmaxf(model, DARKEST)), amplitude = count * rsqrtf(fmaxf(count, DARKEST)), ratio = amplitude * inverse;
+    const float deviation = model * inverse - amplitude;
     sums.residual += deviation * deviation;
-    if (VERB == 0) return slack + (1.f - slack) * amplitude / (modulus + TINY_MODULUS);
+    if (VERB == 0) return slack + (1.f - slack) * ratio;
     if (VERB == 5) model += DARK_COUNTS;
     if (VERB > 2) sums.likelihood += likelihood_of(model, count, VERB - 3, DARK_COUNTS);
     if (VERB == 4) return (count - model) / (2.f * (count + 1.f));
     if (VERB == 5) return (count / model - 1.f) / 2.f;
-    const float step = amplitude / (modulus + TINY_MODULUS) - 1.f;
+    const float step = ratio - 1.f;
     return VERB == 2 && step < 0 ? step + step * step / 2.f : step;
 }
 
@@ -51,10 +54,8 @@ fused_columns(float2* w, double* __restrict__ residuals, double* __restrict__ li
     const Detector detector = DETECTOR;
     const int f = threadIdx.x % LINES, g = threadIdx.x / LINES, x = blockIdx.x * LINES + f, j = blockIdx.y;
     const bool inside = x < OTHER;
-    const float light = detector.light(j);
-    const float scale_back = norm * (VERB > 2 && intensities ? intensities[frames[j]] : 1.f);
     Sums sums = {0.f, 0.f};
-    float power[Forward::LASTS][RADIX];
+    float power[Forward::LASTS][RADIX] = {};
 #if HELD == 0
     float2 kept[Forward::LASTS][RADIX];
 #endif
@@ -72,7 +73,7 @@ fused_columns(float2* w, double* __restrict__ residuals, double* __restrict__ li
             Forward::last_of(v, i, line(wave), table);
 #pragma unroll
             for (int r = 0; r < RADIX; ++r) {
-                power[c][r] = (wave ? power[c][r] : 0.f) + abs2(v[r]);
+                power[c][r] += abs2(v[r]);
 #if HELD == 0
                 kept[c][r] = v[r];
 #elif HELD == 1
@@ -84,12 +85,21 @@ fused_columns(float2* w, double* __restrict__ residuals, double* __restrict__ li
         });
     };
     const auto factors = [&]() {
+        const float light = detector.light(j), scale_back = norm * (VERB > 2 && intensities ? intensities[frames[j]] : 1.f);
         Forward::butterflies<RADIX>(g, [&](int c, int i) {
+            float count[RADIX];
+            bool believed[RADIX];
+            // All that is read is on its way before the first of it is looked at.
 #pragma unroll
             for (int r = 0; r < RADIX; ++r) {
-                const int p = (i + r * STEP) * OTHER + x;
-                float f = VERB ? 0.f : 1.f;
-                if (inside && good[p]) f = change(light * power[c][r] + detector.behind(p), detector.count(j, p), slack, sums);
+                const int p = (i + r * STEP) * OTHER + (inside ? x : 0);
+                count[r] = detector.count(j, p);
+                believed[r] = inside && good[p];
+                power[c][r] = light * power[c][r] + detector.behind(p);
+            }
+#pragma unroll
+            for (int r = 0; r < RADIX; ++r) {
+                const float f = believed[r] ? change(power[c][r], count[r], slack, sums) : VERB ? 0.f : 1.f;
                 power[c][r] = f * scale_back;
             }
         });

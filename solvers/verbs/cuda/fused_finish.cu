@@ -19,18 +19,31 @@ fused_finish(float2* target, const float2* w, const float2* __restrict__ table, 
     float2* const line = shared + f * Rows::LENGTH;
     const bool inside = y < OTHER;
     const float weight = WITH_MODEL ? overlap * model.weight() : 0.f;
+    const ModelRows model_rows(model, wave, y);
     const int first = blockIdx.y * frames_of_block, end = min(count, first + frames_of_block);
     for (int j = first; j < end; ++j) {
         const long long row = (((long long)j * gridDim.z + wave) * OTHER + y) * SIDE;
-        const ModelRow of = WITH_MODEL && inside ? ModelRow(model, j, wave, y) : ModelRow();
+        const ModelRow of = WITH_MODEL && inside ? model_rows.of(model, j) : ModelRow{};
         Rows::first(g, line, [&](int x) { return inside ? streamed(w + row + x) : make_float2(0.f, 0.f); });
-        Rows::rest(g, line, table, [&](int x, float2 value) {
-            if (inside) {
-                value = scale(data, value);
-                if (WITH_WAVE) value = add(value, scale(wave_weight, streamed(target + row + x)));
-                if (WITH_MODEL) value = add(value, scale(weight, of(x)));
-                target[row + x] = value;
+        Rows::wait();
+        if constexpr (Rows::THREE) {
+            Rows::middle(g, line, table);
+            Rows::wait();
+        }
+        Rows::butterflies<Rows::LAST>(g, [&](int, int i) {
+            float2 value[Rows::LAST], beside[Rows::LAST];
+            // On its way while the line is transformed.
+#pragma unroll
+            for (int r = 0; r < Rows::LAST; ++r) {
+                const int x = i + r * Rows::BEFORE_LAST;
+                beside[r] = make_float2(0.f, 0.f);
+                if (inside && WITH_WAVE) beside[r] = scale(wave_weight, streamed(target + row + x));
+                if (inside && WITH_MODEL) beside[r] = add(beside[r], scale(weight, of(x)));
             }
+            Rows::last_of(value, i, line, table);
+#pragma unroll
+            for (int r = 0; r < Rows::LAST; ++r)
+                if (inside) target[row + i + r * Rows::BEFORE_LAST] = add(scale(data, value[r]), beside[r]);
         });
         Rows::wait();  // all have read the line before the next one comes
     }

@@ -19,10 +19,11 @@ fused_rows(float2* w, const float2* psi, const float2* __restrict__ table, float
     float2* const line = shared + f * Rows::LENGTH;
     const bool inside = y < OTHER;
     const float weight = WITH_MODEL ? overlap * model.weight() : 0.f;
+    const ModelRows model_rows(model, wave, y);
     const int first = blockIdx.y * frames_of_block, end = min(count, first + frames_of_block);
     for (int j = first; j < end; ++j) {
         const long long row = (((long long)j * gridDim.z + wave) * OTHER + y) * SIDE;
-        const ModelRow of = WITH_MODEL && inside ? ModelRow(model, j, wave, y) : ModelRow();
+        const ModelRow of = WITH_MODEL && inside ? model_rows.of(model, j) : ModelRow{};
         Rows::first(g, line, [&](int x) {
             float2 value = make_float2(0.f, 0.f);
             if (inside) {

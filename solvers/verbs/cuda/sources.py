@@ -6,6 +6,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+from ptyplugin.solvers.verbs.cuda import fused
+
 _FOLDER = Path(__file__).parent
 _INCLUDE = re.compile(r'^[ \t]*#include[ \t]+"(?P<header>\w+\.cuh)"[ \t]*\n', re.MULTILINE)
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
@@ -52,6 +54,8 @@ def functions_of(source: str) -> tuple[str, ...]:
 
 def variants_of(name: str) -> tuple[dict[str, int], ...]:
     """The sets of defines with which ``<name>.cu`` is compiled: what tests build."""
+    if name.startswith("fused_"):
+        return fused.variants(name)
     if re.search(r"\bCOUNTS_FLOAT\b", source_of(name)):
         return ({}, {"COUNTS_FLOAT": 1})
     return ({},)
