@@ -1,5 +1,5 @@
 """A warm group: MPI ranks that are started once and do one job after the other, watched from outside MPI, so that a crash of a rank is only
-a crash of a job. Control goes over one socket per rank, data over MPI. Decision record 0007 tells why.
+a crash of a job. Control goes over one socket per rank, data over MPI. Decision record 0009 tells why.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Group:
             kind = DiskError if disk_is_in_trouble(error) else RanksCrashed
             raise kind(f"the {self._size} ranks of the solver cannot be started ({error}).") from error
 
-    def look(self) -> None:
+    def look(self, keeps_cards: bool = False) -> None:
         """Between jobs: hear what the ranks have said, and have them warm up as soon as all are there.
 
         Raises:
@@ -161,7 +161,7 @@ class Group:
         self._listen(0.0)
         self._check_start()
         if self._all_there() and not were_there:
-            self._tell("warm")
+            self._tell("warm", cards=keeps_cards)
 
     def run(self, work: Work) -> Path:
         """Have the ranks do a job; the path of its result.

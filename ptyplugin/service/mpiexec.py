@@ -82,7 +82,7 @@ class Mpiexec(Launcher):
             self._start()
         assert self._group is not None
         try:
-            self._group.look()
+            self._group.look(bool(self._gpus))
         finally:
             self._forget_if_over()
 

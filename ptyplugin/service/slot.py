@@ -176,7 +176,9 @@ class Slot:
             "job %s begins in slot %s (start %d): %s, %s frames", entry.key, self.place.name, entry.starts, entry.recipe, entry.frames
         )
         try:
-            task.job()
+            asked = task.job().resources.ranks
+            if asked not in (None, self.place.ranks):
+                _log.info("job %s asks for %d rank(s): this slot has %d", entry.key, asked, self.place.ranks)
             with task.log.open("a", encoding="utf-8") as log, in_one_sentence(task, log):
                 self._launcher.run(task, lambda progress: self._hear(running, progress), lambda: self._wish(running))
         except Cancelled:

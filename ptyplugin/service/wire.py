@@ -2,8 +2,8 @@
 
 rank -> daemon: hello (token, rank, size, pid), ready; of the job with a number: progress, and one of done (result),
 failed (sentence, echo, error), cancelled
-daemon -> rank: warm, job (number, folder, site, solve, cards), ask (number, wish), leave. A closed socket means that the other one is gone.
-A rank shows by the token that it is one that the daemon has started.
+daemon -> rank: warm (cards), job (number, folder, site, solve, cards), ask (number, wish), leave
+A closed socket means that the other one is gone. A rank shows by the token that it is one that the daemon has started.
 """
 
 from __future__ import annotations

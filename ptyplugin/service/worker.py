@@ -22,7 +22,7 @@ from ptyplugin.service.solving import Task, Wish, in_one_sentence, solve_functio
 from ptyplugin.service.tied import tie_to_parent
 from ptyplugin.service.warming import warm_up
 from ptyplugin.service.wire import TOKEN_VARIABLE, Message, Wire, failure_fields, progress_fields
-from ptyplugin.solvers.ranks import MpiRanks, RankFailed
+from ptyplugin.solvers.ranks import MpiRanks, RankFailed, failing_together
 
 #: At most so often the daemon hears of an iteration, seconds.
 PERIOD_S = 0.1
@@ -105,7 +105,7 @@ def main(address: str) -> None:
     cards = Cards(world.rank, world.size)
     while (order := parent.order())["kind"] != "leave":
         if order["kind"] == "warm":
-            _warm(parent)
+            _warm(parent, world, cards if order["cards"] else None)
             continue
         # All ranks came home from the job before: nobody talks through its communicator any more.
         if comm is not None:
@@ -117,11 +117,17 @@ def main(address: str) -> None:
             gc.collect()
 
 
-def _warm(parent: Parent) -> None:
+def _warm(parent: Parent, world: Any, cards: Cards | None) -> None:
+    comm = world.Dup()
     try:
-        warm_up()
+        ranks = MpiRanks(comm)
+        with failing_together(ranks):
+            if cards:
+                cards.hold()
+        warm_up(ranks)
     except PtypluginError as error:
         logging.getLogger(__name__).warning("the first job will be slow: %s", error)
+    comm.Free()
     parent.send("ready")
 
 

@@ -118,7 +118,11 @@ def test_crashes_and_an_absent_raw_run_are_tried_again_up_to_three_times(
     with running(site, Crashing(crashes, error)), open_read_only(site.ledger) as view:
         until(lambda: view.list(state=state))
         assert view.show(job.key).tries == tries
-        assert len([step for step in view.history(job.key) if step.state == "running"]) == tries
+        steps = view.history(job.key)
+    assert len([step for step in steps if step.state == "running"]) == tries
+    assert all(str(error) in str(step.sentence) for step in steps if step.state == "queued" and step.sentence)
+    flagged = "Fresh processes take over." in str(steps[2].sentence)
+    assert flagged == (not isinstance(error, CatalogError)), "it stands in the history that other processes did it"
 
 
 def test_jobs_that_arrive_are_seen_by_themselves(site, make_job, until) -> None:

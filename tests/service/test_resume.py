@@ -15,7 +15,7 @@ import pytest
 
 from ptyplugin.api import make_job, open_scan
 from ptyplugin.io import read_result
-from ptyplugin.jobs import open_read_only, submit
+from ptyplugin.jobs import Ledger, open_read_only, submit
 from ptyplugin.model import Job, JobError, LedgerError, Site
 from ptyplugin.service import Daemon, Inline, Mpiexec, Wish
 
@@ -36,8 +36,8 @@ def submitted(reading_site: Site, small_cxi: Path) -> Job:
 
 
 @contextmanager
-def running(site: Site, ranks: int) -> Iterator[None]:
-    with Daemon(site, lambda place: Mpiexec(site.home / "slots" / place.name, ranks, solve=QUICK), lambda result, key: None) as daemon:
+def running(site: Site, ranks: int, solve: str = QUICK) -> Iterator[None]:
+    with Daemon(site, lambda place: Mpiexec(site.home / "slots" / place.name, ranks, solve=solve), lambda result, key: None) as daemon:
         thread = threading.Thread(target=daemon.run)
         thread.start()
         try:
@@ -87,6 +87,36 @@ def test_a_rank_that_is_killed_is_not_started_from_the_beginning(reading_site: S
     with open_read_only(reading_site.ledger) as view:
         states = [step.state for step in view.history(submitted.key)]
     assert states == ["queued", "running", "queued", "running", "solved", "published"]
+
+
+@pytest.mark.system
+def test_a_daemon_that_is_stopped_keeps_what_its_ranks_have_done(reading_site: Site, submitted: Job, until: Callable[..., None]) -> None:
+    folder = reading_site.jobs / submitted.key
+    for start in (1, 2):
+        with running(reading_site, 1, "quick_checkpoints:solve_without"):
+            until(lambda start=start: len(_iterations(folder)) > (12 if start == 1 else ITERATIONS - 1), 100)
+            if start == 2:
+                until(lambda: _state(reading_site, submitted.key) == "published")
+        assert bool(list(folder.glob("checkpoint.*.npz"))) == (start == 1)
+    assert _iterations(folder) == list(range(1, ITERATIONS + 1)), "no iteration was done twice"
+    with open_read_only(reading_site.ledger) as view:
+        assert (view.show(submitted.key).tries, view.show(submitted.key).starts) == (1, 2)
+
+
+def test_a_daemon_that_was_killed_costs_no_try_where_a_checkpoint_was_made(site: Site, make_job: Callable[..., Job]) -> None:
+    job = make_job()
+    for iteration, tries in ((0, 1), (20, 1), (20, 2), (30, 2)):
+        with Ledger(site.ledger) as ledger:
+            ledger.put(job)
+            assert ledger.claim(60.0) is not None
+            (site.jobs / job.key).mkdir(parents=True, exist_ok=True)
+            # Of the next one, one rank has written its part when all are killed: that does not count.
+            for part in (f"{iteration}.0", f"{iteration}.1", "90.1") if iteration else ():
+                (site.jobs / job.key / f"checkpoint.{part}.npz").touch()
+        with Daemon(site, Inline(QUICK)):
+            pass
+        with open_read_only(site.ledger) as view:
+            assert (view.show(job.key).state, view.show(job.key).tries) == ("queued", tries)
 
 
 def test_a_job_that_a_stop_puts_back_goes_on(reading_site: Site, submitted: Job) -> None:
