@@ -123,9 +123,11 @@ def plan_for(shape: tuple[int, int], waves: int, shared_limit_bytes: int) -> Fus
     radices = [_radices(side) for side in shape]
     if not all(radices):
         return None
-    every = (_side(radices[1], lines) for lines in (4, 8, 16, 32))
-    rows = min(every, key=lambda side: (side.threads < 4 * _WARP, _cost(side), side.threads))
     limit = shared_limit_bytes - _BESIDE_BYTES - _COMPLEX64 * shape[0]
+    every = [side for lines in (4, 8, 16, 32) if (side := _side(radices[1], lines)).row_bytes <= limit]
+    if not every:
+        return None
+    rows = min(every, key=lambda side: (not 4 * _WARP <= side.threads <= 8 * _WARP, _cost(side), side.threads))
     for lines, share, held in _choices(waves):
         columns = _side(radices[0], lines)
         column_bytes = columns.column_bytes * (waves if held == 1 else 1)
