@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import convergence, divergence, memory, parallel, phases, real, refinement, speed
+from benchmarks import convergence, divergence, memory, parallel, phases, real, refinement, service, speed
 from benchmarks.problems import Absent
 from benchmarks.table import Table
 from benchmarks.timing import floor_ms, libraries
@@ -32,6 +32,7 @@ PARTS: dict[str, Callable[[bool], list[Table]]] = {
     "real": real.run,
     "divergence": divergence.run,
     "positions": refinement.run,
+    "service": service.run,
 }
 
 
