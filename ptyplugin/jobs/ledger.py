@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,12 @@ from numpy.typing import NDArray
 
 from ptyplugin.jobs.lock import Lock
 from ptyplugin.jobs.orders import Order, check_order
-from ptyplugin.jobs.schema import connect_writer, now_s
+from ptyplugin.jobs.schema import SCHEMA_VERSION, connect_writer, now_s
 from ptyplugin.jobs.view import Entry, LedgerView, State
 from ptyplugin.model import Job, JobError, LedgerError, Refusal, RunSource
+from ptyplugin.model.redaction import redacted
+
+_log = logging.getLogger(__name__)
 
 #: How often a job is started, without coming as far as another checkpoint, before it counts as failed.
 MAX_TRIES = 3
@@ -53,6 +57,8 @@ class Ledger(LedgerView):
 
     def __init__(self, path: Path) -> None:
         self._lock_file = Lock(path)
+        self._news: list[str] = []
+        self._listeners: list[Callable[[Entry], None]] = []
         try:
             super().__init__(connect_writer(path))
         except LedgerError:
@@ -63,6 +69,19 @@ class Ledger(LedgerView):
         """Let go of the file and of the lock."""
         super().close()
         self._lock_file.close()
+
+    def listen(self, listener: Callable[[Entry], None]) -> None:
+        """Have ``listener`` hear of every transition that is on the disk: the job as it is then. It must be quick and not raise."""
+        self._listeners.append(listener)
+
+    def check(self) -> None:
+        """Write something that changes nothing.
+
+        Raises:
+            LedgerError: it cannot be written.
+        """
+        with self._transaction():
+            self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def knows(self, key: str) -> bool:
         """Whether a job with this key was taken in and could be read."""
@@ -132,7 +151,7 @@ class Ledger(LedgerView):
     def not_published_yet(self, entry: Entry, sentence: str) -> None:
         """Say why a solved job is not in the catalog yet."""
         with self._transaction():
-            self._connection.execute("UPDATE job SET sentence = ? WHERE key = ? AND state = 'solved'", (sentence, entry.key))
+            self._connection.execute("UPDATE job SET sentence = ? WHERE key = ? AND state = 'solved'", (redacted(sentence), entry.key))
 
     def failed(self, entry: Entry, sentence: str) -> None:
         """The job cannot be solved, for the reason in ``sentence``."""
@@ -217,6 +236,7 @@ class Ledger(LedgerView):
         return [(row["first_frame"], np.frombuffer(row["positions_m"], "<f8").reshape(row["count"], -1, 2)) for row in rows]
 
     def _insert(self, row: Mapping[str, Any], sentence: str | None) -> None:
+        sentence = redacted(sentence) if sentence else sentence
         values = {**row, "sentence": sentence, "arrived_s": now_s(), "changed_s": now_s()}
         names, places = ", ".join(values), ", ".join(f":{name}" for name in values)
         renewed = ", ".join(f"{name} = excluded.{name}" for name in values if name != "key")
@@ -230,6 +250,7 @@ class Ledger(LedgerView):
     def _move(
         self, entry: Entry, before: Sequence[State], after: State, sentence: str | None, changes: Mapping[str, Any] | None = None
     ) -> None:
+        sentence = redacted(sentence) if sentence else sentence
         # The number of starts tells a start of the job from a later one: who was overtaken must not decide about it.
         values = {"state": after, "sentence": sentence, "changed_s": now_s(), **(changes or {})}
         columns = ", ".join(f"{name} = ?" for name in values)
@@ -249,6 +270,20 @@ class Ledger(LedgerView):
 
     def _remember(self, key: str, state: State, sentence: str | None) -> None:
         self._connection.execute("INSERT INTO transition (job, at_s, state, sentence) VALUES (?, ?, ?, ?)", (key, now_s(), state, sentence))
+        self._news.append(key)
+
+    def _tell(self) -> None:
+        news, self._news = self._news, []
+        for key in news:
+            try:
+                entry = self.show(key)
+            except (JobError, LedgerError) as error:
+                # What was written stays written, whoever hears of it.
+                _log.debug("nobody hears of a transition: %s", error)
+                continue
+            _say(entry)
+            for listener in self._listeners:
+                listener(entry)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -257,6 +292,7 @@ class Ledger(LedgerView):
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield
                 self._connection.execute("COMMIT")
+                self._tell()
             except sqlite3.Error as error:
                 self._roll_back()
                 raise LedgerError(f"the ledger cannot be written ({error}): check the room on its disk.") from error
@@ -265,9 +301,22 @@ class Ledger(LedgerView):
                 raise
 
     def _roll_back(self) -> None:
+        self._news.clear()
         # A full disk rolls back by itself; a second time is an error.
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
+
+
+def _say(entry: Entry) -> None:
+    """One line for each transition; its fields are for programs."""
+    fields = {"job": entry.key, "state": entry.state, "run_uid": entry.run_uid, "scan_id": entry.scan_id, "starts": entry.starts}
+    _log.log(
+        logging.WARNING if entry.state == "failed" else logging.INFO,
+        "job %s (scan %s, run %s) is %s%s",
+        *(entry.key, "-" if entry.scan_id is None else entry.scan_id, entry.run_uid or "-", entry.state),
+        f": {entry.sentence}" if entry.sentence else "",
+        extra={"fields": {**fields, "tries": entry.tries, "sentence": entry.sentence}},
+    )
 
 
 def _row_of(job: Job | Refusal) -> dict[str, Any]:
