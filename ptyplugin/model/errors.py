@@ -17,7 +17,7 @@
     │   └── CatalogAway                        it does not answer, fails, or refuses the key: whatever it is asked for
     ├── SolverError        (RuntimeError)      the reconstruction failed
     │   ├── Cancelled                          somebody asked for it to stop
-    │   ├── TimeIsUp                           it took longer than the site allows
+    │   ├── TimeIsUp                           it took longer than the site allows, or fell silent
     │   └── RanksCrashed                       a process of the solver was killed or died: worth another try
     ├── LedgerError        (RuntimeError)      the ledger is in use, damaged, from a newer version, or its disk is full
     └── DeviceError        (RuntimeError)      a device was asked for that is not there
@@ -104,7 +104,7 @@ class Cancelled(SolverError):
 
 
 class TimeIsUp(SolverError):
-    """The reconstruction took longer than the site allows; what there is of it is kept in a checkpoint."""
+    """The reconstruction took longer than the site allows, or fell silent; its last checkpoint is kept."""
 
 
 class RanksCrashed(SolverError):

@@ -262,7 +262,7 @@ class Group:
         log = f"; its log is {going.work.task.log}"
         if self._is_broken():
             raise self._why_broken(log)
-        raise SolverError(f"the solver said nothing for {self._patience.silence_s:g} s and was ended{log}.")
+        raise TimeIsUp(f"the solver said nothing for {self._patience.silence_s:g} s and was ended{log}.")
 
     def _listen(self, timeout_s: float) -> None:
         for key, _ in self._selector.select(timeout_s):

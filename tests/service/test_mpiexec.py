@@ -225,7 +225,7 @@ def test_a_wish_is_enforced(task_of, group, make_job) -> None:
 
 
 def test_a_job_that_hangs_is_ended(task_of, ranks_of, make_job) -> None:
-    with pytest.raises(SolverError, match="said nothing for 2 s"):
+    with pytest.raises(TimeIsUp, match="said nothing for 2 s"):
         ranks_of(patience=Patience(silence_s=2.0)).run(task_of(make_job(hang=1)), lambda _: None, go_on)
 
 
