@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ptyplugin.model import DeviceBusy, DeviceError, DeviceName, SolverError
@@ -109,8 +109,8 @@ class Choice:
         return str(self.card) if self.card else f"CPU ({self.why})" if self.why else "CPU"
 
 
-#: Takes a card for this process: who else has it, in words; nothing if it is ours now.
-Take = Callable[[Card], str]
+#: Takes the first card that is free for this process; None if none is, and who has them, in words.
+Take = Callable[[Sequence[Card]], tuple[Card | None, str]]
 Open = Callable[[int], Device]
 
 
@@ -128,7 +128,7 @@ def open_card(number: int) -> Device:
 def choose(wish: DeviceName, ranks: Ranks, take: Take, opens: Open = open_card, find: Callable[[], Devices] = look) -> Choice:
     """What this rank computes on: all ranks on GPUs, or none. All ranks call it together.
 
-    take: takes a card for this process; opens: makes the Device of the card with a number
+    take: takes one of some cards for this process; opens: makes the Device of the card with a number
 
     Raises:
         DeviceBusy: a GPU was asked for, and other processes have them all.
@@ -151,19 +151,22 @@ def _mine(ranks: Ranks, take: Take, opens: Open, devices: Devices) -> Choice:
     if not cards:
         return Choice(why=why_not(devices))
     place, here = (0, 1) if ranks.size == 1 else _place(ranks, os.environ)
-    troubles, is_held = [], False
     # One rank alone takes the first card that is free; of several, each has its own, by turns if there are fewer cards than ranks.
-    for card in cards if ranks.size == 1 else [cards[place % len(cards)]]:
+    left, troubles = list(cards) if ranks.size == 1 else [cards[place % len(cards)]], list[str]()
+    while left:
         try:
             # The first of the ranks that share a card takes it for all of them.
-            holder = take(card) if place < len(cards) else ""
-            if not holder:
-                return Choice(card, opens(card.number), -(-here // len(cards)), slower=_slower(devices, ranks, len(cards)))
-            troubles.append(f"{card} is in use by {holder}")
-            is_held = True
+            card, held = take(left) if place < len(cards) else (left[0], "")
+        except DeviceError as error:
+            return Choice(why="; ".join([*troubles, str(error).rstrip(".")]))
+        if card is None:
+            return Choice(why="; ".join([*troubles, held]), is_held=True)
+        try:
+            return Choice(card, opens(card.number), -(-here // len(cards)), slower=_slower(devices, ranks, len(cards)))
         except (DeviceError, SolverError) as error:
-            troubles.append(f"{card} cannot be used ({error})")
-    return Choice(why="; ".join(troubles), is_held=is_held)
+            troubles.append(f"{card} cannot be used ({str(error).rstrip('.')})")
+            left.remove(card)
+    return Choice(why="; ".join(troubles))
 
 
 def _slower(devices: Devices, ranks: Ranks, cards: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -365,9 +365,9 @@ class Solver:
             raise DeviceError("a GPU computes in single precision and with verbs of its own: leave out precision and verbs, or device gpu.")
         return Choice()
 
-    def _take(self, card: Card) -> str:
-        """Take a card for this process; who has it, in words, if it is not ours. Here, nobody is asked."""
-        return ""
+    def _take(self, cards: Sequence[Card]) -> tuple[Card | None, str]:
+        """Take the first of these cards that is free; None if none is, and who has them, in words. Here, nobody is asked."""
+        return cards[0], ""
 
     def _fit_the_card(self) -> None:
         """Let the verbs use of the card what the plan says."""

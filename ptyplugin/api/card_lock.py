@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,8 @@ class _Held:
 
 #: What this process holds: it may use its card as often as it likes.
 _held: dict[str, _Held] = {}
-_guard = threading.Lock()
+#: Reentrant: a solver that is collected as garbage lets go of its card wherever its thread happens to be, here too.
+_guard = threading.RLock()
 
 
 class CardLock:
@@ -50,17 +52,37 @@ class CardLock:
         Raises:
             DeviceError: locks cannot be written.
         """
+        holders = self._take_one([card])[1]
+        return holders[0] if holders else ""
+
+    def take_free(self, cards: Sequence[Card]) -> tuple[Card | None, str]:
+        """Take the first card that is free; after ``wait_s`` seconds without one: None, and who has which, in words.
+
+        Raises:
+            DeviceError: locks cannot be written.
+        """
+        taken, holders = self._take_one(cards)
+        return taken, "; ".join(f"{card} is in use by {holder}" for card, holder in zip(cards, holders, strict=False))
+
+    def _take_one(self, cards: Sequence[Card]) -> tuple[Card | None, list[str]]:
+        """The card that is ours now, or who has each of them."""
         end = time.monotonic() + self._wait_s
-        said = ""
-        while holder := _take(card.uuid):
+        said = list[str]()
+        while True:
+            holders = list[str]()
+            for card in cards:
+                holder = _take(card.uuid)
+                if not holder:
+                    self._cards.append(card.uuid)
+                    return card, []
+                holders.append(holder)
             if time.monotonic() > end:
-                return holder
-            if holder != said:
-                said = holder
-                _LOG.info("%s is in use by %s; waiting up to %g s", card, holder, self._wait_s)
+                return None, holders
+            if holders != said:
+                said = holders
+                for card, holder in zip(cards, holders, strict=True):
+                    _LOG.info("%s is in use by %s; waiting up to %g s", card, holder, self._wait_s)
             time.sleep(LOOK_S)
-        self._cards.append(card.uuid)
-        return ""
 
     def release(self) -> None:
         """Let go of what was taken; nothing the second time."""
@@ -73,20 +95,35 @@ def _take(uuid: str) -> str:
         if uuid in _held:
             _held[uuid].users += 1
             return ""
+        path = FOLDER / f"{uuid}.lock"
         try:
-            handle = _opened(FOLDER / f"{uuid}.lock")
+            handle = _opened(path)
         except OSError as error:
-            raise DeviceError(f"{FOLDER}/{uuid}.lock cannot be written ({error.strerror}): remove it, or use device cpu.") from error
+            raise _cannot("written", path, error) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.read(handle, _SAID).decode(errors="replace").strip()
+        except BlockingIOError:
+            holder = _said_in(handle)
             os.close(handle)
             return holder or "another process"
-        os.ftruncate(handle, 0)
-        os.write(handle, f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
+        except OSError as error:
+            os.close(handle)
+            raise _cannot("locked", path, error) from error
         _held[uuid] = _Held(handle, 1)
+        with suppress(OSError):  # a full disk: the lock holds all the same
+            os.ftruncate(handle, 0)
+            os.write(handle, f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
         return ""
+
+
+def _cannot(what: str, path: Path, error: OSError) -> DeviceError:
+    return DeviceError(f"{path} cannot be {what} ({error.strerror}): remove it, or use device cpu.")
+
+
+def _said_in(handle: int) -> str:
+    """What the holder has written, one line; anybody may write there, so nothing that a terminal obeys."""
+    text = os.read(handle, _SAID).decode(errors="replace").partition("\n")[0]
+    return "".join(letter for letter in text if letter.isprintable())
 
 
 def _release(uuid: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -205,6 +205,8 @@ class JobSolver(Solver):
         except BaseException:
             self.close()
             raise
+        if self._device.card is None:  # taken, but not by all ranks, or for nothing
+            self._cards.release()
 
     def __enter__(self) -> Self:
         return self
@@ -217,8 +219,8 @@ class JobSolver(Solver):
         self._open_frames.close()
         self._cards.release()
 
-    def _take(self, card: Card) -> str:
-        return self._cards.take(card)
+    def _take(self, cards: Sequence[Card]) -> tuple[Card | None, str]:
+        return self._cards.take_free(cards)
 
     def _begin(self) -> Begun:
         try:

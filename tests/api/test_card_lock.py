@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,57 @@ def test_a_link_in_the_place_of_a_lock_is_not_followed(folder: Path, tmp_path: P
     with pytest.raises(DeviceError, match="cannot be written"):
         CardLock(0).take(CARD)
     assert not (tmp_path / "precious").exists()
+
+
+def test_of_several_cards_the_first_that_is_free_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    second = replace(CARD, number=1, uuid="2")
+    monkeypatch.setattr(card_lock, "_take", lambda uuid: "process 7" if uuid == CARD.uuid else "")
+    monkeypatch.setattr(card_lock, "LOOK_S", 60.0)
+    assert CardLock(wait_s=60).take_free([CARD, second]) == (second, "")
+    monkeypatch.setattr(card_lock, "_take", lambda uuid: f"process {uuid[0]}")
+    assert CardLock(0).take_free([CARD, second])[1] == "GPU 0, a card is in use by process 1; GPU 1, a card is in use by process 2"
+
+
+def test_a_full_disk_is_no_reason_not_to_lock(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int, text: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(card_lock.os, "write", full)
+    lock = CardLock(0)
+    assert lock.take(CARD) == ""
+    lock.release()
+    assert CARD.uuid not in card_lock._held
+
+
+def test_a_lock_that_cannot_be_locked_is_no_other_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(handle: int, how: int) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(card_lock.fcntl, "flock", no_locks)
+    with pytest.raises(DeviceError, match=r"cannot be locked \(No locks available\)"):
+        CardLock(0).take(CARD)
+
+
+def test_what_others_wrote_cannot_steer_a_terminal(folder: Path) -> None:
+    folder.mkdir()
+    (folder / f"{CARD.uuid}.lock").write_bytes(b"\x1b[2Jprocess 7\nall is well")
+    with open(folder / f"{CARD.uuid}.lock") as file:
+        card_lock.fcntl.flock(file, card_lock.fcntl.LOCK_EX)
+        assert CardLock(0).take(CARD) == "[2Jprocess 7"
+
+
+def test_garbage_lets_go_of_its_card_in_the_middle_of_a_taking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread holds the guard then."""
+    second = replace(CARD, number=1, uuid="2")
+    garbage, opened = CardLock(0), card_lock._opened
+    garbage.take(second)
+
+    def collecting(path: Path) -> int:
+        garbage.release()
+        return opened(path)
+
+    monkeypatch.setattr(card_lock, "_opened", collecting)
+    mine = CardLock(0)
+    assert mine.take(CARD) == ""
+    assert set(card_lock._held) == {CARD.uuid}
+    mine.release()

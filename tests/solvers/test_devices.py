@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,13 @@ class Rank(OneRank):
 def chosen(wish: Any, ranks: Any = None, held: dict[int, str] | None = None, devices: Any = None, opens: Any = str) -> Any:
     """The choice, its device being the text of the card's number."""
     there = devices or Devices(THERE, CUPY)
-    return choose(wish, ranks or OneRank(), lambda card: (held or {}).get(card.number, ""), opens, lambda: there)
+
+    def take(cards: Sequence[Card]) -> tuple[Card | None, str]:
+        holders = {card: (held or {}).get(card.number, "") for card in cards}
+        free = [card for card in cards if not holders[card]]
+        return (free[0], "") if free else (None, "; ".join(f"{card} is in use by {holder}" for card, holder in holders.items()))
+
+    return choose(wish, ranks or OneRank(), take, opens, lambda: there)
 
 
 def test_auto_takes_a_card_that_is_free() -> None:
@@ -127,7 +134,7 @@ def test_a_card_that_cannot_be_opened_is_passed_by() -> None:
 
     assert chosen("auto", opens=opens).card == SECOND
     only = Devices(replace(THERE, cards=(H200,)), CUPY)
-    assert "GPU 0, NVIDIA H200 cannot be used (its memory is full.)" in str(chosen("auto", devices=only, opens=opens))
+    assert "GPU 0, NVIDIA H200 cannot be used (its memory is full)" in str(chosen("auto", devices=only, opens=opens))
 
 
 def test_ranks_have_cards_by_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,9 +152,9 @@ def test_the_first_rank_on_a_card_takes_it_for_all(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("MPI_LOCALRANKID", raising=False)
     taken = []
 
-    def take(card: Card) -> str:
-        taken.append(card.number)
-        return "process 7" if len(taken) > 2 else ""
+    def take(cards: Sequence[Card]) -> tuple[Card | None, str]:
+        taken.append(cards[0].number)
+        return (None, "process 7 has it") if len(taken) > 2 else (cards[0], "")
 
     four = [choose("auto", Rank(rank, 4), take, str, lambda: Devices(THERE, CUPY)) for rank in range(4)]
     assert [one.card.number for one in four if one.card] == [0, 1, 0, 1]

@@ -11,7 +11,7 @@ import pytest
 from shim import HostDevice
 
 from ptyplugin.api import card_lock, folder_of, make_job, open_scan, reconstruct, solve_job, solver
-from ptyplugin.model import DeviceBusy, DeviceError, Recipe, Site
+from ptyplugin.model import DeviceBusy, DeviceError, Recipe, Site, SolverError
 from ptyplugin.service import gpu_findings
 from ptyplugin.service.gpu_findings import self_test_of_cards
 from ptyplugin.solvers import Solver, devices
@@ -67,6 +67,16 @@ def test_a_card_belongs_to_one_process_until_it_lets_go(small_cxi: Path, monkeyp
     assert not card_lock._held
     assert solver(small_cxi, "DM(1)", device="gpu").device_used == "GPU 0, a card"
     assert not card_lock._held  # nobody refers to that solver
+
+
+def test_a_card_that_is_not_used_is_not_kept_from_others(small_cxi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(number: int) -> Any:
+        raise SolverError("its memory is full.")
+
+    monkeypatch.setattr(cuda_device, "open_device", broken)
+    mine = solver(small_cxi, "DM(1)")
+    assert mine.device_used == "CPU (GPU 0, a card cannot be used (its memory is full))"
+    assert not card_lock._held
 
 
 @pytest.mark.parametrize("how", [{"precision": "double"}, {"verbs": "reference"}, {"verbs": "cpu"}])
