@@ -17,13 +17,13 @@ from urllib.parse import urlsplit
 
 import ptyplugin
 from ptyplugin.model import CatalogError, DeviceName, PtypluginError, Site
-from ptyplugin.service.findings import Finding, in_gb
+from ptyplugin.service.findings import Finding, in_gb, self_tested
 from ptyplugin.service.gpu_findings import cards_found, self_test_of_cards
 from ptyplugin.service.hello import greet
 from ptyplugin.solvers.devices import Devices
 from ptyplugin.solvers.driver import ask_cupy, drivers_cards
 from ptyplugin.solvers.memory import memory_of_machine
-from ptyplugin.solvers.selftest import LARGEST_DIFFERENCE, SIDE_PX, difference, speed_of_cpu
+from ptyplugin.solvers.selftest import difference, speed_of_cpu
 from ptyplugin.solvers.verbs.cpu_fft import best_fft
 
 _PACKAGES = ("numpy", "scipy", "numba", "h5py", "tiled", "mpi4py", "mpich")
@@ -51,7 +51,7 @@ class Means:
     greet: Callable[[int], str] = greet
     client: Callable[[Site], Any] = _client
     cpu_test: Callable[[], Finding] | None = None
-    cards_test: Callable[[Devices, bool], Iterator[Finding]] = self_test_of_cards
+    cards_test: Callable[[Devices], Iterator[Finding]] = self_test_of_cards
 
 
 def examine(site: Site | None, device: DeviceName = "auto", means: Means | None = None) -> Iterator[Finding]:
@@ -69,9 +69,11 @@ def examine(site: Site | None, device: DeviceName = "auto", means: Means | None 
     if site:
         yield from _folders(site)
         yield from _catalog(site, means.client)
+    else:
+        yield Finding("site", "missing", "no site file is named: its folders and Tiled were not looked at", "--site FILE or PTYPLUGIN_SITE")
     yield (means.cpu_test or self_test_of_cpu)()
     if devices:
-        yield from means.cards_test(devices, device == "gpu")
+        yield from means.cards_test(devices)
 
 
 def _versions() -> Finding:
@@ -139,6 +141,8 @@ def _mpi(greeting: Callable[[int], str]) -> Finding:
         library = greeting(2)
     except PtypluginError as error:
         return Finding("MPI", "wrong", str(error), todo)
+    except OSError as error:
+        return Finding("MPI", "wrong", f"its ranks cannot be started ({error})", "make room and the right to write in the temporary folder")
     return Finding("MPI", "ok", f"{library}: 2 ranks started and found each other")
 
 
@@ -187,16 +191,7 @@ def _without_secrets(uri: str) -> str:
 
 def self_test_of_cpu() -> Finding:
     """Copies, transforms and a small difference map beside the reference, in a few seconds; longer when kernels are compiled."""
-    speed, apart = speed_of_cpu(), difference("cpu")
-    said = (
-        f"one thread copies {speed.copy / 1e9:.3g} GB/s and makes {speed.transforms:.3g} transforms of {SIDE_PX} x {SIDE_PX} px a second "
-        f"({best_fft()}); the difference map is the reference's to {apart:.1g}"
-    )
-    if not apart <= LARGEST_DIFFERENCE:
-        return Finding(
-            "CPU self-test", "wrong", f"{said}, not to {LARGEST_DIFFERENCE:g}", "do not trust results of this machine; please report it"
-        )
-    return Finding("CPU self-test", "ok", said)
+    return self_tested("CPU", speed_of_cpu(), difference("cpu"), "one thread", f" ({best_fft()})")
 
 
 def _text(path: Path) -> str:

@@ -52,7 +52,7 @@ def states(findings: Iterator[Finding]) -> dict[str, str]:
 
 
 def test_a_machine_without_a_gpu_is_well_unless_one_is_asked_for() -> None:
-    assert {state for about, state in states(examine(None, means=means())).items() if about not in ("GPU", "CuPy", "FFT")} == {"ok"}
+    assert {state for about, state in states(examine(None, means=means())).items() if about not in ("GPU", "CuPy", "FFT", "site")} == {"ok"}
     assert states(examine(None, means=means()))["GPU"] == "missing"
     asked = {finding.about: finding for finding in examine(None, "gpu", means())}
     assert (asked["GPU"].state, asked["CuPy"].state) == ("wrong", "wrong")
@@ -76,6 +76,10 @@ def test_what_keeps_a_card_from_being_used_is_told_with_what_to_do() -> None:
     found = {finding.about: finding for finding in cards_found(replace(WELL, cupy=lacking), False)}
     assert (found["cuFFT"].state, found["cuFFT"].todo) == ("missing", "pip install 'ptyplugin[gpu-cuda13]'")
     assert found["GPU"] == Finding("GPU", "missing", "cannot be used: cuFFT was not found", "pip install 'ptyplugin[gpu-cuda13]'")
+    broken = Cupy({"cupy-cuda13x": "14.2.0"}, 13, {}, {"cupy": "libcudart.so.13: cannot open shared object file"})
+    (_, _, _, gpu) = cards_found(replace(WELL, cupy=broken), False)
+    assert gpu.said == "cannot be used: cupy-cuda13x 14.2.0 cannot be imported (libcudart.so.13: cannot open shared object file)"
+    assert gpu.todo == "pip install 'ptyplugin[gpu-cuda13]'"
     asked = states(cards_found(replace(WELL, cupy=lacking), True))
     assert (asked["cuFFT"], asked["NCCL"], asked["GPU"]) == ("wrong", "missing", "wrong")
 
@@ -93,6 +97,11 @@ def test_ranks_that_do_not_find_each_other_are_wrong() -> None:
     def alone(ranks: int) -> str:
         raise SolverError("MPI made a group of 1 where 2 ranks were started.")
 
+    def no_room(ranks: int) -> str:
+        raise OSError(28, "No space left on device")
+
+    found = {finding.about: finding for finding in examine(None, means=means(greet=no_room))}
+    assert (found["MPI"].state, "No space left" in found["MPI"].said) == ("wrong", True)
     found = {finding.about: finding for finding in examine(None, means=means(greet=alone))}
     assert found["MPI"].state == "wrong"
     assert "a group of 1" in found["MPI"].said
@@ -118,7 +127,9 @@ def test_the_site_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         raise CatalogAway("the catalog at http://127.0.0.1:8000 does not answer: is it running?")
 
     assert states(examine(site, means=means(client=away)))["Tiled"] == "wrong"
-    assert "Tiled" not in states(examine(None, means=means()))
+    (nobody_named_one,) = (finding for finding in examine(None, means=means()) if finding.about == "site")
+    assert (nobody_named_one.state, "PTYPLUGIN_SITE" in nobody_named_one.todo) == ("missing", True)
+    assert "Tiled" in nobody_named_one.said
 
 
 def test_limits_of_a_container_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -134,12 +145,14 @@ def test_limits_of_a_container_are_told(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_a_processor_that_computes_something_else_is_found(monkeypatch: pytest.MonkeyPatch, apart: float, state: str) -> None:
     monkeypatch.setattr(doctor, "difference", lambda verbs: apart)
     monkeypatch.setattr(doctor, "speed_of_cpu", lambda: Speed(1e10, 5e3))
-    assert doctor.self_test_of_cpu().state == state
+    said = doctor.self_test_of_cpu()
+    assert said.state == state
+    assert "copies 10 GB/s and makes 5,000 transforms" in said.said
 
 
 def test_a_card_in_use_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(card_lock, "_take", lambda uuid: "process 7 since noon")
-    (found,) = self_test_of_cards(WELL, True, lambda number: pytest.fail("opened"))
+    (found,) = self_test_of_cards(WELL, lambda number: pytest.fail("opened"))
     assert (found.state, "process 7 since noon" in found.said) == ("missing", True)
 
 
@@ -148,9 +161,9 @@ def test_a_card_that_fails_its_self_test(monkeypatch: pytest.MonkeyPatch, tmp_pa
         raise SolverError("GPU 0 failed: unspecified launch failure.")
 
     monkeypatch.setattr(card_lock, "FOLDER", tmp_path / "locks")
-    assert [finding.state for finding in self_test_of_cards(WELL, False, broken)] == ["wrong"]
+    assert [finding.state for finding in self_test_of_cards(WELL, broken)] == ["wrong"]
     monkeypatch.setattr(gpu_findings, "_tested", lambda card, opens: Finding("GPU 0 self-test", "ok", str(card)))
-    assert [finding.state for finding in self_test_of_cards(WELL, False)] == ["ok"]
+    assert [finding.state for finding in self_test_of_cards(WELL)] == ["ok"]
 
 
 @pytest.mark.system
