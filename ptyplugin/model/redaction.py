@@ -17,14 +17,14 @@ _SECRET_NAME = re.compile(r"(API_?KEY|TOKEN|PASSWORD|SECRET)$", re.IGNORECASE)
 #: A shorter value is a word that may stand anywhere.
 _SHORTEST = 6
 _PATTERNS = (
-    (re.compile(r"\b([\w-]*(?:api_?key|token|password|secret)=)[^\s&;,'\"<>]+", re.IGNORECASE), rf"\1{HIDDEN}"),
+    (re.compile(r"\b([\w-]*(?:api_?key|token|password|secret)=)[^\s&;,'\"<>\\]+", re.IGNORECASE), rf"\1{HIDDEN}"),
     (re.compile(r"\b((?:bearer|apikey)\s+)[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE), rf"\1{HIDDEN}"),
-    (re.compile(r"\b([a-z][a-z0-9+.-]*://)[^/\s@'\"]*@", re.IGNORECASE), rf"\1{HIDDEN}@"),
+    (re.compile(r"\b([a-z][a-z0-9+.-]*://)[^/\s@'\"\\]*@", re.IGNORECASE), rf"\1{HIDDEN}@"),
 )
 
 
 def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
-    """The text without the secrets of the environment, and without what looks like one: ``api_key=...``, ``Bearer ...``, ``//user:word@``."""
+    """The text without the secrets of the environment, and without what looks like one: ``api_key=...``, ``Bearer ...``, ``//me:word@``."""
     for secret in _secrets(environment):
         text = text.replace(secret, HIDDEN)
     for pattern, instead in _PATTERNS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -74,6 +74,21 @@ class Daemon:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger that it writes."""
+        return self._ledger
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """What solves its jobs."""
+        return self._slots
+
+    @property
+    def publisher(self) -> Publisher | None:
+        """What takes results into the catalog, if there is one."""
+        return self._publisher
 
     def __enter__(self) -> Self:
         return self

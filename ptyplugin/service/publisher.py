@@ -11,6 +11,7 @@ from typing import Any
 
 from ptyplugin.jobs import Entry, Ledger
 from ptyplugin.model import LedgerError, PtypluginError, Site
+from ptyplugin.model.redaction import redacted
 from ptyplugin.service.complaints import Complaints
 
 _log = logging.getLogger(__name__)
@@ -68,6 +69,12 @@ class Publisher:
         self._news = threading.Event()
         self._waits: dict[str, tuple[float, float]] = {}
         self._complaints = Complaints(_log)
+        self._trouble: str | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why results are not in the catalog yet, in one sentence; None if all is well."""
+        return self._trouble
 
     def wake(self) -> None:
         """A job was solved."""
@@ -120,12 +127,15 @@ class Publisher:
             self._ledger.published(entry)
             _log.info("job %s is in the catalog", entry.key)
             self._complaints.over()
+            self._trouble = None
             return True
+        sentence = redacted(sentence)
         if entry.result.exists():
             self._complaints.say(f"{sentence} The result waits in {entry.result} and is published later.")
         else:
             sentence = f"the result file {entry.result} is gone: put it back, or submit the job again with a higher attempt number."
             self._complaints.say(sentence)
+        self._trouble = sentence
         if sentence != entry.sentence:
             self._ledger.not_published_yet(entry, sentence)
         return False

@@ -23,7 +23,9 @@ from ptyplugin.model import (
     RanksCrashed,
     TimeIsUp,
 )
+from ptyplugin.model.redaction import redacted
 from ptyplugin.service.complaints import Complaints
+from ptyplugin.service.ending import end_noted
 from ptyplugin.service.launchers import Launcher
 from ptyplugin.service.slots import Place
 from ptyplugin.service.solving import Task, Wish, in_one_sentence
@@ -85,6 +87,8 @@ class Slot:
         self._waits: dict[str, float] = {}
         self._news = threading.Event()
         self._complaints = Complaints(_log)
+        #: Why it cannot take jobs, in one sentence; None if it can.
+        self.trouble: str | None = None
 
     def stand_beside(self, slots: Sequence[Slot]) -> None:
         """All slots of the daemon, among which jobs are shared out."""
@@ -120,7 +124,9 @@ class Slot:
         """There is no job: have the launcher make ready, and wait for news, a moment at most."""
         try:
             self._launcher.look()
+            self.trouble = None
         except PtypluginError as error:
+            self.trouble = redacted(str(error))
             self._complaints.say(f"slot {self.place.name}: {error}")
         self._news.wait(REST_S)
         self._news.clear()
@@ -179,7 +185,7 @@ class Slot:
             asked = task.job().resources.ranks
             if asked not in (None, self.place.ranks):
                 _log.info("job %s asks for %d rank(s): this slot has %d", entry.key, asked, self.place.ranks)
-            with task.log.open("a", encoding="utf-8") as log, in_one_sentence(task, log):
+            with end_noted(task.log, entry.starts), task.log.open("a", encoding="utf-8") as log, in_one_sentence(task, log):
                 self._launcher.run(task, lambda progress: self._hear(running, progress), lambda: self._wish(running))
         except Cancelled:
             return partial(self._put_down, running)

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 from ptyplugin.io import remove_checkpoints, write_result
 from ptyplugin.jobs import JOB_FILE, LOG_FILE
 from ptyplugin.model import DiskError, FileFormatError, Job, JobError, Progress, PtypluginError, Reconstruction, Site, SolverError
+from ptyplugin.model.redaction import redacted
 
 _log = logging.getLogger(__name__)
 
@@ -116,7 +117,8 @@ def in_one_sentence(task: Task, log: TextIO) -> Iterator[None]:
     except Exception as error:
         if disk_is_in_trouble(error):
             raise DiskError(f"the reconstruction cannot go on: {error}. Make room or repair the disk.") from error
-        traceback.print_exception(error, file=log)
+        log.write(redacted("".join(traceback.format_exception(error))))
+        log.flush()
         reason = " ".join(str(error).split()) or "no reason given"
         raise SolverError(f"the reconstruction ended with {type(error).__name__}: {reason} (details in {task.log}).") from error
 

@@ -208,7 +208,9 @@ def test_logs(site: Site) -> None:
         give(site, Order(order="cancel", job=key))
         thread.join(20)
     assert followed[0].exit_code == 0, followed[0].output
-    assert followed[0].stdout == "the ranks have begun\n\ufffd a line that came later\n"
+    begun, later, end = followed[0].stdout.splitlines()
+    assert (begun, later) == ("the ranks have begun", "\ufffd a line that came later")
+    assert "start 1 was put down" in end
     assert run("logs", key).stdout == followed[0].stdout
     answer = json.loads(run("logs", 1, "--json").stdout)
     assert (answer["key"], answer["text"]) == (key, followed[0].stdout)
