@@ -18,6 +18,7 @@
     ├── SolverError        (RuntimeError)      the reconstruction failed
     │   ├── Cancelled                          somebody asked for it to stop
     │   ├── TimeIsUp                           it took longer than the site allows, or fell silent
+    │   ├── RanksAway                          processes of the solver cannot be started: no fault of the job
     │   └── RanksCrashed                       a process of the solver was killed or died: worth another try
     ├── LedgerError        (RuntimeError)      the ledger is in use, damaged, from a newer version, or its disk is full
     └── DeviceError        (RuntimeError)      a device was asked for that is not there
@@ -105,6 +106,10 @@ class Cancelled(SolverError):
 
 class TimeIsUp(SolverError):
     """The reconstruction took longer than the site allows, or fell silent; its last checkpoint is kept."""
+
+
+class RanksAway(SolverError):
+    """The processes of the solver cannot be started, or do not find each other. No fault of the job that needs them."""
 
 
 class RanksCrashed(SolverError):

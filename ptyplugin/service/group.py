@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ptyplugin.model import Cancelled, DiskError, Progress, RanksCrashed, SolverError, TimeIsUp
+from ptyplugin.model import Cancelled, DiskError, Progress, RanksAway, RanksCrashed, TimeIsUp
 from ptyplugin.service import tied
 from ptyplugin.service.processes import Process, forget, kill, remember
 from ptyplugin.service.solving import Task, Wish, disk_is_in_trouble
@@ -106,13 +106,18 @@ class Group:
         self._heard = time.monotonic()
         self._going: _Going | None = None
         self._number = 0
-        self._trouble: SolverError | None = None
+        self._trouble = ""
         self._is_closed = False
 
     @property
     def jobs(self) -> int:
         """How many it was given."""
         return self._number
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether all ranks are there and ready."""
+        return self._all_there() and all(rank.is_ready for rank in self._ranks)
 
     @property
     def is_over(self) -> bool:
@@ -123,13 +128,12 @@ class Group:
         """Start the ranks; they come by and by.
 
         Raises:
-            SolverError: there is no mpiexec.
             DiskError: there is no room for its log or temporary files.
-            RanksCrashed: it cannot be started now (no memory).
+            RanksAway: there is no mpiexec, or it cannot be started now (no memory).
         """
         mpiexec = Path(sys.executable).parent / "mpiexec"
         if not mpiexec.exists():
-            raise SolverError(f"there is no {mpiexec}: install mpich with pip in the environment of this Python.")
+            raise RanksAway(f"there is no {mpiexec}: install mpich with pip in the environment of this Python.")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._address = Path(tempfile.mkdtemp(prefix="ptyplugin-"))
@@ -148,14 +152,14 @@ class Group:
                 )
             self._heard = time.monotonic()
         except OSError as error:
-            kind = DiskError if disk_is_in_trouble(error) else RanksCrashed
+            kind = DiskError if disk_is_in_trouble(error) else RanksAway
             raise kind(f"the {self._size} ranks of the solver cannot be started ({error}).") from error
 
     def look(self, keeps_cards: bool = False) -> None:
         """Between jobs: hear what the ranks have said, and have them warm up as soon as all are there.
 
         Raises:
-            SolverError: the group is of no use any more, for this reason.
+            RanksAway: the group is of no use any more, for this reason.
         """
         were_there = self._all_there()
         self._listen(0.0)
@@ -167,6 +171,7 @@ class Group:
         """Have the ranks do a job; the path of its result.
 
         Raises:
+            RanksAway: they did not come to begin with it.
             Cancelled, TimeIsUp, RanksCrashed, CatalogError, DeviceError, DeviceLost, DiskError, SolverError: there is none.
         """
         self._wait_for_all(work)
@@ -217,6 +222,8 @@ class Group:
         ]
 
     def _wait_for_all(self, work: Work) -> None:
+        self._listen(0.0)
+        self._check_start()
         while not self._all_there():
             if work.wish():
                 raise Cancelled("the job was cancelled before it began.")
@@ -225,9 +232,9 @@ class Group:
 
     def _check_start(self) -> None:
         if self._is_broken() or (not self._all_there() and time.monotonic() - self._heard > self._patience.start_s):
-            trouble = self._trouble or self._why_broken("")
+            sentence = self._trouble or self._why_broken("")
             self.end()
-            raise trouble
+            raise RanksAway(sentence)
 
     def _follow(self, going: _Going) -> None:
         """Until every rank has said how it went, one has gone without a word, or patience is at its end."""
@@ -261,7 +268,7 @@ class Group:
             raise Cancelled("the job was cancelled.")
         log = f"; its log is {going.work.task.log}"
         if self._is_broken():
-            raise self._why_broken(log)
+            raise RanksCrashed(self._why_broken(log))
         raise TimeIsUp(f"the solver said nothing for {self._patience.silence_s:g} s and was ended{log}.")
 
     def _listen(self, timeout_s: float) -> None:
@@ -309,7 +316,7 @@ class Group:
         rank.number, rank.process = hello["rank"], Process.running(hello["pid"])
         self._ranks.append(rank)
         if hello["size"] != self._size:
-            self._trouble = SolverError(
+            self._trouble = (
                 f"MPI made a group of {hello['size']} where {self._size} ranks were started: mpiexec and the MPI library do not fit "
                 "together. Reinstall mpi4py and mpich in one environment, and unset MPI4PY_LIBMPI and MPI4PY_MPIABI."
             )
@@ -343,14 +350,14 @@ class Group:
         return self._going is None or all(rank.outcome for rank in self._ranks)
 
     def _is_broken(self) -> bool:
-        if self._mpiexec is None or self._gone or self._trouble is not None:
+        if self._mpiexec is None or self._gone or self._trouble:
             return True
         return self._mpiexec.poll() is not None and not self._selector.select(0)
 
-    def _why_broken(self, log: str) -> SolverError:
+    def _why_broken(self, log: str) -> str:
         if self._gone:
-            return RanksCrashed(f"rank {self._gone[0].number} of {self._size} was killed or crashed{log}.")
+            return f"rank {self._gone[0].number} of {self._size} was killed or crashed{log}."
         own = f"; the log is {self._folder / GROUP_LOG}"
         if self._all_there():
-            return RanksCrashed(f"mpiexec, which keeps the {self._size} ranks of the solver, was killed or crashed{log or own}.")
-        return RanksCrashed(f"the {self._size} ranks of the solver did not start or ended at once{own}.")
+            return f"mpiexec, which keeps the {self._size} ranks of the solver, was killed or crashed{log or own}."
+        return f"the {self._size} ranks of the solver did not start or ended at once{own}."

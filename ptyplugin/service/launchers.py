@@ -24,6 +24,7 @@ class Launcher(ABC):
         Raises:
             Cancelled: ``wish`` said so.
             TimeIsUp: it took longer than it may.
+            RanksAway: there are no processes to do it; worth a try as soon as that is over.
             RanksCrashed, DeviceLost: a process of it died, or its GPU failed; worth another try by fresh processes.
             CatalogError: its frames come through the catalog, which does not have them now; worth another try.
             CatalogAway, DeviceBusy, DiskError: a trouble of this installation; worth a try as soon as that is over.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
-from ptyplugin.model import Progress, RanksCrashed
+from ptyplugin.model import Progress, RanksAway
 from ptyplugin.service.group import Group, Patience, Work
 from ptyplugin.service.launchers import Launcher
 from ptyplugin.service.solving import SOLVE_JOB, Task, Wish
@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 JOBS_PER_GROUP = 1000
 #: Seconds before a group that does not start is started again while there is no job: the first, and the longest.
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
+#: How often ranks are started for a job that waits for them.
+_STARTS = 3
 
 
 class Mpiexec(Launcher):
@@ -65,7 +67,7 @@ class Mpiexec(Launcher):
         """See Launcher."""
         work = Work(task, self._solve, on_progress, wish, self._limit_s, bool(self._gpus))
         try:
-            return self._group_for_a_job().run(work)
+            return self._run(work)
         except DeviceLost:
             # What these processes have of the device is broken for good.
             self.close()
@@ -85,6 +87,8 @@ class Mpiexec(Launcher):
             self._group.look(bool(self._gpus))
         finally:
             self._forget_if_over()
+        if self._group is not None and self._group.is_warm:
+            self._wait_s = _FIRST_WAIT_S
 
     def close(self) -> None:
         """See Launcher."""
@@ -92,18 +96,20 @@ class Mpiexec(Launcher):
             group, self._group = self._group, None
             group.end()
 
-    def _group_for_a_job(self) -> Group:
-        """A group that is there, as far as one can see."""
+    def _run(self, work: Work) -> Path:
         if self._group is not None and self._group.jobs >= self._jobs_per_group:
             self.close()
-        if self._group is not None:
+        starts = 0
+        while True:
             try:
-                self._group.look()
-            except RanksCrashed as error:
-                # While it had nothing to do: that is no start of a job.
+                return (self._group or self._start()).run(work)
+            except RanksAway as error:
+                # The job has not begun: whoever was killed, it has no part in that.
+                starts += 1
+                if starts == _STARTS:
+                    raise
                 _log.warning("%s Fresh ranks are started.", error)
-                self._group = None
-        return self._group or self._start()
+                self._forget_if_over()
 
     def _start(self) -> Group:
         group = Group(self._ranks, self._folder, self._environment(), self._patience)

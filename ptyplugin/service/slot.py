@@ -20,6 +20,7 @@ from ptyplugin.model import (
     LedgerError,
     Progress,
     PtypluginError,
+    RanksAway,
     RanksCrashed,
     TimeIsUp,
 )
@@ -41,8 +42,8 @@ REST_S = 0.25
 RETRY_S = 1.0
 #: The same for a job whose frames come through the catalog and are not there: who writes the raw run may be behind, or the server away.
 CATALOG_RETRY_S = 15.0
-#: Seconds between the starts of a job that a trouble of this installation (a full disk, a catalog away, a GPU in use) keeps from being
-#: solved: from the first to the longest, doubled each time. Such a start is no try.
+#: Seconds between the starts of a job that a trouble of this installation (a full disk, a catalog away, a GPU in use, no ranks) keeps from
+#: being solved: from the first to the longest, doubled each time. Such a start is no try.
 TROUBLE_RETRY_S = 5.0
 LONGEST_RETRY_S = 600.0
 
@@ -191,7 +192,7 @@ class Slot:
             return partial(self._put_down, running)
         except (RanksCrashed, DeviceLost) as error:
             return partial(self._try_again, running, f"{error} Fresh processes take over.", RETRY_S)
-        except (CatalogAway, DeviceBusy, DiskError) as error:
+        except (CatalogAway, DeviceBusy, DiskError, RanksAway) as error:
             return partial(self._wait, entry, str(error))
         except CatalogError as error:
             return partial(self._try_again, running, str(error), CATALOG_RETRY_S)

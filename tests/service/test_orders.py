@@ -11,7 +11,19 @@ from pathlib import Path
 import pytest
 
 from ptyplugin.jobs import Inbox, Intake, Ledger, Order, give, open_read_only, read_progress, submit
-from ptyplugin.model import CatalogAway, DeviceBusy, DiskError, JobError, LedgerError, Progress, PtypluginError, Refusal, RunSource, Site
+from ptyplugin.model import (
+    CatalogAway,
+    DeviceBusy,
+    DiskError,
+    JobError,
+    LedgerError,
+    Progress,
+    PtypluginError,
+    RanksAway,
+    Refusal,
+    RunSource,
+    Site,
+)
 from ptyplugin.service import Daemon, Inline, Launcher, Wish, slot
 from ptyplugin.service.slots import places_of
 from ptyplugin.service.solving import Task
@@ -211,7 +223,12 @@ def test_what_a_person_calls_a_job(site, make_job) -> None:
 
 @pytest.mark.parametrize(
     "trouble",
-    [DiskError("the disk of /results is full."), CatalogAway("the catalog does not answer."), DeviceBusy("GPU 0 is in use by process 7.")],
+    [
+        DiskError("the disk of /results is full."),
+        CatalogAway("the catalog does not answer."),
+        DeviceBusy("GPU 0 is in use by process 7."),
+        RanksAway("there is no mpiexec."),
+    ],
 )
 def test_a_trouble_of_the_installation_is_no_try_however_long_it_lasts(site, make_job, until, monkeypatch, trouble) -> None:
     monkeypatch.setattr(slot, "TROUBLE_RETRY_S", 0.001)
