@@ -76,17 +76,18 @@ class Side(NamedTuple):
     @property
     def row_bytes(self) -> int:
         """Shared memory of a block, if lines are rows."""
-        return self._shared_bytes(self.radices[:1])
+        gapped = self._gapped(self.radices[:1])
+        return self.lines * _COMPLEX64 * (gapped + ((self.group - gapped) % 16 if self.group % 16 else 0))
 
     @property
     def column_bytes(self) -> int:
         """Shared memory of a block and wave, if lines are columns: 16 next to each other meet no bank twice."""
-        return self._shared_bytes(self.radices if self.lines < 16 else ())
+        return self.lines * _COMPLEX64 * self._gapped(self.radices if self.lines < 16 else ())
 
-    def _shared_bytes(self, gaps: tuple[int, ...]) -> int:
-        """With a gap after so many values each, as place() in stockham.cuh has them."""
+    def _gapped(self, gaps: tuple[int, ...]) -> int:
+        """The length of a line with a gap after so many values each, as place() in stockham.cuh has them."""
         length = math.prod(self.radices)
-        return self.lines * _COMPLEX64 * (length + max((length // gap for gap in gaps if gap % 2 == 0), default=0))
+        return length + max((length // gap for gap in gaps if gap % 2 == 0), default=0)
 
     def defines(self, other: int) -> dict[str, int]:
         """What compiles a kernel for it; ``other``: px, the frame's other side."""

@@ -153,7 +153,9 @@ template <int STEP, int PAD, int STRIDE> __device__ __forceinline__ int place(in
 
 // The transform of a line whose values lie STRIDE apart in shared memory, by thread ``g`` of its group. PADDED: see place
 template <int RA, int RB, int RC, int SIGN, int STRIDE, bool PADDED> struct Passes {
-    static constexpr int PAD = PADDED && RA % 2 == 0 ? RA : 0, LENGTH = PAD ? SIDE + SIDE / PAD : SIDE;
+    static constexpr int PAD = PADDED && RA % 2 == 0 ? RA : 0, GAPPED = PAD ? SIDE + SIDE / PAD : SIDE;
+    // From line to line: rows are so far apart that threads that go on in the next row go on in the next bank.
+    static constexpr int LENGTH = STRIDE == 1 && GROUP % 16 ? GAPPED + ((GROUP - GAPPED) & 15) : GAPPED;
     static constexpr int LAST = RC > 1 ? RC : RB, BEFORE_LAST = SIDE / LAST;
     static constexpr bool THREE = RC > 1;
     // Butterflies of a thread in the middle and last pass.
