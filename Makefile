@@ -36,7 +36,7 @@ bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks $(PART) $(if $(QUICK),--quick --name quick)
 
 bench-gpu: .venv/installed-dev
-	$(BIN)/python -m benchmarks.gpu $(if $(QUICK),--quick --out benchmarks/results/quick.json)
+	$(BIN)/python -m benchmarks.gpu $(if $(QUICK),--quick)
 	$(if $(QUICK),,$(BIN)/python -m benchmarks.gpu_table)
 
 bench-peers: .venv/installed-dev

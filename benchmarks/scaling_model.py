@@ -6,7 +6,7 @@ An iteration of a difference map takes, on each of G ranks::
     c(G) = s 2 (G - 1) / G / L  +  2 (G - 1) l
 
 N frames of n^2 pixels with M modes, b bytes per pixel and mode by S1 or S3 (benchmarks/gpu_bytes.py counts them), B the bandwidth of
-the card's memory, 1.4 what issue 4 allows beyond it; o pixels of the object, whose update every rank does for itself (76 bytes: sums,
+the card's memory, 1.4 what is allowed beyond it; o pixels of the object, whose update every rank does for itself (76 bytes: sums,
 quotient, clipping, power); v a vote of all ranks before each of four sums. s = 12 o bytes, 8 of the numerator and 4 of the denominator,
 are summed over the ranks by a ring, each of whose links carries L bytes/s and takes l to begin. Through the memory of the host, L is what
 all steps together, copies and MPI's sum, leave of it. The halo's sums are those where the windows of two ranks overlap.

@@ -96,6 +96,19 @@ def test_without_time_every_step_is_skipped(tmp_path: Path) -> None:
     assert {step["state"] for step in result["steps"].values()} == {"skipped"}
 
 
+@pytest.mark.parametrize("words", [["--shim"], ["--quick"], ["--shim", "--quick"]])
+def test_times_that_mean_nothing_are_not_written_where_the_page_looks(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    from benchmarks import gpu
+    from benchmarks.gpu_table import RESULTS
+
+    monkeypatch.setattr(sys, "argv", ["gpu", *words])
+    said = gpu._arguments()
+    assert said.out.parent == RESULTS
+    assert not said.out.match("gpu*.json")
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    assert gpu._arguments().out == RESULTS / "gpu.json"
+
+
 def asked(**words: Any) -> argparse.Namespace:
     return argparse.Namespace(**{"shim": True, "quick": False, "apart": False, **words})
 
