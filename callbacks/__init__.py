@@ -5,10 +5,11 @@ from __future__ import annotations
 if __name__ != "ptyplugin.callbacks":
     raise ImportError(f"import this folder as ptyplugin.callbacks, not as {__name__}")
 
-from ptyplugin.callbacks.assemble import assemble
+from ptyplugin.callbacks.assemble import assemble, refusal
 from ptyplugin.callbacks.assets import TILED_MIMETYPE
 from ptyplugin.callbacks.auto import AutoReconstruct
 from ptyplugin.callbacks.collector import Collector, Growth, Output, RunEnded, RunStarted
+from ptyplugin.callbacks.continuity import Continuity, Ending
 from ptyplugin.callbacks.pairing import FrameAt, Record
 from ptyplugin.callbacks.run import CollectedRun
 
@@ -17,6 +18,8 @@ __all__ = [
     "AutoReconstruct",
     "CollectedRun",
     "Collector",
+    "Continuity",
+    "Ending",
     "FrameAt",
     "Growth",
     "Output",
@@ -24,4 +27,5 @@ __all__ = [
     "RunEnded",
     "RunStarted",
     "assemble",
+    "refusal",
 ]

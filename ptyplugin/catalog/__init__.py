@@ -6,6 +6,7 @@ from ptyplugin.catalog.connection import connect, warm_up
 from ptyplugin.catalog.documents import TILED_MIMETYPE, run_documents
 from ptyplugin.catalog.frames import CatalogFrames
 from ptyplugin.catalog.publishing import PUBLISHED, PUBLISHING, publish
+from ptyplugin.catalog.recent import RecentRun, recent_runs, run_with_uid, runs_with_results
 from ptyplugin.catalog.runs import find_run
 from ptyplugin.catalog.searching import root, search
 from ptyplugin.catalog.server import LocalServer
@@ -16,11 +17,15 @@ __all__ = [
     "TILED_MIMETYPE",
     "CatalogFrames",
     "LocalServer",
+    "RecentRun",
     "connect",
     "find_run",
     "publish",
+    "recent_runs",
     "root",
     "run_documents",
+    "run_with_uid",
+    "runs_with_results",
     "search",
     "warm_up",
 ]

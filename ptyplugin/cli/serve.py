@@ -16,7 +16,10 @@ def serve(
     site_file: Annotated[
         Path | None,
         typer.Option(
-            "--site", "--config", help="The site's TOML file: folders, data_roots, catalog.", show_default="what PTYPLUGIN_SITE names"
+            "--site",
+            "--config",
+            help="The site's TOML file: folders, data_roots, catalog, slots, sources.",
+            show_default="what PTYPLUGIN_SITE names",
         ),
     ] = None,
 ) -> None:
@@ -30,6 +33,7 @@ def serve(
     """
     from ptyplugin.model import load_site
     from ptyplugin.service import Daemon
+    from ptyplugin.service.sources import Sources
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -37,7 +41,9 @@ def serve(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with Daemon(site) as daemon:
+    with Daemon(site) as daemon, Sources(site, stop) as sources:
         typer.echo(f"serving: inbox {site.inbox}, results {site.results}, catalog {site.tiled_uri or 'none'}", err=True)
+        for state in sources.states():
+            typer.echo(f"source: {state.name}", err=True)
         daemon.run(stop)
     typer.echo("stopped.", err=True)

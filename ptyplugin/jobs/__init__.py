@@ -8,6 +8,7 @@ from ptyplugin.jobs.intake import Intake
 from ptyplugin.jobs.ledger import MAX_TRIES, Fitting, Ledger, Overtaken
 from ptyplugin.jobs.orders import Order, check_order, give
 from ptyplugin.jobs.progress import JobProgress, ProgressFile, read_progress
+from ptyplugin.jobs.remote import RemoteInbox
 from ptyplugin.jobs.view import Entry, LedgerView, State, Transition, open_read_only
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Order",
     "Overtaken",
     "ProgressFile",
+    "RemoteInbox",
     "State",
     "Transition",
     "check_order",

@@ -68,6 +68,7 @@ from ptyplugin.model.recipe import DEFAULT_RECIPE, Option, Recipe, Stage
 from ptyplugin.model.ring_correlation import RingCorrelation
 from ptyplugin.model.scan import Placement, Scan, Subpixel
 from ptyplugin.model.site import Site, SlotNumbers, load_site
+from ptyplugin.model.sources import CatalogSweep, HttpSubmit, KafkaDocuments, SourceTable, TiledRuns, ZmqDocuments
 from ptyplugin.model.verdict import Convergence, Verdict, Word
 
 __all__ = [
@@ -80,6 +81,7 @@ __all__ = [
     "Cancelled",
     "CatalogAway",
     "CatalogError",
+    "CatalogSweep",
     "Convergence",
     "DeviceBusy",
     "DeviceError",
@@ -96,9 +98,11 @@ __all__ = [
     "GeometryError",
     "GeometryNumbers",
     "Hdf5Source",
+    "HttpSubmit",
     "Job",
     "JobError",
     "JobParts",
+    "KafkaDocuments",
     "LedgerError",
     "MemoryFrames",
     "Option",
@@ -126,12 +130,15 @@ __all__ = [
     "SiteError",
     "SlotNumbers",
     "SolverError",
+    "SourceTable",
     "Stage",
     "Subpixel",
+    "TiledRuns",
     "TiledSource",
     "TimeIsUp",
     "Verdict",
     "Word",
+    "ZmqDocuments",
     "canonical_json",
     "geometry_numbers",
     "load_site",

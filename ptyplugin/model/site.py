@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from ptyplugin.model.errors import FramesError, OutsideDataRoots, SiteError
 from ptyplugin.model.job import DeviceName
+from ptyplugin.model.sources import SourceTable
 
 #: Environment variable that names the site's TOML file.
 SITE_VARIABLE = "PTYPLUGIN_SITE"
@@ -52,6 +53,7 @@ class Site(BaseModel):
     )
 
     slot: list[SlotNumbers] = Field(default=[], description="what solves jobs at the same time; one with ``ranks`` if absent")
+    source: list[SourceTable] = Field(default=[], description="from where documents and jobs come, beside the inbox")
 
     @field_validator("slot")
     @classmethod

@@ -1,0 +1,242 @@
+"""Many small scans as documents over 0MQ, with the service starting late: does every scan have its result?
+
+    python -m benchmarks.scan_burst --scans 1000 --rate 2000
+
+A real Tiled server holds all scans (TiledWriter); a real 0MQ proxy and bluesky's Publisher send their documents at ``--rate`` a second, and
+a third into it the daemon starts, with real solving in this process. 0MQ has by then lost the first third, and loses more where
+nobody keeps up; the sweep and the gaps in the numbers of events heal that. Results are counted as files and in the ledger.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import h5py
+import msgpack
+import numpy as np
+
+from ptyplugin.catalog import LocalServer, connect
+from ptyplugin.jobs import open_read_only
+from ptyplugin.model import Site
+from ptyplugin.service import Daemon, Inline
+from ptyplugin.service.sources import Sources
+
+Documents = list[tuple[str, dict[str, Any]]]
+
+POINTS, SIDE = 16, 64
+#: How long to wait for the last result after the last document, seconds a scan, and at the least.
+_PATIENCE_S, _LEAST_S = 1.0, 120.0
+
+_PROFILE = """\
+name = "burst"
+beamline = "sim"
+[detector]
+key = "detector"
+pixel_m = 75e-6
+[geometry]
+energy = { start = "energy_ev", unit = "eV" }
+distance = { start = "detector_distance_m", unit = "m" }
+[positions]
+y = { key = "stage_y", unit = "um" }
+x = { key = "stage_x", unit = "um" }
+[reconstruction]
+recipe = "DM(2)"
+"""
+
+_PROXY = """\
+import sys
+from bluesky.callbacks.zmq import Proxy
+proxy = Proxy("127.0.0.1", "127.0.0.1")
+print(proxy.in_port, proxy.out_port, flush=True)
+proxy.start()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a burst came to. documents: that came over 0MQ; healed: runs asked from the catalog; seconds: from the first document on."""
+
+    scans: int
+    results: int
+    sent: int
+    documents: int
+    healed: int
+    seconds: float
+
+    def __str__(self) -> str:
+        lost = 1 - self.documents / self.sent
+        return (
+            f"{self.results} of {self.scans} scans have their result; 0MQ brought {self.documents} of {self.sent} documents "
+            f"({lost:.1%} lost), {self.healed} scans came from the catalog; {self.seconds:.0f} s"
+        )
+
+
+def write_frames(path: Path, points: int = POINTS, side: int = SIDE) -> None:
+    """A file of frames that all scans share: counts of a disc that moves a little."""
+    y, x = np.mgrid[:side, :side] - side / 2
+    random = np.random.default_rng(5)
+    with h5py.File(path, "w") as file:
+        frames = [random.poisson(200 * np.exp(-((y - dy) ** 2 + (x - dx) ** 2) / 30)) for dy, dx in random.normal(0, 2, (points, 2))]
+        file.create_dataset("/entry/data/data", data=np.array(frames, np.uint16), chunks=(1, side, side))
+
+
+def scan_documents(uid: str, scan_id: int, frames: Path, begun_s: float, points: int = POINTS, side: int = SIDE) -> Documents:
+    """A step scan as an ophyd-async detector documents it: its frames are the first ``points`` of the file."""
+    number = {"source": "sim", "dtype": "number", "shape": [], "units": "um"}
+    keys: dict[str, Any] = {key: {**number, "object_name": key} for key in ("stage_y", "stage_x")}
+    keys["detector"] = {
+        "source": "sim",
+        "dtype": "array",
+        "shape": [1, side, side],
+        "dtype_numpy": "<u2",
+        "object_name": "detector",
+        "external": "STREAM:",
+    }
+    start = {"uid": uid, "time": begun_s, "scan_id": scan_id, "plan_name": "grid_scan", "energy_ev": 8000.0, "detector_distance_m": 2.0}
+    descriptor = {"uid": f"{uid}-primary", "run_start": uid, "time": begun_s, "name": "primary", "data_keys": keys, "configuration": {}}
+    resource = {
+        "uid": f"{uid}-resource",
+        "run_start": uid,
+        "data_key": "detector",
+        "mimetype": "application/x-hdf5",
+        "uri": f"file://localhost{frames}",
+        "parameters": {"dataset": "/entry/data/data", "chunk_shape": [1, side, side]},
+    }
+    objects = {key: [key] for key in keys}
+    documents: Documents = [
+        ("start", start),
+        ("descriptor", {**descriptor, "hints": {}, "object_keys": objects}),
+        ("stream_resource", resource),
+    ]
+    for row in range(points):
+        numbers = {"indices": {"start": row, "stop": row + 1}, "seq_nums": {"start": row + 1, "stop": row + 2}}
+        datum = {"uid": f"{uid}-resource/{row}", "stream_resource": f"{uid}-resource", "descriptor": f"{uid}-primary", **numbers}
+        data = {"stage_y": 0.4 * (row // 4) + 0.03 * (row % 3), "stage_x": 0.4 * (row % 4) + 0.02 * (row % 5)}
+        event = {"uid": f"{uid}-event/{row}", "descriptor": f"{uid}-primary", "seq_num": row + 1, "time": begun_s + row, "data": data}
+        documents += [("stream_datum", datum), ("event", {**event, "timestamps": dict.fromkeys(data, begun_s + row), "filled": {}})]
+    stop = {"uid": f"{uid}-stop", "run_start": uid, "time": begun_s + points, "exit_status": "success", "num_events": {"primary": points}}
+    return [*documents, ("stop", stop)]
+
+
+@contextmanager
+def zmq_proxy() -> Iterator[tuple[str, str]]:
+    """bluesky's 0MQ proxy in a process of its own; the addresses for publishers and for subscribers."""
+    process = subprocess.Popen([sys.executable, "-c", _PROXY], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        addresses = process.stdout.readline().split()
+        yield addresses[0], addresses[1]
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def burst(folder: Path, scans: int, rate: float) -> Outcome:
+    """Run it in ``folder``."""
+    frames, profile = folder / "data" / "frames.h5", folder / "burst.toml"
+    frames.parent.mkdir()
+    write_frames(frames)
+    profile.write_text(_PROFILE)
+    runs = [scan_documents(f"burst-{number:04d}-4000-8000-000000000000", number, frames, time.time()) for number in range(scans)]
+    with LocalServer(folder / "catalog", readable=[frames.parent]) as server, zmq_proxy() as (publishers, subscribers):
+        os.environ["TILED_API_KEY"] = server.api_key
+        site = Site.model_validate(
+            {
+                "home": folder / "home",
+                "data_roots": [frames.parent],
+                "tiled_uri": server.uri,
+                "device": "cpu",
+                "source": [{"kind": "zmq", "address": subscribers, "profiles": [str(profile)]}],
+            }
+        )
+        _fill(site, runs)
+        return _run(site, runs, publishers, rate)
+
+
+def _fill(site: Site, runs: list[Documents]) -> None:
+    from bluesky_tiled_plugins import TiledWriter
+
+    begun_s = time.monotonic()
+    client = connect(site)
+    raw = client["sim/raw"]
+    for documents in runs:
+        writer = TiledWriter(raw)
+        for name, document in documents:
+            writer(name, document)
+    client.context.close()
+    print(f"{len(runs)} scans written into the catalog in {time.monotonic() - begun_s:.0f} s", flush=True)
+
+
+def _run(site: Site, runs: list[Documents], publishers: str, rate: float) -> Outcome:
+    from bluesky.callbacks.zmq import Publisher
+
+    publisher = Publisher(publishers, serializer=msgpack.packb)
+    documents = [document for run in runs for document in run]
+    begun_s = time.monotonic()
+    sending = threading.Thread(target=_send, args=(publisher, documents, rate))
+    try:
+        sending.start()
+        _wait_until(begun_s + len(documents) / rate / 3)
+        with Daemon(site, Inline(), publish=lambda *_: None) as daemon, Sources(site) as sources:
+            working = threading.Thread(target=daemon.run)
+            working.start()
+            sending.join()
+            _wait_for_results(site, len(runs), time.monotonic() + max(_LEAST_S, _PATIENCE_S * len(runs)))
+            daemon.stop()
+            working.join()
+            counts = [state.counts for state in sources.states()]
+    finally:
+        sending.join()
+        publisher.close()
+    with open_read_only(site.ledger) as ledger:
+        done = {entry.run_uid for entry in ledger.list(state="published") if entry.result is not None and entry.result.exists()}
+    came = sum(each["documents"] for each in counts)
+    return Outcome(len(runs), len(done), len(documents), came, sum(each["healed"] for each in counts), time.monotonic() - begun_s)
+
+
+def _send(publisher: Any, documents: Documents, rate: float) -> None:
+    begun_s = time.monotonic()
+    for number, (name, document) in enumerate(documents):
+        _wait_until(begun_s + number / rate)
+        publisher(name, document)
+
+
+def _wait_until(when_s: float) -> None:
+    left_s = when_s - time.monotonic()
+    if left_s > 0:
+        time.sleep(left_s)
+
+
+def _wait_for_results(site: Site, scans: int, end_s: float) -> None:
+    with open_read_only(site.ledger) as ledger:
+        while time.monotonic() < end_s and sum(ledger.counts().get(state, 0) for state in ("published", "failed")) < scans:
+            time.sleep(0.25)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scans", type=int, default=1000)
+    parser.add_argument("--rate", type=float, default=2000.0, help="documents a second")
+    asked = parser.parse_args()
+    with TemporaryDirectory(prefix="ptyplugin-burst-") as folder:
+        outcome = burst(Path(folder), asked.scans, asked.rate)
+    print(outcome)
+    sys.exit(outcome.results != outcome.scans)
+
+
+if __name__ == "__main__":
+    main()

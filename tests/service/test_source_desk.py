@@ -1,0 +1,258 @@
+"""From ended runs to jobs in the inbox: whatever is away for a while, each run ends as one job."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.scan_burst import scan_documents
+from ptyplugin.jobs import Inbox, Intake, Ledger
+from ptyplugin.jobs.contents import parse
+from ptyplugin.model import CatalogAway, CatalogError, Job, JobParts, ProfileError, Refusal, Site, SiteError
+from ptyplugin.profiles import load_profile
+from ptyplugin.service.sources import Sources, SourceState, desk
+from ptyplugin.service.sources.catalog import Catalog
+from ptyplugin.service.sources.collecting import Collecting
+from ptyplugin.service.sources.desk import Desk
+from ptyplugin.service.sources.finished import Finished
+
+PROFILE = load_profile("sim")
+UID = "run-1"
+
+
+class FakeCatalog:
+    """Runs by uid, and how often it was asked; ``trouble`` is raised instead of an answer."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        self.results: set[str] = set()
+        self.trouble: Exception | None = None
+        self.asked = 0
+
+    def documents(self, _: Catalog, uid: str, profiles: Any) -> list[tuple[str, dict[str, Any]]]:
+        self.asked += 1
+        if self.trouble:
+            raise self.trouble
+        if uid not in self.runs:
+            raise CatalogError(f"the catalog has no run {uid}.")
+        return self.runs[uid]
+
+    def with_results(self, _: Catalog, profiles: Any, uids: Any) -> set[str]:
+        if self.trouble:
+            raise self.trouble
+        return set(uids) & self.results
+
+
+class Work:
+    """A desk at work, documents for it, and the inbox."""
+
+    def __init__(self, site: Site, ledger: Ledger) -> None:
+        self.site, self.ledger, self.state = site, ledger, SourceState("test")
+        self.desk = Desk(site, Finished(site))
+        self.collecting = Collecting([PROFILE], self.state)
+
+    def send(self, documents: list[tuple[str, dict[str, Any]]]) -> None:
+        for document in documents:
+            for ended in self.collecting.take(*document):
+                self.desk.bring(ended, [PROFILE], self.state)
+
+    def jobs(self) -> list[Job | Refusal]:
+        return [parse((item / "job.json").read_bytes()) for item in Inbox(self.site.inbox).waiting()]
+
+
+@pytest.fixture
+def catalog(monkeypatch: pytest.MonkeyPatch) -> FakeCatalog:
+    fake = FakeCatalog()
+    monkeypatch.setattr(Catalog, "documents", lambda self, uid, profiles: fake.documents(self, uid, profiles))
+    monkeypatch.setattr(Catalog, "with_results", lambda self, profiles, uids: fake.with_results(self, profiles, uids))
+    return fake
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Work]:
+    monkeypatch.setattr(desk, "FIRST_PAUSE_S", 0.02)
+    uri = "http://127.0.0.1:9" if "catalog" in request.fixturenames else None
+    site, stop = Site(home=tmp_path / "home", tiled_uri=uri), threading.Event()
+    with Ledger(site.ledger) as ledger:
+        working = Work(site, ledger)
+        thread = threading.Thread(target=working.desk.run, args=(stop,))
+        thread.start()
+        yield working
+        stop.set()
+        working.desk.wake()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def documents(tmp_path: Path) -> list[tuple[str, dict[str, Any]]]:
+    return scan_documents(UID, 7, tmp_path / "frames.h5", time.time())
+
+
+def without(documents: list[tuple[str, dict[str, Any]]], *lost: str) -> list[tuple[str, dict[str, Any]]]:
+    """The documents, but the third of these kinds, or the only one."""
+    kept = list(documents)
+    for kind in lost:
+        places = [place for place, (name, _) in enumerate(kept) if name == kind]
+        del kept[places[min(2, len(places) - 1)]]
+    return kept
+
+
+def test_a_whole_run_needs_no_catalog(work: Work, catalog: FakeCatalog, documents, until) -> None:
+    work.send(documents)
+    until(lambda: work.jobs())
+    assert [(job.source.run_uid, job.frame_count) for job in work.jobs()] == [(UID, 16)]
+    assert catalog.asked == 0
+
+
+@pytest.mark.parametrize("lost", ["start", "descriptor", "stream_resource", "stream_datum", "event"])
+def test_what_was_lost_comes_from_the_catalog(work: Work, catalog: FakeCatalog, documents, until, lost: str) -> None:
+    catalog.runs[UID] = documents
+    work.send(without(documents, lost))
+    until(lambda: work.jobs())
+    assert [(job.source.run_uid, job.frame_count) for job in work.jobs()] == [(UID, 16)]
+    until(lambda: work.state.counts["healed"] == 1)
+
+
+def test_documents_in_the_wrong_order_come_from_the_catalog(work: Work, catalog: FakeCatalog, documents, until) -> None:
+    catalog.runs[UID] = documents
+    work.send(documents[::-1])
+    until(lambda: work.jobs())
+    assert [job.frame_count for job in work.jobs()] == [16]
+
+
+def test_a_catalog_that_is_away_or_behind_is_waited_for(work: Work, catalog: FakeCatalog, documents, until) -> None:
+    catalog.trouble = CatalogAway("the catalog does not answer.")
+    work.send(without(documents, "event"))
+    until(lambda: catalog.asked > 1)
+    assert work.state.last_error == "the catalog does not answer."
+    catalog.trouble = None
+    until(lambda: catalog.asked > 4)
+    assert work.jobs() == []
+    catalog.runs[UID] = documents
+    until(lambda: work.jobs())
+    assert [job.frame_count for job in work.jobs()] == [16]
+
+
+def test_when_the_catalog_never_has_it_what_came_is_used(work: Work, catalog: FakeCatalog, documents, until, monkeypatch) -> None:
+    monkeypatch.setattr(desk, "PATIENCE_S", 0.1)
+    forgiving = PROFILE.model_copy(update={"positions": PROFILE.positions.model_copy(update={"largest_mismatch": 0.5})})
+    work.collecting = Collecting([forgiving], work.state)
+    work.send(without(documents, "event"))
+    until(lambda: work.jobs())
+    (job,) = work.jobs()
+    assert isinstance(job, Job)
+    assert (job.frame_count, job.notes[0]) == (15, "Left out, points that the run counted, but whose documents did not come: 1 of 16.")
+    assert "no catalog has more" in str(work.state.last_error)
+
+
+def test_without_a_catalog_what_came_is_used_or_refused(work: Work, documents, until) -> None:
+    work.send(without(documents, "descriptor"))
+    until(lambda: work.state.counts["runs"] == 1 and not work.desk.waiting())
+    assert work.jobs() == []
+    assert "no catalog has more of it" in str(work.state.last_error)
+    other = scan_documents("run-2", 8, Path("/data/frames.h5"), time.time())
+    work.send([document for document in other if document[0] != "stream_datum"])
+    until(lambda: work.jobs())
+    assert [(type(each), each.source.run_uid) for each in work.jobs()] == [(Refusal, "run-2")]
+
+
+def test_a_run_that_the_catalog_refuses_to_give_is_kept_with_the_reason(work: Work, catalog: FakeCatalog, documents, until) -> None:
+    catalog.runs[UID] = [document for document in documents if document[0] != "stream_datum"]
+    work.send(without(documents, "event"))
+    until(lambda: work.jobs())
+    (refusal,) = work.jobs()
+    assert isinstance(refusal, Refusal)
+    until(lambda: work.state.counts["refusals"] == 1)
+
+
+def test_a_run_that_is_known_is_not_done_again(work: Work, catalog: FakeCatalog, documents, until) -> None:
+    other = scan_documents("run-2", 8, Path("/data/frames.h5"), time.time() - 1e6)
+    catalog.results.add("run-2")
+    work.send(documents)
+    until(lambda: work.jobs())
+    Intake(Inbox(work.site.inbox), work.ledger, work.site.jobs).take_in(Inbox(work.site.inbox).waiting()[0])
+    again = Work(work.site, work.ledger)  # it remembers nothing
+    work.desk.ring(UID, [PROFILE], work.state)
+    again.send(documents)
+    again.send(other)
+    for _ in range(2):
+        case = again.desk._next()
+        assert case is not None
+        again.desk._try(case)
+    until(lambda: not work.desk.waiting())
+    assert (again.state.counts["known"], work.state.counts["known"], work.jobs()) == (2, 1, [])
+
+
+def test_while_the_inbox_cannot_be_written_jobs_are_kept(work: Work, catalog: FakeCatalog, documents, until) -> None:
+    work.site.inbox.write_text("a file in its place")
+    work.send(documents)
+    until(lambda: work.state.last_error)
+    assert "cannot be used" in str(work.state.last_error)
+    work.site.inbox.unlink()
+    until(lambda: work.state.counts["jobs"] == 1)
+    assert len(work.jobs()) == 1
+
+
+def test_a_mistake_of_ours_is_said_and_the_next_run_is_done(
+    work: Work, catalog: FakeCatalog, documents, until, monkeypatch, caplog
+) -> None:
+    made: Callable[..., JobParts | Refusal] = desk.assemble
+
+    def assemble(run: Any, profile: Any) -> JobParts | Refusal:
+        if run.uid == "broken":
+            raise ZeroDivisionError
+        return made(run, profile)
+
+    monkeypatch.setattr(desk, "assemble", assemble)
+    broken = scan_documents("broken", 6, Path("/data/frames.h5"), time.time())
+    catalog.runs["broken"] = broken
+    with caplog.at_level(logging.CRITICAL):
+        work.send(broken)
+        work.send(documents)
+        until(lambda: len(work.jobs()) == 2)
+    refusal, job = sorted(work.jobs(), key=lambda each: each.source.run_uid)
+    assert isinstance(refusal, Refusal)
+    assert isinstance(job, Job)
+    assert "a mistake of ptyplugin" in refusal.reason
+
+
+def test_memory_is_bounded(work: Work, catalog: FakeCatalog, until, monkeypatch) -> None:
+    monkeypatch.setattr(desk, "MOST_KEPT", 3)
+    monkeypatch.setattr(desk, "MOST_WAITING", 10)
+    catalog.trouble = CatalogAway("the catalog does not answer.")
+    for number in range(20):
+        work.send(without(scan_documents(f"run-{number}", number, Path("/data/frames.h5"), time.time()), "event"))
+    assert work.desk.waiting() == 10
+    assert sum(bool(case.found) for case in work.desk._cases.values()) <= 3
+
+
+def test_wrong_sources_are_said_at_the_start(tmp_path: Path) -> None:
+    def site(**table: Any) -> Site:
+        return Site.model_validate({"home": tmp_path, "source": [table]})
+
+    with pytest.raises(ProfileError, match="no profile 'nowhere'"):
+        Sources(site(kind="zmq", address="127.0.0.1:5578", profiles=["nowhere"]))
+    for kind in ("sweep", "tiled"):
+        with pytest.raises(SiteError, match="needs a catalog: set tiled_uri"):
+            Sources(site(kind=kind, profiles=["sim"]))
+    for wrong in ({"address": "nowhere"}, {"address": "pgm://a:1"}, {"prefix": "a b"}, {"unknown": 1}, {"profiles": []}):
+        with pytest.raises(ValueError, match="source"):
+            site(**{"kind": "zmq", "address": "127.0.0.1:5578", "profiles": ["sim"], **wrong})
+    with pytest.raises(ValueError, match="source"):
+        site(kind="carrier pigeon")
+
+
+def test_where_documents_may_be_lost_the_catalog_is_swept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = {"kind": "zmq", "address": "ipc:///tmp/proxy", "profiles": ["sim"]}
+    names = [state.name for state in Sources(Site.model_validate({"home": tmp_path, "tiled_uri": "http://c", "source": [table]})).states()]
+    assert names == ["0MQ ipc:///tmp/proxy", "catalog sweep"]
+    Sources(Site.model_validate({"home": tmp_path, "source": [table]}))
+    assert "documents that are lost on their way cannot be had again" in caplog.text
+    assert Sources(Site(home=tmp_path)).states() == []
