@@ -71,6 +71,13 @@ def why_not(devices: Devices) -> str:
     return f"{' and '.join(missing)} {'were' if missing[1:] else 'was'} not found: {mend}" if missing else ""
 
 
+def refusal(devices: Devices, why: str = "") -> str:
+    """What is said where a GPU was asked for: ``why`` none can be used, or all that is missing, and what to do."""
+    why = why or why_not(devices)
+    nor = "" if devices.driver.cards or devices.cupy.packages else f"; nor is CuPy installed: {mending(devices)}"
+    return f"a GPU was asked for, and there is none to be used: {why}{nor}; or use device cpu."
+
+
 def mending(devices: Devices) -> str:
     """The line that installs what these cards need; nothing if their driver serves no CUDA that we know of."""
     served = devices.driver.cuda[0] if devices.driver.cards else 13
@@ -136,10 +143,10 @@ def choose(wish: DeviceName, ranks: Ranks, take: Take, opens: Open = open_card, 
     """
     if wish == "cpu":
         return Choice()
-    mine = _mine(ranks, take, opens, find())
+    devices = find()
+    mine = _mine(ranks, take, opens, devices)
     if wish == "gpu" and not mine.card:
-        kind = DeviceBusy if mine.is_held else DeviceError
-        raise kind(f"a GPU was asked for, and there is none to be used: {mine.why}; or use device cpu.")
+        raise (DeviceBusy if mine.is_held else DeviceError)(refusal(devices, mine.why))
     if ranks.largest(int(mine.card is None)):
         mine = Choice(why=mine.why or "another rank has no GPU")
     _LOG.info("computing on %s", mine)

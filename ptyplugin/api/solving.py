@@ -33,7 +33,7 @@ from ptyplugin.model import (
     read_beside,
 )
 from ptyplugin.solvers import OneRank, Ranks, Solver, failing_together
-from ptyplugin.solvers.devices import look, why_not
+from ptyplugin.solvers.devices import look, refusal
 from ptyplugin.solvers.driver import Card
 from ptyplugin.solvers.solver import Begun
 
@@ -243,9 +243,10 @@ class JobSolver(Solver):
 
 def check_device(device: str) -> None:
     """Raise a DeviceError for a device that this installation cannot use; it names what is missing, and what mends it."""
-    why = why_not(look()) if device == "gpu" else ""
-    if why:
-        raise DeviceError(f"a GPU was asked for, and there is none to be used: {why}; or use device cpu.")
+    if device == "gpu":
+        devices = look()
+        if not devices.usable:
+            raise DeviceError(refusal(devices))
 
 
 def provenance(job: Job, started_s: float) -> dict[str, Any]:

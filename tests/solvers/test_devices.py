@@ -115,6 +115,13 @@ def test_gpu_without_one_is_an_error_that_names_what_is_missing() -> None:
     with pytest.raises(DeviceError, match=r"cuFFT was not found: pip install 'ptyplugin\[gpu-cuda13\]'; or use device cpu\.") as missing:
         chosen("gpu", devices=Devices(THERE, without("cufft")))
     assert not isinstance(missing.value, DeviceBusy)
+    nothing = Devices(Driver(trouble="there is no NVIDIA card or driver"), Cupy())
+    with pytest.raises(
+        DeviceError, match=r"no NVIDIA card or driver; nor is CuPy installed: pip install 'ptyplugin\[gpu-cuda13\]'; or use"
+    ):
+        chosen("gpu", devices=nothing)
+    with pytest.raises(DeviceError, match=r"there is no NVIDIA card or driver; or use device cpu\."):
+        chosen("gpu", devices=replace(nothing, cupy=Cupy({"cupy-cuda13x": "14.2.0"}, 13)))
     with pytest.raises(DeviceBusy, match="GPU 0, NVIDIA H200 is in use by process 7"):
         chosen("gpu", held={0: "process 7", 1: "process 8"})
 
