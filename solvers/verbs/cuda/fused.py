@@ -154,7 +154,7 @@ def _radices(side: int) -> tuple[int, ...]:
         return ()
     factors = [factor for factor in range(2, _LARGEST_RADIX + 1) if side % factor == 0]
     every = [some for passes in (2, 3) for some in itertools.combinations_with_replacement(factors, passes) if math.prod(some) == side]
-    return min(every, key=lambda some: (max(some) > _WIDEST_RADIX, len(some), max(some)), default=())
+    return min(every, key=lambda some: (max(some) > _WIDEST_RADIX, len(some), max(some), sum(some)), default=())
 
 
 def _side(radices: tuple[int, ...], lines: int) -> Side:

@@ -1,5 +1,5 @@
 // w_j = overlap P_j O_j + wave psi_j; w, psi (frame, wave, y, x). A thread is a pixel of a frame: blocks (pixels / 256, frames).
-// w and psi may be the same memory.
+// w and psi may be the same memory. What has the factor 0 is not read.
 #include "model.cuh"
 
 extern "C" __global__ void __launch_bounds__(256) reflect(float2* w, const float2* psi, float overlap, float factor, MODEL_PARAMETERS) {
@@ -8,6 +8,7 @@ extern "C" __global__ void __launch_bounds__(256) reflect(float2* w, const float
     if (p >= model.pixels()) return;
     for (int wave = 0; wave < model.waves(); ++wave) {
         const long long i = model.index(j, wave, p);
-        w[i] = add(scale(overlap, model.wave(j, wave, p)), scale(factor, psi[i]));
+        const float2 overlapping = scale(overlap, model.wave(j, wave, p));
+        w[i] = factor != 0 ? add(overlapping, scale(factor, psi[i])) : overlapping;
     }
 }
