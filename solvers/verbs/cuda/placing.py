@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.solvers.batches import Batch, RankFrames
-from ptyplugin.solvers.streaming import Reading
+from ptyplugin.solvers.streaming import Reading, piece_frames
 from ptyplugin.solvers.verbs.cuda.device import NULL, Array, Device
 
 Index = slice | NDArray[np.int64]
@@ -26,9 +26,17 @@ class DeviceCounts:
     def __init__(self, host: Any, device: Device, resident: int) -> None:
         """resident: how many frames stay on the device"""
         self.host, self._device = host, device
-        self.resident = device.put(np.ascontiguousarray(host[:resident])) if resident else None
         self.tables: Tables | None = None
         self.shape, self.dtype = host.shape, host.dtype
+        self.resident = self._brought(resident) if resident else None
+
+    def _brought(self, count: int) -> Array:
+        """The first frames, on the device; on the host there are no more than are read at once."""
+        there, size = self._device.empty((count, *self.shape[1:]), self.dtype), piece_frames((self.shape[1], self.shape[2]))
+        for start in range(0, count, size):
+            stop = min(start + size, count)
+            self._device.fill(there[start:stop], np.ascontiguousarray(self.host[start:stop]))
+        return there
 
     def __len__(self) -> int:
         return len(self.host)
@@ -51,43 +59,43 @@ class DeviceCounts:
 
     def readings(self, wanted: Sequence[Index]) -> Iterator[HostPart]:
         """What stands for these frames, one after the other."""
-        read = self.host.readings(wanted) if hasattr(self.host, "readings") else None
-        parts = [HostPart(self.host, index, next(read) if read else None) for index in wanted]
-        ahead = _Uploads(self._device, parts)
-        for place, part in enumerate(parts):
-            part.uploads, part.place = ahead, place
-        return iter(parts)
+        uploads = _Uploads(self._device, self.host, wanted)
+        return (HostPart(uploads, place) for place in range(len(wanted)))
 
 
 class HostPart:
     """Counts (frame, y, x) of a batch: ``np.asarray`` gives those on the host, ``uploaded`` brings them to the device."""
 
-    def __init__(self, host: Any, index: Index, reading: Reading | None) -> None:
-        self._host, self.index, self._reading = host, index, reading
-        self.uploads: _Uploads | None = None
-        self.place = 0
+    def __init__(self, uploads: _Uploads, place: int) -> None:
+        self._uploads, self._place = uploads, place
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        array = self._host[self.index] if self._reading is None else self._reading.array()
-        return np.asarray(array, dtype=dtype)
+        return np.asarray(self._uploads.on_host(self._place), dtype=dtype)
 
     def uploaded(self) -> Array:
         """On the device; the next batch's counts are on their way when this returns."""
-        assert self.uploads is not None
-        return self.uploads.take(self.place)
+        return self._uploads.take(self._place)
 
 
 class _Uploads:
     """Counts of batches on their way to the device: those in use, and those of the next batch."""
 
-    def __init__(self, device: Device, parts: list[HostPart]) -> None:
-        self._device, self._parts = device, parts
+    def __init__(self, device: Device, host: Any, wanted: Sequence[Index]) -> None:
+        self._device, self._host, self._wanted = device, host, wanted
+        self._readings: list[Reading | None] = list(host.readings(wanted)) if hasattr(host, "readings") else [None] * len(wanted)
         self._coming: dict[int, Callable[[], Array]] = {}
+
+    def on_host(self, place: int) -> NDArray[Any]:
+        """The counts of batch ``place``, there."""
+        reading = self._readings[place]
+        return np.asarray(self._host[self._wanted[place]]) if reading is None else reading.array()
 
     def take(self, place: int) -> Array:
         """The counts of batch ``place``."""
-        near = range(place, min(place + 2, len(self._parts)))
-        self._coming = {each: self._coming.get(each) or self._device.put_ahead(np.ascontiguousarray(self._parts[each])) for each in near}
+        if place:
+            self._readings[place - 1] = None  # which keeps what it has read
+        near = range(place, min(place + 2, len(self._wanted)))
+        self._coming = {each: self._coming.get(each) or self._device.put_ahead(np.ascontiguousarray(self.on_host(each))) for each in near}
         return self._coming[place]()
 
 
@@ -107,20 +115,23 @@ class Tables:
         self.natural, self.order = device.put(np.arange(count, dtype=np.int32)), device.zeros((count,), np.int32)
         self.intensities: Any = NULL
         self.background: Any = NULL
+        self._light: dict[str, Array] = {}  # where they lie, even while there are none
         self._drawn: NDArray[np.int64] | None = None
-        self.frames, self.version, self.places = frames, 0, 0
+        self.version, self.places = 0, 0
         self._take_light(frames)
         self.moves = bool(frames.rests.any())
+        self._given = _given(frames)
 
     def refresh(self, frames: RankFrames) -> None:
         """Take over what has changed."""
-        if frames is self.frames:
+        given = _given(frames)
+        if all(new is old for new, old in zip(given, self._given, strict=True)):
             return
-        self.places += frames.corners is not self.frames.corners
+        self.places += frames.corners is not self._given[0]
         self._device.fill(self.corners, frames.corners.astype(np.int32))
         self._device.fill(self.rests, frames.rests.astype(np.float32))
         self._take_light(frames)
-        self.moves, self.frames, self.version = bool(frames.rests.any()), frames, self.version + 1
+        self.moves, self._given, self.version = bool(frames.rests.any()), given, self.version + 1
 
     def draw(self, order: NDArray[np.int64]) -> None:
         """Take over the order of a sweep."""
@@ -135,16 +146,22 @@ class Tables:
         return self.moves, self.intensities is NULL, self.background is NULL
 
     def _take_light(self, frames: RankFrames) -> None:
-        self.intensities = self._taken(self.intensities, frames.intensities)
-        self.background = self._taken(self.background, frames.background)
+        self.intensities = self._taken("intensities", frames.intensities)
+        self.background = self._taken("background", frames.background)
 
-    def _taken(self, there: Any, host: NDArray[np.float32] | None) -> Any:
+    def _taken(self, name: str, host: NDArray[np.float32] | None) -> Any:
         if host is None:
             return NULL
-        if there is NULL:
-            return self._device.put(host.astype(np.float32))
-        self._device.fill(there, host.astype(np.float32))
-        return there
+        if name in self._light:
+            self._device.fill(self._light[name], host.astype(np.float32))
+        else:
+            self._light[name] = self._device.put(host.astype(np.float32))
+        return self._light[name]
+
+
+def _given(frames: RankFrames) -> tuple[Any, ...]:
+    """What the tables are made of; not the frames themselves, whose counts keep the tables."""
+    return frames.corners, frames.rests, frames.intensities, frames.background
 
 
 @dataclass(frozen=True, slots=True)
