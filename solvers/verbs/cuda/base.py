@@ -16,6 +16,8 @@ from ptyplugin.solvers.verbs.reference import fresnel_kernel
 
 #: Threads of a block wherever a kernel does not say otherwise, and blocks that share a reduction of a canvas.
 THREADS, BLOCKS = 256, 256
+#: What a grid of blocks has at most along its second axis, which frames and layers lie along.
+MOST_BLOCKS = 65535
 
 
 class Waves:

@@ -34,6 +34,10 @@ _SHARED_BYTES, _HALF_BYTES = 48 * 1024, 16 * 2**20
 _CUDA_ERRORS, _NO_MEMORY = (CUDADriverError, CUDARuntimeError, cufft.CuFFTError), 2
 
 
+class _NoPlan(Exception):
+    """A transform has no plan while a sweep is recorded, and must not get one then."""
+
+
 class _AtWork:
     """What is asked of CuPy in here goes to the device's card, into its stream; errors are ours."""
 
@@ -193,6 +197,8 @@ class CupyDevice:
         self._refuse("put_ahead")
         self._forget_uploads()
         array = self.empty(host.shape, host.dtype)
+        if not host.size:
+            return lambda: array
         with self.at_work:
             pinned = _pinned(host.nbytes)
             pinned[:] = _bytes_of(host)
@@ -294,7 +300,8 @@ class CupyDevice:
         """A plan of cuFFT; all share the memory that they work in, since all work is in one stream."""
         key = (*shape, batch)
         if key not in self._plans:
-            self._refuse("the first Fourier transform of a shape")
+            if self._recording is not None:
+                raise _NoPlan(f"the plan of its {shape[0]} x {shape[1]} px transforms was given back when memory was full.")
             with cupy.cuda.using_allocator(self._room_for_work):
                 self._plans[key] = cufft.PlanNd(
                     shape, shape, 1, prod(shape), shape, 1, prod(shape), cufft.CUFFT_C2C, batch, "C", len(shape), None
@@ -313,14 +320,14 @@ class CupyDevice:
 
     # Recording
 
-    def record(self, run: Callable[[], T]) -> tuple[Replay, T]:
+    def record(self, run: Callable[[], T]) -> tuple[Replay, T] | None:
         self._refuse("record")
         recording = _Recording()
         try:
             given = self._captured(run, recording)
-        except (DeviceMemoryError, DeviceLost) as error:
+        except (DeviceMemoryError, DeviceLost, _NoPlan) as error:
             _LOG.warning("%s cannot record this sweep, so it is asked for anew each time: %s", self.name, error)
-            return run, run()
+            return None
 
         def replay() -> T:
             with self.at_work:

@@ -117,8 +117,9 @@ class Device(Protocol):
         """Bytes that are free, bytes in all."""
         ...
 
-    def record(self, run: Callable[[], T]) -> tuple[Replay, T]:
-        """Do ``run``, noting all it asks of the device: what does that again, and what run gave.
+    def record(self, run: Callable[[], T]) -> tuple[Replay, T] | None:
+        """Do ``run``, noting all it asks of the device: what does that again, and what run gave. None, with a line in the log: it cannot be
+        recorded, and nothing of it has been done.
 
         Run has been run before, so that all its kernels and transforms are there. Arrays that it makes have other values after each
         repetition; what has to last is made before.

@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.solvers.batches import Batch
-from ptyplugin.solvers.verbs.cuda.base import BLOCKS, blocks_for, parts, sides_of
+from ptyplugin.solvers.verbs.cuda.base import BLOCKS, MOST_BLOCKS, blocks_for, parts, sides_of
 from ptyplugin.solvers.verbs.cuda.device import NULL, Array
 from ptyplugin.solvers.verbs.cuda.frame_sums import FrameSums
 
 #: Of the copy that an array is rolled from, bytes: all waves may fill the memory.
 _ROLLED_BYTES = 2**28
-#: What a grid of blocks has at most along its second axis.
-_MOST_LAYERS = 65535
 
 
 class FrameVerbs(FrameSums):
@@ -79,7 +77,7 @@ class FrameVerbs(FrameSums):
         self._settle()
         rows, columns = X.shape[-2:]
         layers = X.reshape((X.size // (rows * columns), rows, columns))
-        size = min(max(1, _ROLLED_BYTES // (rows * columns * X.itemsize)), _MOST_LAYERS, len(layers))
+        size = min(max(1, _ROLLED_BYTES // (rows * columns * X.itemsize)), MOST_BLOCKS, len(layers))
         before = self._new((size, rows, columns))
         by = np.int32(shift[0] % rows), np.int32(shift[1] % columns)
         for start in range(0, len(layers), max(size, 1)):

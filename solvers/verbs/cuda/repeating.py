@@ -19,9 +19,13 @@ _KEPT = 2
 
 @dataclass(slots=True)
 class Recording:
-    """What does a sweep again, and gives where its number lies; nothing yet where the sweep has been done only once."""
+    """What does a sweep again, and gives where its number lies; nothing yet where the sweep has been done only once.
+
+    refused: it cannot be recorded
+    """
 
     replay: Replay | None = None
+    refused: bool = False
 
 
 class RepeatVerbs(Base):
@@ -42,15 +46,22 @@ class RepeatVerbs(Base):
         self._recordings[whole] = recording or Recording()
         while len(self._recordings) > _KEPT:
             self._recordings.pop(next(iter(self._recordings)))
-        if recording is None:
+        if recording is None or recording.refused:
             return sweep()
+        total = self._repeated(recording, sweep)
+        return sweep() if total is None else CudaScalar(self.device, (), self._settle, total)
+
+    def _repeated(self, recording: Recording, sweep: Callable[[], DeviceScalar]) -> Array | None:
+        """What the sweep gives, recorded now or done again; None: it cannot be recorded, and has not been done."""
         self._forget()
-        if recording.replay is None:
-            recording.replay, total = self.device.record(lambda: _number_of(sweep()))
+        if recording.replay is not None:
+            total: Array | None = recording.replay()
         else:
-            total = recording.replay()
-        self._forget()  # arrays have changed that nobody has seen written
-        return CudaScalar(self.device, (), self._settle, total)
+            recorded = self.device.record(lambda: _number_of(sweep()))
+            recording.replay, total = recorded or (None, None)
+            recording.refused = recorded is None
+        self._forget()  # arrays have changed that nobody has seen written, or have not, though they were seen
+        return total
 
     def _whole_key(self, key: Hashable, batches: Batches) -> Hashable:
         """``key`` and all else that decides which kernels are launched on which memory; None: the sweep cannot be recorded.
@@ -66,7 +77,7 @@ class RepeatVerbs(Base):
         if batches.order is not None:
             tables.draw(batches.order)
             places = None
-        return key, id(tables), tables.kind, batches.size, batches.number, places
+        return key, tables, tables.kind, batches.size, batches.number, places
 
     def forget_recordings(self) -> None:
         """Record sweeps anew: the arrays that they worked on are not those any more."""

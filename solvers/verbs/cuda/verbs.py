@@ -11,7 +11,7 @@ import numpy as np
 from ptyplugin.model import Geometry
 from ptyplugin.solvers.batches import Batch, RankFrames
 from ptyplugin.solvers.verbs import DeviceScalar
-from ptyplugin.solvers.verbs.cuda.base import blocks_for, canvas, object_of, parts, sides_of
+from ptyplugin.solvers.verbs.cuda.base import MOST_BLOCKS, blocks_for, canvas, object_of, parts, sides_of
 from ptyplugin.solvers.verbs.cuda.detector_verbs import DetectorVerbs
 from ptyplugin.solvers.verbs.cuda.device import NULL, Array, Device
 from ptyplugin.solvers.verbs.cuda.frames import FrameVerbs
@@ -41,7 +41,7 @@ class CudaVerbs(WaveVerbs, RepeatVerbs, LikelihoodVerbs, FrameVerbs, PositionVer
 
     def __init__(self, geometry: Geometry, device: Device, fused: bool = True) -> None:
         super().__init__(geometry, device, fused)
-        #: What the waves of a batch, and the counts of all frames, may take; counts: None: as much as there is.
+        #: What the waves of a batch, and the counts of frames that are not held yet, may take; counts: None: as much as there is.
         self.batch_bytes = _BATCH_BYTES
         self.counts_bytes: int | None = None
         #: Whether sums onto the object are atomic: less is read, but no two runs give the same bits.
@@ -49,7 +49,7 @@ class CudaVerbs(WaveVerbs, RepeatVerbs, LikelihoodVerbs, FrameVerbs, PositionVer
         self._recordings = {}
 
     def batch_frames(self, shape: tuple[int, int], waves: int) -> int:
-        return max(1, self.batch_bytes // (shape[0] * shape[1] * waves * self.dtype.itemsize))
+        return min(max(1, self.batch_bytes // (shape[0] * shape[1] * waves * self.dtype.itemsize)), MOST_BLOCKS)
 
     def zero(self) -> DeviceScalar:
         return CudaScalar(self.device, (), self._settle)
@@ -133,10 +133,10 @@ class CudaVerbs(WaveVerbs, RepeatVerbs, LikelihoodVerbs, FrameVerbs, PositionVer
     def weigh(self, num: Array, den: Array, X: Array, weight: Any) -> None:
         self._settle()
         light = den
-        if hasattr(weight, "shape"):
-            light = self._copy(weight)
-        else:
+        if isinstance(weight, int | np.integer):
             self.device.fill(den, float(weight))
+        else:
+            light = self._copy(weight)
         view = canvas(X)
         self._run("weigh", (blocks_for(den.size), int(view[1])), num, den, *view, light, self._largest(light))
 
@@ -191,7 +191,11 @@ class CudaVerbs(WaveVerbs, RepeatVerbs, LikelihoodVerbs, FrameVerbs, PositionVer
         count_bytes = max(1, frames.counts.dtype.itemsize * self._pixels)
         room = self.device.memory()[0] * _COUNTS_SHARE if self.counts_bytes is None else self.counts_bytes
         host = frames.counts.host if isinstance(frames.counts, DeviceCounts) else frames.counts
-        counts: Any = DeviceCounts(host, self.device, min(len(frames), int(room) // count_bytes))
+        resident = min(len(frames), int(room) // count_bytes)
+        self.forget_recordings()  # they keep the counts of frames that were held before
+        counts: Any = DeviceCounts(host, self.device, resident)
+        if self.counts_bytes is not None:
+            self.counts_bytes -= resident * count_bytes
         return replace(frames, counts=counts)
 
     def use_less_memory(self) -> bool:

@@ -236,6 +236,10 @@ class WaveVerbs(StepVerbs):
             self.device.fft(w, False)
         chain.waves.array = w
 
+    def _forget(self) -> None:
+        super()._forget()
+        self._chain = None  # of a sweep that failed
+
     def _move(self, P: Array, p: Placed) -> Array:
         fused = self._fused(len(P) * p.substeps)
         if fused is None:
