@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ptyplugin.model import DeviceBusy, DeviceError, DeviceName, SolverError
 from ptyplugin.solvers.driver import Card, Cupy, Driver, drivers_cards, installed_cupy, loaded_cupy
-from ptyplugin.solvers.ranks import Ranks
+from ptyplugin.solvers.ranks import MpiRanks, Ranks
 from ptyplugin.solvers.verbs.cuda.device import Device
 
 _LOG = logging.getLogger(__name__)
@@ -18,12 +17,6 @@ _LOG = logging.getLogger(__name__)
 _OLDEST = {13: (7, 5), 12: (5, 0)}
 #: Without these of CuPy's libraries there is no GPU; NCCL only makes several cards quicker.
 _NEEDED = {"cupy": "CuPy", "nvrtc": "NVRTC, CUDA's compiler,", "cufft": "cuFFT"}
-#: Where launchers say which of the ranks on this machine a process is, and how many they are.
-_LOCAL_RANK = (
-    ("MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
-    ("OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
-    ("SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +136,8 @@ def choose(wish: DeviceName, ranks: Ranks, take: Take, opens: Open = open_card, 
     """
     if wish == "cpu":
         return Choice()
-    devices = find()
-    mine = _mine(ranks, take, opens, devices)
+    place, devices = _place(ranks), find()
+    mine = _mine(ranks, place, take, opens, devices)
     if wish == "gpu" and not mine.card:
         raise (DeviceBusy if mine.is_held else DeviceError)(refusal(devices, mine.why))
     if ranks.largest(int(mine.card is None)):
@@ -153,11 +146,11 @@ def choose(wish: DeviceName, ranks: Ranks, take: Take, opens: Open = open_card, 
     return mine
 
 
-def _mine(ranks: Ranks, take: Take, opens: Open, devices: Devices) -> Choice:
+def _mine(ranks: Ranks, at: tuple[int, int], take: Take, opens: Open, devices: Devices) -> Choice:
     cards = devices.usable
     if not cards:
         return Choice(why=why_not(devices))
-    place, here = (0, 1) if ranks.size == 1 else _place(ranks, os.environ)
+    place, here = at
     # One rank alone takes the first card that is free; of several, each has its own, by turns if there are fewer cards than ranks.
     left, troubles = list(cards) if ranks.size == 1 else [cards[place % len(cards)]], list[str]()
     while left:
@@ -182,10 +175,6 @@ def _slower(devices: Devices, ranks: Ranks, cards: int) -> str:
     return f"NCCL was not found, so sums over ranks go through the host's memory: {mending(devices)} brings it."
 
 
-def _place(ranks: Ranks, environment: Mapping[str, str]) -> tuple[int, int]:
-    """Which of the ranks on this machine this is, and how many they are, as the launcher says; else all are here."""
-    for rank, size in _LOCAL_RANK:
-        said = environment.get(rank, ""), environment.get(size, "")
-        if said[0].isdecimal() and said[1].isdecimal():
-            return int(said[0]), int(said[1])
-    return ranks.rank, ranks.size
+def _place(ranks: Ranks) -> tuple[int, int]:
+    """Which of the ranks on this machine this is, and how many they are; if nobody knows, all are here. All ranks call it together."""
+    return ranks.on_this_machine() if isinstance(ranks, MpiRanks) else (ranks.rank, ranks.size)

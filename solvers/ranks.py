@@ -115,7 +115,7 @@ class MpiRanks:
         from mpi4py import MPI
 
         self._comm = comm
-        self._add, self._max, self._in_place = MPI.SUM, MPI.MAX, MPI.IN_PLACE
+        self._add, self._max, self._in_place, self._shared = MPI.SUM, MPI.MAX, MPI.IN_PLACE, MPI.COMM_TYPE_SHARED
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
 
@@ -151,6 +151,19 @@ class MpiRanks:
         """
         low, high = self._all_well(rows=(-rows.start, rows.stop) if rows.stop > rows.start else _NO_ROWS)[2:]
         return slice(-low, high) if high else slice(0, 0)
+
+    def on_this_machine(self) -> tuple[int, int]:
+        """Which of the ranks on this machine this one is, and how many they are. All ranks call it together.
+
+        Raises:
+            RankFailed: another rank has failed.
+        """
+        self._all_well()
+        here = self._comm.Split_type(self._shared, self.rank)
+        try:
+            return here.Get_rank(), here.Get_size()
+        finally:
+            here.Free()
 
     def tell(self, text: str) -> list[str]:
         """The texts of all ranks, of at most 600 bytes each. All ranks call it together.

@@ -14,6 +14,7 @@ from ptyplugin.model import DeviceBusy, DeviceError, SolverError
 from ptyplugin.solvers import OneRank, driver
 from ptyplugin.solvers.devices import Devices, choose, look, why_not
 from ptyplugin.solvers.driver import Card, Cupy, Driver, ask_cupy, ask_driver
+from ptyplugin.solvers.ranks import MpiRanks
 
 H200 = Card(0, "NVIDIA H200", "11111111-0000-0000-0000-000000000000", 150 * 10**9, (9, 0), (1,))
 SECOND = replace(H200, number=1, uuid="22222222-0000-0000-0000-000000000000", peers=(0,))
@@ -144,19 +145,27 @@ def test_a_card_that_cannot_be_opened_is_passed_by() -> None:
     assert "GPU 0, NVIDIA H200 cannot be used (its memory is full)" in str(chosen("auto", devices=only, opens=opens))
 
 
-def test_ranks_have_cards_by_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID"):
-        monkeypatch.delenv(name, raising=False)
+class Far(MpiRanks):
+    """Rank 5 of 8, the second of 4 on its machine."""
+
+    def __init__(self) -> None:
+        self.rank, self.size = 5, 8
+
+    def on_this_machine(self) -> tuple[int, int]:
+        return 1, 4
+
+    def largest(self, value: int) -> int:
+        return value
+
+
+def test_ranks_have_cards_by_turns() -> None:
     three = [chosen("auto", Rank(rank, 3)) for rank in range(3)]
     assert [(one.card.number, one.sharing) for one in three] == [(0, 2), (1, 2), (0, 2)]
-    monkeypatch.setenv("MPI_LOCALRANKID", "1")
-    monkeypatch.setenv("MPI_LOCALNRANKS", "4")
-    on_another_machine = chosen("auto", Rank(5, 8))
+    on_another_machine = chosen("auto", Far())
     assert (on_another_machine.card, on_another_machine.sharing) == (SECOND, 2)
 
 
-def test_the_first_rank_on_a_card_takes_it_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MPI_LOCALRANKID", raising=False)
+def test_the_first_rank_on_a_card_takes_it_for_all() -> None:
     taken = []
 
     def take(cards: Sequence[Card]) -> tuple[Card | None, str]:
