@@ -145,12 +145,11 @@ def zmq_proxy() -> Iterator[tuple[str, str]]:
 
 
 def burst(folder: Path, scans: int, rate: float) -> Outcome:
-    """Run it in ``folder``."""
-    frames, profile = folder / "data" / "frames.h5", folder / "burst.toml"
+    """Run it in ``folder``, with servers of its own."""
+    frames = folder / "data" / "frames.h5"
     frames.parent.mkdir()
     write_frames(frames)
-    profile.write_text(_PROFILE)
-    runs = [scan_documents(f"burst-{number:04d}-4000-8000-000000000000", number, frames, time.time()) for number in range(scans)]
+    profile, runs = write_profile(folder), runs_of(scans, frames)
     with LocalServer(folder / "catalog", readable=[frames.parent]) as server, zmq_proxy() as (publishers, subscribers):
         os.environ["TILED_API_KEY"] = server.api_key
         site = Site.model_validate(
@@ -162,11 +161,24 @@ def burst(folder: Path, scans: int, rate: float) -> Outcome:
                 "source": [{"kind": "zmq", "address": subscribers, "profiles": [str(profile)]}],
             }
         )
-        _fill(site, runs)
-        return _run(site, runs, publishers, rate)
+        fill(site, runs)
+        return send_and_solve(site, runs, publishers, rate)
 
 
-def _fill(site: Site, runs: list[Documents]) -> None:
+def write_profile(folder: Path) -> Path:
+    """The profile of these scans, solved in a moment."""
+    profile = folder / "burst.toml"
+    profile.write_text(_PROFILE)
+    return profile
+
+
+def runs_of(scans: int, frames: Path) -> list[Documents]:
+    """The documents of so many scans."""
+    return [scan_documents(f"burst-{number:04d}-4000-8000-000000000000", number, frames, time.time()) for number in range(scans)]
+
+
+def fill(site: Site, runs: list[Documents]) -> None:
+    """Write all scans into the catalog."""
     from bluesky_tiled_plugins import TiledWriter
 
     begun_s = time.monotonic()
@@ -180,7 +192,8 @@ def _fill(site: Site, runs: list[Documents]) -> None:
     print(f"{len(runs)} scans written into the catalog in {time.monotonic() - begun_s:.0f} s", flush=True)
 
 
-def _run(site: Site, runs: list[Documents], publishers: str, rate: float) -> Outcome:
+def send_and_solve(site: Site, runs: list[Documents], publishers: str, rate: float) -> Outcome:
+    """Send the documents, start the service late, and wait for the results."""
     from bluesky.callbacks.zmq import Publisher
 
     publisher = Publisher(publishers, serializer=msgpack.packb)
@@ -203,6 +216,7 @@ def _run(site: Site, runs: list[Documents], publishers: str, rate: float) -> Out
         publisher.close()
     with open_read_only(site.ledger) as ledger:
         done = {entry.run_uid for entry in ledger.list(state="published") if entry.result is not None and entry.result.exists()}
+    done &= {run[0][1]["uid"] for run in runs}
     came = sum(each["documents"] for each in counts)
     return Outcome(len(runs), len(done), len(documents), came, sum(each["healed"] for each in counts), time.monotonic() - begun_s)
 

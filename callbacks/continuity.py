@@ -39,9 +39,10 @@ class _Seen:
 
 @dataclass(slots=True)
 class _Watched:
-    """begun_s: Unix seconds in the start document; streams: by descriptor; seen: numbers of events, or of frames, by stream"""
+    """begun_s: Unix seconds in the start document; documents: how many came; streams: by descriptor; events, frames: numbers by stream"""
 
     begun_s: float
+    documents: int = 0
     streams: dict[str, str] = field(default_factory=dict)
     events: dict[str, _Seen] = field(default_factory=dict)
     frames: dict[str, _Seen] = field(default_factory=dict)
@@ -65,6 +66,10 @@ class Continuity:
 
     def __len__(self) -> int:
         return len(self._runs)
+
+    def open(self) -> dict[str, int]:
+        """Runs that are open, and how many documents of each came."""
+        return {uid: run.documents for uid, run in self._runs.items()}
 
     def __call__(self, name: Any, document: Any) -> Ending | None:
         """Take a document; whatever is wrong with it, the run that it belongs to will miss it."""
@@ -104,6 +109,7 @@ class Continuity:
         uid = self._run_of.get(text(document["descriptor"]))
         if uid is not None:
             run = self._runs[uid]
+            run.documents += 1
             seen = run.events if kind == "events" else run.frames
             seen.setdefault(run.streams[document["descriptor"]], _Seen()).add(numbers)
 

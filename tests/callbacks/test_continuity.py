@@ -80,6 +80,13 @@ def test_documents_that_are_none_are_passed_over(name: Any, wrong: Any) -> None:
     assert continuity(*run()[-1]) == Ending("run", "", 5.0)
 
 
+def test_open_runs_and_what_came_of_them_are_known() -> None:
+    continuity = Continuity()
+    for document in run()[:4] + run(uid="other")[:2]:
+        continuity(*document)
+    assert continuity.open() == {"run": 2, "other": 0}
+
+
 def test_runs_that_never_stop_do_not_pile_up() -> None:
     continuity = Continuity()
     for number in range(1000):

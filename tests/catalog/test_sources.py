@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from benchmarks.scan_burst import scan_documents, write_frames, zmq_proxy
+from benchmarks.scan_burst import fill, runs_of, scan_documents, send_and_solve, write_frames, write_profile, zmq_proxy
 from ptyplugin.catalog import LocalServer, publish
 from ptyplugin.jobs import Inbox, Ledger
 from ptyplugin.jobs.contents import parse
@@ -246,3 +246,13 @@ def test_frames_outside_the_data_roots_are_a_failed_job_with_one_sentence(make_s
         working.join()
     assert "lies outside the site's data_roots" in sentences["outside"]
     assert "only file:// addresses are read" in sentences["elsewhere"]
+
+
+def test_a_burst_with_a_late_start_gives_every_scan_its_result(make_site, proxy, frames: Path, tmp_path: Path) -> None:
+    site = make_site({"kind": "zmq", "address": proxy[1], "profiles": [str(write_profile(tmp_path))]})
+    runs = runs_of(4, frames)
+    fill(site, runs)
+    outcome = send_and_solve(site, runs, proxy[0], rate=200)
+    assert outcome.results == outcome.scans == 4
+    assert outcome.documents < outcome.sent
+    assert outcome.healed >= 1

@@ -172,6 +172,18 @@ def test_a_run_that_the_catalog_refuses_to_give_is_kept_with_the_reason(work: Wo
     until(lambda: work.state.counts["refusals"] == 1)
 
 
+def test_a_run_that_is_incomplete_in_the_catalog_too_is_used_soon(work: Work, catalog: FakeCatalog, until, monkeypatch) -> None:
+    documents = scan_documents("run-3", 9, Path("/data/frames.h5"), time.time())
+    stop = {**documents[-1][1], "num_events": {"primary": 16, "interruptions": 2}}
+    catalog.runs["run-3"] = [*documents[:-1], ("stop", stop)]
+    work.send(catalog.runs["run-3"])
+    until(lambda: catalog.asked > 2)
+    assert work.jobs() == []
+    monkeypatch.setattr(desk, "SETTLING_S", 0.05)
+    until(lambda: work.jobs())
+    assert [job.frame_count for job in work.jobs()] == [16]
+
+
 def test_a_run_that_is_known_is_not_done_again(work: Work, catalog: FakeCatalog, documents, until) -> None:
     other = scan_documents("run-2", 8, Path("/data/frames.h5"), time.time() - 1e6)
     catalog.results.add("run-2")

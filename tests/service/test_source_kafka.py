@@ -119,6 +119,17 @@ def test_offsets_are_committed_when_jobs_are_in_the_inbox(running: tuple[FakeBro
     assert kafka.state.to_dict()["counts"] == {"documents": len(run), "jobs": 1, "runs": 1}
 
 
+def test_a_run_that_never_ends_does_not_hold_the_offsets_for_ever(
+    running: tuple[FakeBroker, KafkaSource], until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, _ = running
+    broker.messages.extend([*messages("killed")[:5], *messages("run-4")])
+    until(lambda: not broker.messages and broker._inbox.waiting())
+    assert broker.commits == []
+    monkeypatch.setattr(source, "SILENT_S", 0.05)
+    until(lambda: broker.commits)
+
+
 def test_what_is_no_document_is_refused_and_the_next_is_used(running: tuple[FakeBroker, KafkaSource], until: Callable[..., None]) -> None:
     broker, kafka = running
     wrong = [b"", b"\xc1", b"{}", b'["start", 5]', b'[1, {"uid": "a"}]', b"\x80\x04N.", b"\x00" * 65_000_000]

@@ -38,6 +38,10 @@ class Collecting:
         """How many runs are open."""
         return len(self._continuity)
 
+    def open(self) -> dict[str, int]:
+        """Runs that are open, and how many documents of each came."""
+        return self._continuity.open()
+
     def take(self, name: Any, document: Any) -> list[EndedRun]:
         """Take one document; gives the runs that have ended with it."""
         found: dict[str, list[tuple[Profile, CollectedRun]]] = {}
@@ -47,6 +51,9 @@ class Collecting:
                     found.setdefault(output.run.uid, []).append((profile, output.run))
             self._say_ignored(collector)
         ending = self._continuity(name, document)
+        if ending is not None and ending.missing and not self._continuity:
+            # What waits for documents that will not come any more must not fill the memory over the months.
+            self._collectors = [(profile, Collector(profile)) for profile, _ in self._collectors]
         ended = [] if ending is None else [EndedRun(ending.run_uid, found.pop(ending.run_uid, []), ending.missing, ending.begun_s)]
         # Their stop came before their start.
         return ended + [EndedRun(uid, runs, "its documents came out of order", None) for uid, runs in found.items()]

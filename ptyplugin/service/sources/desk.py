@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
 #: How long a catalog that answers may not have a run whose documents were lost, before what came of it is used.
 PATIENCE_S = 600.0
+#: How long a run that has its end in the catalog may seem incomplete there (it may still be written), before that is what it is.
+SETTLING_S = 30.0
 #: A run that began longer ago is a replay: the catalog is asked whether it has a result.
 _OLD_S = 3600.0
 #: Runs that wait, and those of them whose documents stay in memory where the catalog has them too.
@@ -185,7 +187,7 @@ class Desk:
             _log.debug("run %s: %s", case.uid, error)
             return None
         run = next((each for each in ended if each.uid == case.uid), None)
-        if run is None or (run.missing and not self._is_out_of_patience(case)):
+        if run is None or (run.missing and time.monotonic() - case.since_s < SETTLING_S):
             return None
         return run
 

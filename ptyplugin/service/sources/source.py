@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,8 @@ _log = logging.getLogger(__name__)
 
 #: Pauses before a source connects again, seconds: from the first to the longest, doubled each time.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+#: A run of which nothing came for so long will not end any more: its RunEngine was killed. Seconds.
+SILENT_S = 3600.0
 
 
 class SourceAway(PtypluginError):
@@ -73,6 +76,7 @@ class DocumentSource(Source):
         super().__init__(name)
         self._profiles, self._desk = profiles, desk
         self._collecting = Collecting(profiles, self.state)
+        self._heard: dict[str, tuple[int, float]] = {}
 
     def take(self, name: str, value: Any) -> None:
         """Use one document; what is none is refused."""
@@ -86,5 +90,11 @@ class DocumentSource(Source):
             self._desk.bring(ended, self._profiles, self.state)
 
     def is_quiet(self) -> bool:
-        """Whether no run is open and each that ended has its jobs: all that came was used."""
-        return not self._collecting and self._desk.waiting(self.state) == 0
+        """Whether all that came was used: each run that ended has its jobs, and those that are open have been silent for long."""
+        now_s, before = time.monotonic(), self._heard
+        self._heard = {
+            uid: before[uid] if uid in before and before[uid][0] == documents else (documents, now_s)
+            for uid, documents in self._collecting.open().items()
+        }
+        silent = all(now_s - since_s > SILENT_S for _, since_s in self._heard.values())
+        return silent and self._desk.waiting(self.state) == 0
