@@ -7,11 +7,13 @@ advance(float2* psi, const float2* w, float factor, float data, float overlap, M
     const Model model = MODEL;
     const int p = blockIdx.x * 256 + threadIdx.x, j = blockIdx.y;
     if (p >= model.pixels()) return;
-    for (int wave = 0; wave < model.waves(); ++wave) {
+    const auto step = [&](int wave, float2 value) {
         const long long i = model.index(j, wave, p);
         float2 sum = factor != 0 ? scale(factor, psi[i]) : make_float2(0.f, 0.f);
         if (data != 0) sum = add(sum, scale(data, w[i]));
-        if (overlap != 0) sum = add(sum, scale(overlap, model.wave(j, wave, p)));
-        psi[i] = sum;
-    }
+        psi[i] = overlap != 0 ? add(sum, scale(overlap, value)) : sum;
+    };
+    if (overlap != 0) model.over_waves(j, p, step);
+    else
+        for (int wave = 0; wave < model.waves(); ++wave) step(wave, make_float2(0.f, 0.f));
 }

@@ -8,10 +8,10 @@ extern "C" __global__ void __launch_bounds__(256, 4) gather(double* __restrict__
     const int j = blockIdx.y;
     double real = 0, imaginary = 0;
     for (int p = blockIdx.x * 256 + threadIdx.x; p < model.pixels(); p += gridDim.x * 256)
-        for (int wave = 0; wave < model.waves(); ++wave) {
-            const float2 product = conjugate_multiply(psi[model.index(j, wave, p)], model.wave(j, wave, p));
+        model.over_waves(j, p, [&](int wave, float2 value) {
+            const float2 product = conjugate_multiply(psi[model.index(j, wave, p)], value);
             real += product.x, imaginary += product.y;
-        }
+        });
     real = block_sum(real), imaginary = block_sum(imaginary);
     if (threadIdx.x == 0) {
         double* const mine = partials + 2 * ((long long)j * gridDim.x + blockIdx.x);

@@ -31,11 +31,18 @@ struct Model {
     }
     __device__ __forceinline__ float2 object(int q, long long at) const { return O[(long long)q * rows * columns + at]; }
     __device__ __forceinline__ float weight() const { return substeps == 1 ? 1.f : rsqrtf((float)substeps); }
-    // Pixel p of the wave of frame j.
-    __device__ __forceinline__ float2 wave(int j, int wave, int p) const {
-        const int k = wave % substeps, q = wave / substeps % object_modes, m = wave / (substeps * object_modes);
-        const float2 value = multiply(probe(j, m, k, p), object(q, place(j, k, p)));
-        return substeps == 1 ? value : scale(weight(), value);
+    // visit(wave, value) for all waves of frame j at pixel p, in their order. No division for each of them: one costs more than its memory.
+    template <class Visit> __device__ __forceinline__ void over_waves(int j, int p, Visit visit) const {
+        const int row = p / frame_columns, column = p - row * frame_columns;
+        const int2* const corner = corners + (long long)frames[j] * substeps;
+        const float share = weight();
+        int wave = 0;
+        for (int m = 0; m < probe_modes; ++m)
+            for (int q = 0; q < object_modes; ++q)
+                for (int k = 0; k < substeps; ++k, ++wave) {
+                    const long long at = (long long)(corner[k].x + row) * columns + corner[k].y + column;
+                    visit(wave, scale(share, multiply(probe(j, m, k, p), object(q, at))));
+                }
     }
     __device__ __forceinline__ long long index(int j, int wave, int p) const { return ((long long)j * waves() + wave) * pixels() + p; }
 };

@@ -6,9 +6,9 @@ extern "C" __global__ void __launch_bounds__(256) reflect(float2* w, const float
     const Model model = MODEL;
     const int p = blockIdx.x * 256 + threadIdx.x, j = blockIdx.y;
     if (p >= model.pixels()) return;
-    for (int wave = 0; wave < model.waves(); ++wave) {
+    model.over_waves(j, p, [&](int wave, float2 value) {
         const long long i = model.index(j, wave, p);
-        const float2 overlapping = scale(overlap, model.wave(j, wave, p));
+        const float2 overlapping = scale(overlap, value);
         w[i] = factor != 0 ? add(overlapping, scale(factor, psi[i])) : overlapping;
-    }
+    });
 }
