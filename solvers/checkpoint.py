@@ -22,7 +22,7 @@ from ptyplugin.solvers.way import Walk, blocks_of
 _MOST_WAVES_BYTES = 2 * 10**9
 #: What is as it was when the frames were read again, or is not of this reconstruction's numbers.
 _NOT_KEPT = {
-    "Walk": {"verbs", "ranks", "job_key", "on_progress", "cancelled", "stages", "progress", "started"},
+    "Walk": {"verbs", "ranks", "job_key", "on_progress", "cancelled", "stages", "progress", "started", "recomputes_waves"},
     "RankFrames": {"numbers", "counts", "good"},
     "State": set[str](),
 }
@@ -100,8 +100,11 @@ def put_back(checkpoint: Checkpoint, state: State, way: Walk) -> None:
     how = f"after iteration {checkpoint.iteration}"
     if checkpoint.numbers["waves_are_missing"]:
         state.memory.clear()
-        fill_waves(state, blocks_of(state, way), way.verbs)
         how += ", with waves made anew from object and probe"
+    stage = way.stages[way.begun - 1]
+    algorithm, options = algorithm_of(stage)
+    if way.done < stage.iterations and not len(state.waves) and algorithm.stores_waves(options, way.recomputes_waves):
+        fill_waves(state, blocks_of(state, way), way.verbs)
     way.resumed.append(how)
 
 
@@ -112,9 +115,9 @@ def _with_arrays(state: State, made: Callable[[Any], Any]) -> State:
 
 
 def _needs_waves(way: Walk) -> bool:
-    """Whether the stage that has begun keeps waves, and goes on."""
+    """Whether the stage that has begun goes on with the waves that it has."""
     stage = way.stages[way.begun - 1]
-    return algorithm_of(stage)[0].keeps_waves and way.done < stage.iterations
+    return algorithm_of(stage)[0].keeps_waves is True and way.done < stage.iterations
 
 
 def _waves_are_kept(state: State, way: Walk) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ptyplugin.model import SolverError
+from ptyplugin.solvers.plugins import KeepsWaves
 
 #: Share of the free memory that is left: other programs, fragments, plans of transforms.
 _RESERVE = 0.1
@@ -34,7 +35,7 @@ class OnCard:
 
     frames: of this rank; fixed_frames: the largest batch that a stage has by its options, 0 if none has
     frame_counts_bytes, frame_waves_bytes: of one frame; object_bytes: of all its modes
-    keeps_waves: whether waves of all frames are stored
+    keeps_waves: whether waves of all frames are stored; "where they fit": or recomputed
     """
 
     frames: int
@@ -42,7 +43,7 @@ class OnCard:
     frame_counts_bytes: int
     frame_waves_bytes: int
     object_bytes: int
-    keeps_waves: bool
+    keeps_waves: KeepsWaves
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class DevicePlan:
     counts_bytes: of counts that stay on the card; coming_bytes: of those that come from the host's memory, batch by batch, if not all stay
     batch_bytes: of the waves that a block has
     there_bytes: of the card's free memory, this rank's share
+    recomputes_waves: whether waves that could be stored are recomputed
     """
 
     name: str
@@ -63,6 +65,7 @@ class DevicePlan:
     canvas_bytes: int
     work_bytes: int
     there_bytes: int
+    recomputes_waves: bool = False
 
     @property
     def needed_bytes(self) -> int:
@@ -86,7 +89,7 @@ class DevicePlan:
             more = -(-self.waves_bytes // (self.there_bytes - self.needed_bytes + self.waves_bytes))
             return (
                 f"{in_words(self.waves_bytes)} are waves that a stage of {stored} stores; LSQML, ML and ePIE store none, {more} times as "
-                "many cards have room for them, and device cpu for what the machine's memory holds"
+                "many cards have room for them, and device cpu for what the machine's memory holds; AP without synchronise recomputes them"
             )
         if self.canvas_bytes > self.there_bytes // 2:
             return "crop the frames, use fewer object modes, or device cpu"
@@ -112,15 +115,18 @@ class DevicePlan:
 
 
 def make_device_plan(room: Room, batch_bytes: int, work: OnCard) -> DevicePlan:
-    """The quickest way that fits: counts that stay on the card, if need be with smaller batches; else as many of them as there is room for.
+    """The quickest way that fits: counts that stay on the card, if need be with smaller batches, then without the waves that need not be
+    stored; else as many counts as there is room for.
 
     batch_bytes: of waves that a block should have
     """
-    plans = list(_by_batch(room, batch_bytes, work))
     every = work.frames * work.frame_counts_bytes
-    for plan in plans:
-        if plan.batch_bytes >= min(_LITTLE, batch_bytes) and _left(plan) >= every:
-            return replace(plan, counts_bytes=every)
+    ways = (True, False) if work.keeps_waves == "where they fit" else (work.keeps_waves,)
+    for stores_waves in ways:
+        plans = list(_by_batch(room, batch_bytes, work, stores_waves))
+        for plan in plans:
+            if plan.batch_bytes >= min(_LITTLE, batch_bytes) and _left(plan) >= every:
+                return replace(plan, counts_bytes=every)
     for plan in plans:
         coming = _BATCHES_OF_COUNTS * plan.work_bytes // (_WAVES_AT_ONCE * work.frame_waves_bytes) * work.frame_counts_bytes
         if _left(plan) >= every:
@@ -134,7 +140,7 @@ def _left(plan: DevicePlan) -> int:
     return plan.there_bytes - plan.needed_bytes
 
 
-def _by_batch(room: Room, batch_bytes: int, work: OnCard) -> Iterator[DevicePlan]:
+def _by_batch(room: Room, batch_bytes: int, work: OnCard, stores_waves: bool) -> Iterator[DevicePlan]:
     """Without counts: from the largest batches to those of one frame."""
     one = work.frame_waves_bytes
     size = max(batch_bytes, one)
@@ -146,10 +152,11 @@ def _by_batch(room: Room, batch_bytes: int, work: OnCard) -> Iterator[DevicePlan
             batch_bytes=size,
             counts_bytes=0,
             coming_bytes=0,
-            waves_bytes=work.frames * one if work.keeps_waves else 0,
+            waves_bytes=work.frames * one if stores_waves else 0,
             canvas_bytes=_CANVASES * work.object_bytes,
             work_bytes=_WAVES_AT_ONCE * frames * one,
             there_bytes=int((1 - _RESERVE) * room.free_bytes),
+            recomputes_waves=work.keeps_waves == "where they fit" and not stores_waves,
         )
         size //= 2
 

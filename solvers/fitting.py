@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 
+from ptyplugin.solvers.algorithms import algorithm_of
 from ptyplugin.solvers.divergence import Start, put_back_start
 from ptyplugin.solvers.state import State
 from ptyplugin.solvers.verbs.cuda.device import DeviceMemoryError
@@ -42,19 +43,24 @@ def _hold(way: Walk) -> str:
 
 
 def begin_smaller(state: State, way: Walk, number: int, start: Start, reason: DeviceMemoryError) -> None:
-    """Put everything back to where stage ``number`` began, and use less of the device's memory; a note says so.
+    """Put everything back to where stage ``number`` began, and use less of the device's memory, also by waves that are recomputed where its
+    algorithm can; a note says so.
 
     Raises:
         DeviceMemoryError: ``reason``, where there is nothing to save. With several ranks, too: the others wait for what this one failed in.
     """
-    if way.ranks.size > 1 or not way.verbs.use_less_memory():
+    algorithm, options = algorithm_of(way.stages[number])
+    drops_waves = algorithm.stores_waves(options, way.recomputes_waves) and not algorithm.stores_waves(options, True)
+    if way.ranks.size > 1 or not (way.verbs.use_less_memory() or drops_waves):
         raise reason
+    way.recomputes_waves |= drops_waves
     put_back_start(state, way, start)
     gc.collect()
     trouble = _hold(way)
     if trouble:
         raise reason
-    _note(way, f"{way.stages[number].algorithm} did not fit on the card ({_shortly(reason)}); it was begun again: {_HOW}.")
+    how = f"its waves are recomputed, {_HOW}" if drops_waves else _HOW
+    _note(way, f"{way.stages[number].algorithm} did not fit on the card ({_shortly(reason)}); it was begun again: {how}.")
 
 
 def _shortly(error: DeviceMemoryError) -> str:

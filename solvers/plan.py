@@ -13,7 +13,7 @@ from ptyplugin.solvers.algorithms import algorithm_of
 from ptyplugin.solvers.batches import open_size
 from ptyplugin.solvers.device_plan import DevicePlan, OnCard, Room, in_words, make_device_plan
 from ptyplugin.solvers.growing import counts_dtype
-from ptyplugin.solvers.plugins import Algorithm
+from ptyplugin.solvers.plugins import Algorithm, KeepsWaves
 from ptyplugin.solvers.prepare import CHUNK_BYTES
 from ptyplugin.solvers.ranks import Ranks
 from ptyplugin.solvers.streaming import PIECES, block_frames
@@ -38,6 +38,7 @@ class Plan:
     waves: per frame: probe modes times object modes times sub-steps
     batch_frames: for each stage, its algorithm and how many frames a rank works on at once
     keeps_waves: whether exit waves of all frames are stored; else they are computed when they are needed
+    recomputes_waves: whether they would be stored if they fitted
     streams: whether counts are read from where they lie whenever they are needed; else they are in memory
     counts_bytes: of all counts; counts_there_bytes: of those that are in memory at once
     canvas_bytes: the object, and what has its shape; work_bytes: the waves of a batch, or frames while they are prepared
@@ -54,6 +55,7 @@ class Plan:
     ranks: int
     batch_frames: tuple[tuple[str, int], ...]
     keeps_waves: bool
+    recomputes_waves: bool
     streams: bool
     counts_bytes: int
     counts_there_bytes: int
@@ -86,15 +88,19 @@ class Plan:
             self.card.check(" + ".join(algorithm for algorithm, _ in self.batch_frames))
 
     def _what_to_do(self) -> str:
-        stored = [algorithm for algorithm, _ in self.batch_frames]
+        stored = " + ".join(algorithm for algorithm, _ in self.batch_frames)
         if self.keeps_waves and self.needed_bytes - self.waves_bytes <= self.there_bytes:
-            return f"{in_words(self.waves_bytes)} are waves that a stage of {' + '.join(stored)} stores; LSQML and ePIE store none"
+            return (
+                f"{in_words(self.waves_bytes)} are waves that a stage of {stored} stores; LSQML and ePIE store none, "
+                "and AP without synchronise recomputes them"
+            )
         if self.work_bytes > max(self.canvas_bytes, self.there_bytes // 2):
             return "use smaller batches (batch=...), crop the frames, or use fewer modes"
         return "crop the frames, use fewer modes, or fewer ranks"
 
     def __str__(self) -> str:
         waves = "stored" if self.keeps_waves else "computed when needed"
+        waves = "waves recomputed, since they do not fit" if self.recomputes_waves else waves
         batches = ", ".join(f"{algorithm} {frames} frame(s) at once" for algorithm, frames in self.batch_frames)
         counts = f"streamed from disk, {in_words(self.counts_bytes)}" if self.streams else "in memory"
         parts = {
@@ -149,10 +155,14 @@ def make_plan(
     Raises:
         RecipeError: an unknown algorithm or option.
     """
-    in_memory, streamed = (_plan(recipe, task, verbs, ranks, rank_bytes, from_disk, room) for from_disk in (False, True))
-    if streams is None:
-        streams = in_memory.needed_bytes > in_memory.there_bytes and streamed.needed_bytes < in_memory.needed_bytes
-    return streamed if streams else in_memory
+    # The quickest first: a disk is slower than to transform waves once more.
+    plans = [
+        _plan(recipe, task, verbs, ranks, rank_bytes, from_disk, recomputes, room)
+        for from_disk in ((False, True) if streams is None else (streams,))
+        for recomputes in (False, True)
+    ]
+    fitting = (plan for plan in plans if plan.needed_bytes <= plan.there_bytes)
+    return next(fitting, min(plans, key=lambda plan: plan.needed_bytes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +171,7 @@ class _Stage:
 
     name: str
     algorithm: Algorithm
+    options: Any
     batch: int
     at_work: int
     hint: str
@@ -172,11 +183,17 @@ def _stages(recipe: Recipe, task: Task, block: int, share: int, streams: bool) -
         if algorithm.walks == "blocks":
             batch = min(block, share, block_frames(share, task.geometry.shape) if streams else share)
             # What is not cut into blocks has only one frame of each thread at work.
-            yield _Stage(stage.algorithm, algorithm, batch, task.threads if block > share else batch, "")
+            yield _Stage(stage.algorithm, algorithm, options, batch, task.threads if block > share else batch, "")
         else:
             batch = min(options.batch or open_size(share), share)
             sparse = streams and algorithm.walks == "chosen batches" and options.batches != "compact"
-            yield _Stage(stage.algorithm, algorithm, batch, batch, _READS_QUICKER.format(stage.algorithm) if sparse else "")
+            yield _Stage(stage.algorithm, algorithm, options, batch, batch, _READS_QUICKER.format(stage.algorithm) if sparse else "")
+
+
+def _keeping(stages: list[_Stage]) -> KeepsWaves:
+    """Whether any stage stores waves."""
+    needed, wished = (any(stage.algorithm.stores_waves(stage.options, recomputes) for stage in stages) for recomputes in (True, False))
+    return "where they fit" if wished and not needed else needed
 
 
 def _card(recipe: Recipe, task: Task, block: int, share: int, frame_bytes: tuple[int, int], room: Room) -> DevicePlan:
@@ -188,19 +205,24 @@ def _card(recipe: Recipe, task: Task, block: int, share: int, frame_bytes: tuple
         frame_counts_bytes=frame_bytes[0],
         frame_waves_bytes=frame_bytes[1],
         object_bytes=task.object_bytes(np.dtype(np.complex64)),
-        keeps_waves=any(stage.algorithm.keeps_waves for stage in stages),
+        keeps_waves=_keeping(stages),
     )
     return make_device_plan(room, block * frame_bytes[1], work)
 
 
-def _plan(recipe: Recipe, task: Task, verbs: Verbs, ranks: Ranks, rank_bytes: int, streams: bool, room: Room | None) -> Plan:
+def _plan(
+    recipe: Recipe, task: Task, verbs: Verbs, ranks: Ranks, rank_bytes: int, streams: bool, recomputes: bool, room: Room | None
+) -> Plan:
+    """recomputes: whether waves that need not be stored are not; a card decides for itself"""
     rows, columns = task.geometry.shape
     share, count_bytes = -(-task.frames // ranks.size), rows * columns * counts_dtype(task.stored).itemsize
     wave_bytes = rows * columns * task.waves * verbs.dtype.itemsize
     block = verbs.batch_frames((rows, columns), task.waves)
     card = _card(recipe, task, block, share, (count_bytes, wave_bytes), room) if room else None
     stages = list(_stages(recipe, task, card.batch_bytes // wave_bytes if card else block, share, streams))
-    keeps = any(stage.algorithm.keeps_waves for stage in stages)
+    keeps = _keeping(stages)
+    recomputes = keeps == "where they fit" and (card.recomputes_waves if card else recomputes)
+    stores = bool(keeps) and not recomputes
     canvases = _CANVASES_BESIDE_CARD if card else _CANVASES + _CANVASES_OF_THREAD * (task.threads - 1)
     work = 0 if card else max(stage.at_work * (_WAVES_AT_ONCE * wave_bytes + count_bytes) for stage in stages)
     reading = _CHUNKS_AT_ONCE * min(CHUNK_BYTES, share * count_bytes)
@@ -211,13 +233,14 @@ def _plan(recipe: Recipe, task: Task, verbs: Verbs, ranks: Ranks, rank_bytes: in
         waves=task.waves,
         ranks=ranks.size,
         batch_frames=tuple((stage.name, stage.batch) for stage in stages),
-        keeps_waves=keeps,
+        keeps_waves=stores,
+        recomputes_waves=recomputes,
         streams=streams,
         counts_bytes=task.frames * count_bytes,
         counts_there_bytes=ranks.size * min(PIECES * block_frames(share, (rows, columns)), share) * count_bytes
         if streams
         else task.frames * count_bytes,
-        waves_bytes=task.frames * wave_bytes if keeps and not card else 0,
+        waves_bytes=task.frames * wave_bytes if stores and not card else 0,
         canvas_bytes=int(ranks.size * canvases * task.object_bytes(verbs.dtype)),
         work_bytes=ranks.size * (work + reading if streams else max(work, reading)),
         python_bytes=ranks.size * PYTHON_BYTES,

@@ -15,6 +15,7 @@ from ptyplugin.solvers.verbs import DeviceScalar
 GROUP = "ptyplugin.algorithms"
 
 Walks = Literal["blocks", "random batches", "chosen batches"]
+KeepsWaves = bool | Literal["where they fit"]
 
 #: Options that the runner reads.
 _NEEDED: dict[Walks, tuple[str, ...]] = {"blocks": (), "random batches": ("batch",), "chosen batches": ("batch", "batches")}
@@ -28,7 +29,8 @@ class Algorithm:
     options: frozen dataclass whose fields are made by ``ptyplugin.solvers.options.option``
     walks: fixed blocks of frames; batches of ``options.batch`` frames drawn at random; or, by choice of ``options.batches``, such
         ("sparse") or of neighbours ("compact")
-    keeps_waves: whether State.waves is filled before its first sweep
+    keeps_waves: whether State.waves is filled before its first sweep. "where they fit": nothing in them is of the sweep before, and where
+        there are none a sweep computes them again, which it cannot if ``options.needs_waves``
     phase(options, iteration): what of the iteration's number a sweep depends on: iterations of one phase do the same to the arrays, and
         a device may do one again without asking ``sweep``. None: this one looks at numbers. No ``phase``: none is done again.
     """
@@ -36,9 +38,13 @@ class Algorithm:
     sweep: Callable[..., DeviceScalar]
     options: type[Any]
     walks: Walks
-    keeps_waves: bool
+    keeps_waves: KeepsWaves
     measures: ErrorName
     phase: Callable[[Any, int], Hashable] | None = None
+
+    def stores_waves(self, options: Any, recomputes: bool) -> bool:
+        """Whether sweeps with these options work on stored waves. ``recomputes``: those that can do without do."""
+        return self.keeps_waves is True or (self.keeps_waves == "where they fit" and (options.needs_waves or not recomputes))
 
 
 @functools.cache
@@ -92,6 +98,10 @@ def _what_is_wrong_with(loaded: Any) -> str:
         return "needs a function as its sweep and a dataclass as its options"
     if loaded.phase is not None and not callable(loaded.phase):
         return "needs a function as its phase, or none"
+    if loaded.keeps_waves not in (True, False, "where they fit"):
+        return f"has keeps_waves={loaded.keeps_waves!r}, which is neither True nor False nor 'where they fit'"
+    if loaded.keeps_waves == "where they fit" and not hasattr(loaded.options, "needs_waves"):
+        return "keeps waves where they fit, but its options do not say needs_waves"
     if loaded.walks not in get_args(Walks) or loaded.measures not in get_args(ErrorName):
         return f"has walks={loaded.walks!r} and measures={loaded.measures!r}, of which one does not exist"
     fields = {field.name: field for field in dataclasses.fields(loaded.options)}

@@ -80,7 +80,7 @@ def _done_somehow(state: State, way: Walk, number: int) -> Iterator[Progress]:
 def _stage(state: State, way: Walk, number: int, begun_after: int) -> Iterator[Progress]:
     """All iterations of stage ``number`` that have not been done; ``begun_after`` iterations were done before it."""
     if not way.done:
-        _begin(state, way, algorithm_of(way.stages[number])[0])
+        _begin(state, way, *algorithm_of(way.stages[number]))
     for iteration in range(way.done + 1, way.stages[number].iterations + 1):
         event = _iterate(state, way, number, iteration, begun_after)
         way.done = iteration
@@ -88,10 +88,10 @@ def _stage(state: State, way: Walk, number: int, begun_after: int) -> Iterator[P
     state.waves = state.waves[:0].copy()  # a view would keep them all
 
 
-def _begin(state: State, way: Walk, algorithm: Algorithm) -> None:
+def _begin(state: State, way: Walk, algorithm: Algorithm, options: Any) -> None:
     """Make the state ready for a stage."""
     state.memory.clear()
-    if algorithm.keeps_waves:
+    if algorithm.stores_waves(options, way.recomputes_waves):
         fill_waves(state, blocks_of(state, way), way.verbs)
 
 

@@ -189,12 +189,13 @@ class Solver:
         if recipe.stages[:begun] != self._recipe.stages[:begun]:
             past = " + ".join(map(str, self._recipe.stages[:begun]))
             raise RecipeError(f"the recipe {recipe} changes what has begun: let it start with {past}, and change what comes after that.")
-        self._check(recipe)
+        plan = self._check(recipe)
         self._recipe = recipe
         if not self._begun:
             self._placement = _placed(self._scan, self._geometry, self._subpixel, _margin_px(recipe))
         else:
             # A stage that was begun again has safer steps than the recipe says.
+            self._begun.way.recomputes_waves |= plan.recomputes_waves
             self._begun.way.stages = (*self._begun.way.stages[:begun], *recipe.stages[begun:])
             if self._begun.ended:
                 self._begun.steps, self._begun.ended = steps(self._begun.state, self._begun.way), False
@@ -304,12 +305,13 @@ class Solver:
             raise SolverError("there is no object, probe or result before the first iteration: ask for it inside the loop, or after it.")
         return self._begun
 
-    def _check(self, recipe: Recipe) -> None:
+    def _check(self, recipe: Recipe) -> Plan:
         check_recipe(recipe)
         self._check_probe(recipe)
         plan = self._plan_of(recipe)
         _LOG.info("%s", plan)
         plan.check()
+        return plan
 
     def _check_probe(self, recipe: Recipe) -> None:
         """Refuse to keep a probe that is not known, and to centre one where the detector sees it move."""
@@ -338,7 +340,7 @@ class Solver:
         self._fit_the_card()
         way = _way(mine, unseen, len(scan) - len(self._held_out), self._verbs, ranks)
         way.seed, way.job_key, way.on_progress, way.cancelled = self._seed, self._job_key, self._on_progress, self._cancelled
-        way.stages = self._recipe.stages
+        way.stages, way.recomputes_waves = self._recipe.stages, self.plan().recomputes_waves
         way.said, way.rounds = self._said_px()[all_mine.numbers], self._subpixel == "none"
         if self._checkpoint and self._checkpoint.numbers["frames"] != digest_of(scan.frame_ids):
             self._notes.append("It began again: other frames are broken now than at the checkpoint.")

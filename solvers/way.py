@@ -26,6 +26,7 @@ class Walk:
         whether frames are used at the nearest pixel
     notes: sentences about what did not go as it should have; resumed: where it went on from a checkpoint, and how
     refitted: what did not fit on a device, and how it was done then
+    recomputes_waves: whether algorithms that keep waves where they fit do without
     stages: what to do; begun: how many of them have begun. Those that have not may be replaced at any time.
     done: iterations of the stage that began last
     """
@@ -51,6 +52,7 @@ class Walk:
     notes: list[str] = field(default_factory=list)
     resumed: list[str] = field(default_factory=list)
     refitted: list[str] = field(default_factory=list)
+    recomputes_waves: bool = False
     started: float = field(default_factory=time.monotonic)
 
 

@@ -15,7 +15,9 @@ from ptyplugin.solvers.refining import Refinements
 _ALGORITHMS = {
     "DM": Algorithm(projections.sweep, projections.DifferenceMapOptions, "blocks", True, "constraint_residual", projections.phase),
     "RAAR": Algorithm(projections.sweep, projections.RaarOptions, "blocks", True, "constraint_residual", projections.phase),
-    "AP": Algorithm(projections.sweep, projections.AlternatingProjectionOptions, "blocks", True, "running_error", projections.phase),
+    "AP": Algorithm(
+        projections.sweep, projections.AlternatingProjectionOptions, "blocks", "where they fit", "running_error", projections.phase
+    ),
     "LSQML": Algorithm(lsqml.sweep, lsqml.LsqmlOptions, "chosen batches", False, "running_error", lsqml.phase),
     "ML": Algorithm(ml.sweep, ml.MlOptions, "blocks", False, "running_error"),
     "ePIE": Algorithm(pie.sweep, pie.EpieOptions, "random batches", False, "running_error", pie.phase),

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ptyplugin.solvers.batches import Batches
+from ptyplugin.solvers.batches import Batch, Batches
 from ptyplugin.solvers.options import option
 from ptyplugin.solvers.ranks import Ranks
 from ptyplugin.solvers.state import State
 from ptyplugin.solvers.synchronisation import synchronise
-from ptyplugin.solvers.verbs import DeviceScalar, Verbs
+from ptyplugin.solvers.verbs import Complex, DeviceScalar, Verbs
 
 
 class Coefficients(NamedTuple):
@@ -36,6 +37,11 @@ class ProjectionOptions:
     object_inertia: float = option(0.1, 1e-9, 1.0, "weight of the old object, as a share of the strongest illumination")
     probe_inertia: float = option(1e-2, 1e-9, 10.0, "weight of the old probe, as a share of the largest sum over frames")
     object_max: float = option(2.0, 0.5, 1e6, "largest modulus of the object; about 1 where nothing absorbs")
+
+    @property
+    def needs_waves(self) -> bool:
+        """Whether a sweep takes the waves of all frames at once."""
+        return self.synchronise > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,9 @@ def sweep(
     DM takes the coefficients of AP: its waves stray too far from the data for their phases to mean anything.
     (3) and (4) sum over all frames of all ranks and are solved by turns, ``overlap_rounds`` times. Both keep a little of the
     old value (inertia), and the object's modulus is limited: else both run away where hardly any light falls.
+
+    Where waves are not stored, which only AP without (2) allows, psi_j = Pi_F(P O_j) is computed again, from the old O and P.
+
     Gives the sum behind ``constraint_residual``, the distance of the reflected waves from the data; for AP, which reflects nothing,
     behind ``running_error``.
     """
@@ -103,28 +112,44 @@ def sweep(
     synchronising = _synchronises(options, iteration)
     r, a, c = options.coefficients(synchronising)
     residual, (num, den) = do.zero(), do.sums(O)
+    stored, projected = len(psi) > 0, _projected(state, do, options.slack)
     for b in batches:
-        A = do.to_detector(do.reflect(psi[b.index], O, P, b, r, 1 - r), b)
+        A = do.to_detector(do.reflect(psi[b.index], O, P, b, r, 1 - r) if stored else do.exit_waves(O, P, b), b)
         residual += do.onto_modulus(A, b, options.slack)
-        do.advance(psi[b.index], do.to_sample(A, b), O, P, b, a, c, 1 - a - c)  # (1)
+        if stored:
+            do.advance(psi[b.index], do.to_sample(A, b), O, P, b, a, c, 1 - a - c)  # (1)
         if not synchronising:  # psi_j is at hand: one way through memory less
-            do.object_sums(num, den, psi[b.index], P, b)
+            do.object_sums(num, den, psi[b.index] if stored else do.to_sample(A, b), P, b)
     if synchronising:
         synchronise(state, batches, do, ranks, options.object_inertia)  # (2)
     for number in range(options.overlap_rounds):
         if synchronising or number:
             num, den = do.sums(O)
             for b in batches:
-                do.object_sums(num, den, psi[b.index], P, b)
+                do.object_sums(num, den, projected(b), P, b)
         do.quotient(O, *ranks.sum_canvas(num, den, state.window), options.object_inertia)  # (3)
         do.clip_modulus(O, options.object_max)
         if iteration < options.probe_from:
             break
         num, den = do.sums(P)
         for b in batches:
-            do.probe_sums(num, den, psi[b.index], O, b)
+            do.probe_sums(num, den, projected(b), O, b)
         do.quotient(P, ranks.sum(num), ranks.sum(den), options.probe_inertia)  # (4)
     return ranks.sum(residual)
+
+
+def _projected(state: State, do: Verbs, slack: float) -> Callable[[Batch], Complex]:
+    """What gives psi_j after (1): stored waves, or else Pi_F(P O_j) of the object and the probe that there are now, computed again."""
+    if len(state.waves):
+        return lambda b: state.waves[b.index]
+    O, P = do.copy(state.object), do.copy(state.probe)
+
+    def again(b: Batch) -> Complex:
+        A = do.to_detector(do.exit_waves(O, P, b), b)
+        do.onto_modulus(A, b, slack)
+        return do.to_sample(A, b)
+
+    return again
 
 
 def _synchronises(options: ProjectionOptions, iteration: int) -> bool:

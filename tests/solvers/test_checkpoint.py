@@ -93,16 +93,16 @@ def test_with_another_fft_it_agrees_for_some_iterations(experiment: Any) -> None
 
 def test_too_many_waves_are_left_out_and_the_result_says_so(experiment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST_WAVES_BYTES", 1000)
-    resumed = interrupted(experiment, "AP(30)", 15)
+    resumed = interrupted(experiment, "RAAR(30)", 15)
     result = resumed.result()
     assert result is not None
     assert result.provenance["resumed"] == ["after iteration 15, with waves made anew from object and probe"]
-    whole = solver_of(experiment, "AP(30)")
+    whole = solver_of(experiment, "RAAR(30)")
     for _ in whole:
         pass
     reference = whole.result()
     assert reference is not None
-    assert result.quality["error"] == pytest.approx(reference.quality["error"], rel=0.02)
+    assert result.quality["error"] == pytest.approx(reference.quality["error"], rel=0.05)
 
 
 def test_waves_are_kept_only_where_they_are_needed(experiment: Any) -> None:

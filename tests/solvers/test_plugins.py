@@ -105,6 +105,11 @@ def sweep(*a): ...
             GOOD + "it = Algorithm(sweep, None_, 'ways', False, 'error')",
             r"has walks='ways' and measures='error', of which one does not exist",
         ),
+        (
+            GOOD + "it = Algorithm(sweep, None_, 'blocks', 'often', 'error')",
+            r"has keeps_waves='often', which is neither True nor False nor",
+        ),
+        (GOOD + "it = Algorithm(sweep, None_, 'blocks', 'where they fit', 'error')", r"but its options do not say needs_waves"),
         (GOOD + "it = Algorithm(sweep, Options, 'blocks', False, 'error')", r"has options that are not made by option\(\): size"),
         (GOOD + "it = Algorithm(sweep, None_, 'random batches', False, 'error')", r"walks in random batches, but has no option 'batch'"),
         (GOOD + "it = Algorithm(sweep, None_, 'chosen batches', False, 'error')", r"walks in chosen batches, but has no option 'batch'"),

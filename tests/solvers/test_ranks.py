@@ -89,6 +89,13 @@ def test_other_projections_and_synchronised_frames_do_not_depend_on_ranks(
     assert distance(one["probe"], two["probe"]) < tolerance
 
 
+def test_recomputed_waves_do_not_depend_on_ranks(launch: Launcher) -> None:
+    recipe = "AP(20, overlap_rounds=2)"
+    one, two = launch(recipe, 1, "double"), launch(recipe, 2, "double", "waves do not fit")
+    assert distance(one["object"], two["object"]) < 1e-9
+    assert distance(one["probe"], two["probe"]) < 1e-9
+
+
 def test_background_and_intensities_do_not_depend_on_ranks(launch: Launcher) -> None:
     one, two = (launch('DM(9, background="smooth", intensities="fitted")', size, "double") for size in (1, 2))
     assert distance(two["object"], one["object"]) < 1e-6

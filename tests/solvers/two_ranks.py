@@ -14,7 +14,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from ptyplugin.model import FramesError, Geometry, MemoryFrames, PtypluginError, Recipe, Scan
-from ptyplugin.solvers import MpiRanks, OneRank, solve
+from ptyplugin.solvers import MpiRanks, OneRank, Solver, solve
 
 
 class Failing(MemoryFrames):
@@ -31,6 +31,11 @@ def main(folder: Path, recipe: str, precision: str, size: int, failure: str) -> 
         counts, positions, probe = z["counts"], z["positions_m"], z["probe"]
         geometry = Geometry(float(z["energy_ev"]), float(z["distance_m"]), float(z["pixel_m"]), counts.shape[1:])
     frames = Failing(counts) if failure == "frames" and comm.rank == size - 1 else MemoryFrames(counts)
+    ranks = OneRank() if size == 1 else MpiRanks(comm)
+    scan, asked, memory_bytes = Scan(positions, np.arange(len(positions))), Recipe.parse(recipe), None
+    if failure == "waves do not fit":
+        memory_bytes = Solver(frames, scan, geometry, asked, ranks=ranks).plan().needed_bytes - 1
+        assert Solver(frames, scan, geometry, asked, ranks=ranks, memory_bytes=memory_bytes).plan().recomputes_waves
     calls = []
 
     def cancelled() -> bool:
@@ -42,13 +47,14 @@ def main(folder: Path, recipe: str, precision: str, size: int, failure: str) -> 
     try:
         result = solve(
             frames,
-            Scan(positions, np.arange(len(positions))),
+            scan,
             geometry,
-            recipe=Recipe.parse(recipe),
+            recipe=asked,
             start_probe=None if failure == "from data" else probe,
-            ranks=OneRank() if size == 1 else MpiRanks(comm),
+            ranks=ranks,
             cancelled=cancelled,
             precision="double" if precision == "double" else "single",
+            memory_bytes=memory_bytes,
             object_modes=2 if failure == "two states" else 1,
         )
     except (PtypluginError, ValueError) as error:

@@ -89,6 +89,46 @@ def test_models_agree_with_the_reference(
     agree(solved(e, recipe, cuda(device, fused=fused), **how), solved(e, recipe, "reference", **how))
 
 
+def recomputed(e: Any, recipe: str, verbs: Any, **how: Any) -> Solver:
+    """To the end, without stored waves."""
+    solver = Solver(e.frames, e.scan, e.geometry, Recipe.parse(recipe), verbs=verbs, start_probe=rough(e.probe), **how)
+    next(solver)
+    solver._there().way.recomputes_waves = True
+    solver.recipe = f"{recipe} + {recipe}"
+    for _ in solver:
+        pass
+    return solver
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["S1", "S3"])
+@pytest.mark.parametrize(
+    ("options", "what", "how"),
+    [
+        ("probe_from=2, slack=0.2", {}, {}),
+        ("overlap_rounds=2", {"modes": 2}, {"probe_modes": 2, "object_modes": 2}),
+        ("overlap_rounds=2", {"near_field": True, "photons": 1e6}, {}),
+        ('positions="gradient", positions_from=2', {"substeps": 2}, {}),
+    ],
+    ids=["one round", "modes", "near field", "sub-steps"],
+)
+def test_recomputed_waves_agree_with_stored_ones(
+    simulate: Callable[..., Any], options: str, what: dict[str, Any], how: dict[str, Any], fused: bool
+) -> None:
+    e = simulate(side=24, grid=(4, 4), **what)
+    block = {"batch_bytes": 5 * 8 * 24 * 24, "fused": fused}
+    stored = solved(e, f"AP(3, {options}) + AP(3, {options})", cuda(HostDevice(), **block), **how)
+    mine = recomputed(e, f"AP(3, {options})", cuda(HostDevice(), **block), **how)
+    for one, other in ((mine.object, stored.object), (mine.probe, stored.probe)):
+        assert np.linalg.norm(one - other) <= 1e-6 * np.linalg.norm(other)
+
+
+def test_a_recorded_sweep_with_recomputed_waves_gives_the_same_bits(simulate: Callable[..., Any]) -> None:
+    e = simulate(side=24, grid=(4, 4))
+    mine, judge = (recomputed(e, "AP(4)", cuda(HostDevice(), records=records)) for records in (True, False))
+    np.testing.assert_array_equal(mine.object, judge.object)
+    np.testing.assert_array_equal(mine.probe, judge.probe)
+
+
 @pytest.mark.parametrize("recipe", ["DM(5)", "RAAR(5)", "AP(5)", "ePIE(5)", "mPIE(5, batch=5)", "LSQML(5)"])
 def test_a_recorded_sweep_gives_the_same_bits(simulate: Callable[..., Any], recipe: str) -> None:
     e = simulate(side=24, grid=(4, 4))

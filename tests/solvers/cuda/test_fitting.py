@@ -59,6 +59,19 @@ def test_waves_that_do_not_fit_are_refused_with_what_would() -> None:
         planned(16, replace(LARGE, keeps_waves=False, fixed_frames=700)).check("LSQML")
 
 
+def test_waves_that_need_not_be_stored_go_before_counts_do() -> None:
+    work = replace(LARGE, keeps_waves="where they fit")
+    assert planned(140, work) == planned(140)
+    assert planned(31.4, work) == planned(31.4)
+    plan = planned(30.6, work)
+    assert (plan.waves_bytes, plan.counts_bytes, plan.coming_bytes, plan.batch_bytes) == (0, 1_310_720_000, 0, 2**26)
+    assert plan.recomputes_waves
+    least = planned(1.5, work)
+    assert least.recomputes_waves
+    assert least.coming_bytes > 0
+    least.check("AP")
+
+
 def solver_on(device: HostDevice, recipe: str, **how: Any) -> Solver:
     frames, scan, geometry, probe = made_up()
     return Solver(frames, scan, geometry, Recipe.parse(recipe), start_probe=probe, verbs=verbs_on(device), held_out=0, **how)
@@ -97,6 +110,33 @@ def test_a_small_card_gets_counts_batch_by_batch(image: Any) -> None:
     assert solver.result().provenance["notes"] == []
 
 
+def small_for_waves(recipe: str, **settings: Any) -> tuple[Solver, HostDevice]:
+    """A solver on a card with a byte less than what is needed to store waves."""
+    card = solver_on(HostDevice(2**28), recipe).plan().card
+    assert card is not None
+    assert card.waves_bytes
+    device = HostDevice(int((card.needed_bytes - 1) / 0.9))
+    return solver_on(device, recipe), device
+
+
+def test_waves_that_do_not_fit_are_recomputed() -> None:
+    solver, device = small_for_waves("AP(4, overlap_rounds=2)")
+    plan = solver.plan()
+    assert plan.recomputes_waves
+    assert plan.card is not None
+    assert (plan.card.waves_bytes, plan.card.coming_bytes) == (0, 0)
+    assert "waves recomputed, since they do not fit" in str(plan)
+    for _ in range(2):  # later sweeps are recorded, and here, unlike on a card, a recording uses no memory twice
+        next(solver)
+    assert device.most_in_use < plan.card.needed_bytes
+    judge = solver_on(HostDevice(2**28), "AP(4, overlap_rounds=2)")
+    for each in (solver, judge):
+        for _ in each:
+            pass
+    assert np.linalg.norm(solver.object - judge.object) <= 1e-6 * np.linalg.norm(judge.object)
+    assert device.launches["fused_rows"] > 4  # two more transforms for each time that waves are asked for
+
+
 class Shrinking(HostDevice):
     """A card of which another process takes what is free once ``after`` kernels have run, until ``failures`` allocations have failed."""
 
@@ -125,6 +165,19 @@ def test_a_stage_that_does_not_fit_after_all_is_begun_again_with_less(image: Any
     assert note.endswith("it was begun again: its counts come from the host's memory now, in smaller batches.")
     assert note in caplog.text
     assert solver._verbs.batch_bytes == 2**25
+
+
+def test_waves_are_recomputed_where_they_do_not_fit_after_all() -> None:
+    judge = solver_on(HostDevice(2**28), "AP(3)")
+    solver = solver_on(Shrinking(after=30), "AP(3)")
+    assert not solver.plan().recomputes_waves
+    for each in (solver, judge):
+        for _ in each:
+            pass
+    assert np.linalg.norm(solver.object - judge.object) <= 1e-5 * np.linalg.norm(judge.object)
+    (note,) = solver.result().provenance["notes"]
+    assert note.endswith("it was begun again: its waves are recomputed, its counts come from the host's memory now, in smaller batches.")
+    assert solver._there().way.recomputes_waves
 
 
 def test_what_does_not_fit_twice_is_an_error() -> None:
