@@ -215,7 +215,8 @@ class Daemon:
         try:
             while not stop.is_set():
                 try:
-                    if not slot.solve_next():
+                    slot.settle()
+                    if not (slot.is_ready() and slot.solve_next()):
                         slot.rest()
                     elif self._publisher:
                         self._publisher.wake()

@@ -107,6 +107,7 @@ class Group:
         self._going: _Going | None = None
         self._number = 0
         self._trouble = ""
+        self._is_told_to_warm_up = False
         self._is_closed = False
 
     @property
@@ -115,9 +116,14 @@ class Group:
         return self._number
 
     @property
+    def is_there(self) -> bool:
+        """Whether all ranks are."""
+        return len(self._ranks) == self._size
+
+    @property
     def is_warm(self) -> bool:
-        """Whether all ranks are there and ready."""
-        return self._all_there() and all(rank.is_ready for rank in self._ranks)
+        """Whether all ranks are there, and have warmed up."""
+        return self.is_there and all(rank.is_ready for rank in self._ranks)
 
     @property
     def is_over(self) -> bool:
@@ -155,16 +161,19 @@ class Group:
             kind = DiskError if disk_is_in_trouble(error) else RanksAway
             raise kind(f"the {self._size} ranks of the solver cannot be started ({error}).") from error
 
-    def look(self, keeps_cards: bool = False) -> None:
-        """Between jobs: hear what the ranks have said, and have them warm up as soon as all are there.
+    def look(self) -> None:
+        """Between jobs: hear what the ranks have said.
 
         Raises:
             RanksAway: the group is of no use any more, for this reason.
         """
-        were_there = self._all_there()
         self._listen(0.0)
         self._check_start()
-        if self._all_there() and not were_there:
+
+    def warm_up(self, keeps_cards: bool) -> None:
+        """Have the ranks do once what their first job would have to wait for; it can be given to them meanwhile."""
+        if self.is_there and not self._is_told_to_warm_up:
+            self._is_told_to_warm_up = True
             self._tell("warm", cards=keeps_cards)
 
     def run(self, work: Work) -> Path:
@@ -194,7 +203,7 @@ class Group:
     def end(self) -> None:
         """Let the ranks leave in good order if they have nothing to do, and kill what is left in any case."""
         if self._mpiexec is not None:
-            if self._all_there() and self._all_home() and not self._is_broken():
+            if self.is_there and self._all_home() and not self._is_broken():
                 self._tell("leave")
                 with suppress(subprocess.TimeoutExpired):
                     self._mpiexec.wait(self._patience.leave_s)
@@ -222,16 +231,15 @@ class Group:
         ]
 
     def _wait_for_all(self, work: Work) -> None:
-        self._listen(0.0)
-        self._check_start()
-        while not self._all_there():
+        self.look()
+        while not self.is_there:
             if work.wish():
                 raise Cancelled("the job was cancelled before it began.")
             self._listen(_TICK_S)
             self._check_start()
 
     def _check_start(self) -> None:
-        if self._is_broken() or (not self._all_there() and time.monotonic() - self._heard > self._patience.start_s):
+        if self._is_broken() or (not self.is_there and time.monotonic() - self._heard > self._patience.start_s):
             sentence = self._trouble or self._why_broken("")
             self.end()
             raise RanksAway(sentence)
@@ -320,7 +328,7 @@ class Group:
                 f"MPI made a group of {hello['size']} where {self._size} ranks were started: mpiexec and the MPI library do not fit "
                 "together. Reinstall mpi4py and mpich in one environment, and unset MPI4PY_LIBMPI and MPI4PY_MPIABI."
             )
-        elif self._all_there() and self._mpiexec is not None:
+        elif self.is_there and self._mpiexec is not None:
             starter = Process.running(self._mpiexec.pid)
             known = [each.process for each in self._ranks if each.process]
             try:
@@ -343,9 +351,6 @@ class Group:
             with suppress(OSError):
                 rank.wire.send(kind, **fields)
 
-    def _all_there(self) -> bool:
-        return len(self._ranks) == self._size
-
     def _all_home(self) -> bool:
         return self._going is None or all(rank.outcome for rank in self._ranks)
 
@@ -358,6 +363,6 @@ class Group:
         if self._gone:
             return f"rank {self._gone[0].number} of {self._size} was killed or crashed{log}."
         own = f"; the log is {self._folder / GROUP_LOG}"
-        if self._all_there():
+        if self.is_there:
             return f"mpiexec, which keeps the {self._size} ranks of the solver, was killed or crashed{log or own}."
         return f"the {self._size} ranks of the solver did not start or ended at once{own}."

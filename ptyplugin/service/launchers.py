@@ -32,12 +32,16 @@ class Launcher(ABC):
         """
         ...
 
-    def look(self) -> None:  # noqa: B027 (what has no processes has nothing to look at)
-        """Between jobs, several times a second: make ready for the next one.
+    def look(self) -> bool:
+        """Between jobs, several times a second: whether the next one can begin at once. What that needs is started.
 
         Raises:
             PtypluginError: why that is not possible; the next look tries again.
         """
+        return True
+
+    def warm_up(self) -> None:  # noqa: B027 (what has no processes has nothing to warm)
+        """There is no job: do what the next one would have to wait for."""
 
     def close(self) -> None:  # noqa: B027
         """End what still runs, in good order."""

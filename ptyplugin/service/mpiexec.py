@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
-from ptyplugin.model import Progress, RanksAway
+from ptyplugin.model import Progress, PtypluginError, RanksAway
 from ptyplugin.service.group import Group, Patience, Work
 from ptyplugin.service.launchers import Launcher
 from ptyplugin.service.solving import SOLVE_JOB, Task, Wish
@@ -26,7 +26,7 @@ _STARTS = 3
 
 
 class Mpiexec(Launcher):
-    """A slot's ranks. They are started by the first job, or by ``look`` before there is one. A context manager.
+    """A slot's ranks. They are started by ``look``, or by the first job. A context manager.
 
     Args:
         folder: for the group's own log and what is to be known of its processes; of this slot alone.
@@ -75,20 +75,28 @@ class Mpiexec(Launcher):
         finally:
             self._forget_if_over()
 
-    def look(self) -> None:
+    def look(self) -> bool:
         """See Launcher."""
-        if self._group is None:
-            if time.monotonic() < self._next_s:
-                return
-            self._next_s, self._wait_s = time.monotonic() + self._wait_s, min(2 * self._wait_s, _LONGEST_WAIT_S)
-            self._start()
-        assert self._group is not None
+        if self._group is None and time.monotonic() < self._next_s:
+            return False
         try:
-            self._group.look(bool(self._gpus))
+            group = self._group or self._start()
+            was_there = group.is_there
+            group.look()
+        except PtypluginError:
+            if self._group is None or not was_there:
+                self._next_s, self._wait_s = time.monotonic() + self._wait_s, min(2 * self._wait_s, _LONGEST_WAIT_S)
+            raise
         finally:
             self._forget_if_over()
-        if self._group is not None and self._group.is_warm:
-            self._wait_s = _FIRST_WAIT_S
+        if group.is_warm:
+            self._next_s, self._wait_s = 0.0, _FIRST_WAIT_S
+        return group.is_there
+
+    def warm_up(self) -> None:
+        """See Launcher."""
+        if self._group is not None:
+            self._group.warm_up(bool(self._gpus))
 
     def close(self) -> None:
         """See Launcher."""

@@ -36,8 +36,10 @@ _log = logging.getLogger(__name__)
 
 #: How long a started job counts as running without a word of it, and how often the ledger hears of it, seconds.
 LEASE_S, BEAT_S = 60.0, 2.0
-#: How often a slot without a job looks for one that was not announced, and after its ranks, seconds.
-REST_S = 0.25
+#: How often a slot without a job looks for one that was not announced, and after its ranks, once and until they are there, seconds.
+REST_S, SOON_S = 0.25, 0.05
+#: How often ranks do not start before a job is taken to say why.
+_FAILURES = 3
 #: Seconds before a job whose ranks crashed, or whose GPU failed under them, is started again; doubled with each try.
 RETRY_S = 1.0
 #: The same for a job whose frames come through the catalog and are not there: who writes the raw run may be behind, or the server away.
@@ -87,6 +89,7 @@ class Slot:
         self._decision: _Decision | None = None
         self._waits: dict[str, float] = {}
         self._news = threading.Event()
+        self._is_ready, self._failures = False, 0
         self._complaints = Complaints(_log)
         #: Why it cannot take jobs, in one sentence; None if it can.
         self.trouble: str | None = None
@@ -101,13 +104,18 @@ class Slot:
         running = self._running
         return running.entry.key if running else None
 
+    @property
+    def is_free(self) -> bool:
+        """Whether it could begin with a job."""
+        return self._running is None and self.trouble is None
+
     def solve_next(self) -> bool:
         """Solve the next job that fits, if one waits; whether one did.
 
         Raises:
             LedgerError: the ledger cannot be written. How a job ended is known here, and is written at the next call.
         """
-        self._settle()
+        self.settle()
         entry = self._ledger.claim(LEASE_S, self._fitting())
         if entry is None:
             return False
@@ -118,18 +126,43 @@ class Slot:
         except BaseException:
             self._put_away(running)
             raise
-        self._settle()
+        self.settle()
         return True
 
-    def rest(self) -> None:
-        """There is no job: have the launcher make ready, and wait for news, a moment at most."""
+    def is_ready(self) -> bool:
+        """Whether it can take a job: one that is to wait for the slot's ranks better waits in the queue, where nothing happens to it."""
         try:
-            self._launcher.look()
-            self.trouble = None
+            self._is_ready = self._launcher.look()
         except PtypluginError as error:
             self.trouble = redacted(str(error))
             self._complaints.say(f"slot {self.place.name}: {error}")
-        self._news.wait(REST_S)
+            self._failures += 1
+            self._is_ready = False
+            # What lasts is seen by those who look at the jobs: they meet it, and say so.
+            return self._failures >= _FAILURES
+        if self._is_ready:
+            self.trouble, self._failures = None, 0
+        return self._is_ready
+
+    def settle(self) -> None:
+        """Write down how the last job ended, if that has not been done.
+
+        Raises:
+            LedgerError: it still cannot be.
+        """
+        if self._running is None or self._decision is None:
+            return
+        try:
+            self._decision()
+        except Overtaken as error:
+            _log.warning("%s", error)
+        self._put_away(self._running)
+
+    def rest(self) -> None:
+        """There is no job: have the launcher warm up, and wait for news, a moment at most."""
+        if self._is_ready:
+            self._launcher.warm_up()
+        self._news.wait(REST_S if self._is_ready else SOON_S)
         self._news.clear()
 
     def wake(self) -> None:
@@ -154,21 +187,11 @@ class Slot:
         sizes = {} if is_widest else {"up_to_bytes": mine}
         sizes |= {"rather_above_bytes": max(slot.place.memory_bytes for slot in narrower)} if narrower else {}
         return Fitting(
-            above_bytes=max((slot.place.memory_bytes for slot in narrower if slot.runs is None), default=-1),
+            above_bytes=max((slot.place.memory_bytes for slot in narrower if slot.is_free), default=-1),
             devices=self.place.takes,
             others=[key for slot in self._others if (key := slot.runs)],
             **sizes,
         )
-
-    def _settle(self) -> None:
-        """Write down how the last job ended, if that has not been done."""
-        if self._running is None or self._decision is None:
-            return
-        try:
-            self._decision()
-        except Overtaken as error:
-            _log.warning("%s", error)
-        self._put_away(self._running)
 
     def _put_away(self, running: _Running) -> None:
         running.progress_file.remove()

@@ -124,8 +124,9 @@ def test_a_group_that_has_no_job_warms_up_and_lives(task_of, ranks_of, make_job,
     group = ranks_of()
 
     def ready() -> bool:
-        group.look()
-        return all(rank.is_ready for rank in group._group._ranks) and len(group._group._ranks) == 2
+        if group.look():
+            group.warm_up()
+        return group._group is not None and group._group.is_warm
 
     until(ready, 150)
     before = (site.home / "slots" / "0" / "processes.json").read_text()

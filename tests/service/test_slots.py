@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ptyplugin.jobs import Entry, Ledger, open_read_only, submit
-from ptyplugin.model import Job, LedgerError, Progress, Resources, Site, SiteError, SlotNumbers, load_site
+from ptyplugin.model import Job, LedgerError, Progress, RanksAway, Resources, Site, SiteError, SlotNumbers, load_site
 from ptyplugin.service import Daemon, Inline, Launcher, Mpiexec, Place, Wish, slot
 from ptyplugin.service.slots import places_of
 from ptyplugin.service.solving import Task
@@ -228,3 +228,56 @@ def test_a_daemon_with_two_warm_groups_and_time_limits(site: Site, make_job, unt
             daemon.stop()
             thread.join(30)
     assert not list(site.home.glob("slots/*/processes.json"))
+
+
+class Starting(Inline):
+    """Its ranks come when the test says so, or cannot."""
+
+    def __init__(self) -> None:
+        super().__init__(STUB)
+        self.is_there, self.trouble, self.looks = False, "", 0
+
+    def look(self) -> bool:
+        self.looks += 1
+        if self.trouble:
+            raise RanksAway(self.trouble)
+        return self.is_there
+
+
+def test_a_job_is_not_begun_before_there_are_ranks_for_it(site: Site, make_job, until) -> None:
+    launcher, job = Starting(), make_job()
+    submit(site, job)
+    with Daemon(site, launcher) as daemon:
+        thread = threading.Thread(target=daemon.run)
+        thread.start()
+        try:
+            until(lambda: launcher.looks > 5)
+            assert daemon._ledger.show(job.key).starts == 0
+            launcher.is_there = True
+            until(lambda: daemon._ledger.show(job.key).state == "solved")
+        finally:
+            daemon.stop()
+            thread.join(30)
+
+
+def test_ranks_that_never_come_are_told_by_the_slot_and_by_the_job_that_meets_them(site: Site, make_job, caplog) -> None:
+    class Away(Starting):
+        def run(self, task: Task, on_progress: Callable[[Progress], None], wish: Callable[[], Wish]) -> Path:
+            raise RanksAway(self.trouble)
+
+    launcher, job = Away(), make_job()
+    launcher.trouble = "there is no mpiexec: install mpich."
+    submit(site, job)
+    with Daemon(site, launcher) as daemon:
+        (working,) = daemon._slots
+        daemon._take_in()
+        assert [working.is_ready() for _ in range(3)] == [False, False, True]
+        assert working.trouble == launcher.trouble
+        assert working.solve_next()
+        waits = daemon._ledger.show(job.key)
+        assert (waits.state, waits.tries) == ("queued", 0)
+        assert "there is no mpiexec: install mpich. The job waits for this to be mended" in str(waits.sentence)
+        launcher.trouble, launcher.is_there = "", True
+        assert working.is_ready()
+        assert working.trouble is None
+    assert caplog.text.count("slot 1: there is no mpiexec") == 1
