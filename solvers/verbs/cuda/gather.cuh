@@ -14,14 +14,16 @@ __device__ __forceinline__ void over_patches(int count, const int* __restrict__ 
                                              int frame_rows, int frame_columns, int tile_row, int tile_column, int row, int column,
                                              Visit visit) {
     __shared__ unsigned touching[TILE_THREADS / 32];
-    __shared__ int2 found[TILE_THREADS];
+    __shared__ int2 found[TILE_THREADS], which[TILE_THREADS];
     const int thread = threadIdx.x, patches = count * substeps;
     for (int start = 0; start < patches; start += TILE_THREADS) {
         const int patch = start + thread;
         bool touches = false;
         if (patch < patches) {
-            const int2 corner = corners[(long long)frames[patch / substeps] * substeps + patch % substeps];
+            const int j = patch / substeps, k = patch - j * substeps;
+            const int2 corner = corners[(long long)frames[j] * substeps + k];
             found[thread] = corner;
+            which[thread] = make_int2(j, k);
             touches = corner.x < tile_row + TILE_ROWS && corner.x + frame_rows > tile_row && corner.y < tile_column + TILE_COLUMNS &&
                       corner.y + frame_columns > tile_column;
         }
@@ -32,7 +34,7 @@ __device__ __forceinline__ void over_patches(int count, const int* __restrict__ 
             for (unsigned left = touching[warp]; left; left &= left - 1) {
                 const int place = warp * 32 + __ffs(left) - 1, r = row - found[place].x, c = column - found[place].y;
                 if (r >= 0 && r < frame_rows && c >= 0 && c < frame_columns)
-                    visit((start + place) / substeps, (start + place) % substeps, r * frame_columns + c);
+                    visit(which[place].x, which[place].y, r * frame_columns + c);
             }
         __syncthreads();
     }
