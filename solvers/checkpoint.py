@@ -44,10 +44,10 @@ class Checkpoint:
     numbers: dict[str, Any]
 
 
-def task_of(job_key: str, recipe: Recipe, rank: int, ranks: int, digest: str) -> dict[str, Any]:
-    """What tells one reconstruction from another, for one of its ranks; ``digest``: of its input"""
+def task_of(job_key: str, recipe: Recipe, engine: str, rank: int, ranks: int, digest: str) -> dict[str, Any]:
+    """What tells one reconstruction from another, for one of its ranks; ``engine``: name of its verbs; ``digest``: of its input"""
     versions = {name: version(name) for name in ("ptyplugin", "numpy", "scipy")}
-    return {"job": job_key, "recipe": str(recipe), "input": digest, "ranks": ranks, "rank": rank, "versions": versions}
+    return {"job": job_key, "recipe": str(recipe), "engine": engine, "input": digest, "ranks": ranks, "rank": rank, "versions": versions}
 
 
 def digest_of(*parts: Any) -> str:

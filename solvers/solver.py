@@ -289,7 +289,7 @@ class Solver:
         return why_not(checkpoint, self._task())
 
     def _task(self) -> dict[str, Any]:
-        return task_of(self._job_key, self._recipe, self._ranks.rank, self._ranks.size, self._input)
+        return task_of(self._job_key, self._recipe, self._said["verbs"], self._ranks.rank, self._ranks.size, self._input)
 
     def _done(self) -> str:
         """The recipe as far as it has been done."""

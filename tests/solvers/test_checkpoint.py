@@ -169,3 +169,12 @@ def test_with_other_broken_frames_it_begins_again(experiment: Any) -> None:
 def test_before_the_first_iteration_there_is_none(experiment: Any) -> None:
     with pytest.raises(SolverError, match="before the first iteration"):
         solver_of(experiment, "ePIE(3)").checkpoint()
+
+
+def test_an_engine_goes_on_from_its_own_checkpoints_only(experiment: Any) -> None:
+    """Their numbers differ in the last digits, and what they remember need not be the same."""
+    first = solver_of(experiment, "DM(2)", verbs="reference")
+    next(first)
+    kept = carried(first.checkpoint())
+    assert solver_of(experiment, "DM(2)", verbs="reference").refuses(kept) == ""
+    assert solver_of(experiment, "DM(2)", verbs="cpu").refuses(kept).endswith(": its engine is reference, not cpu.")
