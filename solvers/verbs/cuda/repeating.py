@@ -54,14 +54,16 @@ class RepeatVerbs(Base):
     def _repeated(self, recording: Recording, sweep: Callable[[], DeviceScalar]) -> Array | None:
         """What the sweep gives, recorded now or done again; None: it cannot be recorded, and has not been done."""
         self._forget()
-        if recording.replay is not None:
-            total: Array | None = recording.replay()
-        else:
+        try:
+            if recording.replay is not None:
+                total: Array = recording.replay()
+                return total
             recorded = self.device.record(lambda: _number_of(sweep()))
-            recording.replay, total = recorded or (None, None)
+            recording.replay, given = recorded or (None, None)
             recording.refused = recorded is None
-        self._forget()  # arrays have changed that nobody has seen written, or have not, though they were seen
-        return total
+            return given
+        finally:
+            self._forget()  # arrays have changed that nobody has seen written, or have not, though they were seen
 
     def _whole_key(self, key: Hashable, batches: Batches) -> Hashable:
         """``key`` and all else that decides which kernels are launched on which memory; None: the sweep cannot be recorded.

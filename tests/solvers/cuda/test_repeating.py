@@ -138,3 +138,23 @@ def test_a_weight_is_a_number_of_any_kind() -> None:
     do.weigh(num, den, X, np.int64(3))
     np.testing.assert_array_equal(do.host(num), np.full((1, 4, 4), 6j))
     np.testing.assert_array_equal(do.host(den), np.full((4, 4), 3))
+
+
+def test_nothing_is_left_of_a_recording_that_was_interrupted() -> None:
+    do, frames = mine(KINDS[1]), Frames(KINDS[1])
+    held = do.hold(frames.frames)
+    P, batches = do.array(frames.P), in_blocks(held, 5, 5)
+    b = next(iter(batches))
+    expected = do.host(do.exit_waves(do.array(frames.O), P, b))
+    device: Any = do.device
+
+    def interrupted() -> DeviceScalar:
+        device.do = lambda name, work: None
+        do._moved(P, b)
+        raise KeyboardInterrupt
+
+    do.repeat("key", batches, do.zero)
+    with pytest.raises(KeyboardInterrupt):
+        do.repeat("key", batches, interrupted)
+    del device.do
+    np.testing.assert_array_equal(do.host(do.exit_waves(do.array(frames.O), P, b)), expected)
