@@ -5,6 +5,6 @@ from __future__ import annotations
 if __name__ != "ptyplugin.profiles":
     raise ImportError(f"import this folder as ptyplugin.profiles, not as {__name__}")
 
-from ptyplugin.profiles.loader import load_profile, profile_names
+from ptyplugin.profiles.loader import load_profile, profile_names, profile_stamp
 
-__all__ = ["load_profile", "profile_names"]
+__all__ = ["load_profile", "profile_names", "profile_stamp"]

@@ -35,6 +35,19 @@ def load_profile(name_or_path: str | Path) -> Profile:
         raise ProfileError(_sentence(path, error)) from error
 
 
+def profile_stamp(name_or_path: str | Path) -> tuple[int, int] | None:
+    """What tells one content of a profile's file from a later one; None where it cannot be looked at.
+
+    Raises:
+        ProfileError: there is no profile of this name.
+    """
+    try:
+        found = _path_of(name_or_path).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
 def _path_of(name_or_path: str | Path) -> Path:
     if not isinstance(name_or_path, str | Path):
         raise ProfileError(

@@ -10,6 +10,7 @@ import ptyplugin
 from ptyplugin.cli.demo import demo
 from ptyplugin.cli.doctor import doctor
 from ptyplugin.cli.jobs import app as jobs
+from ptyplugin.cli.notify import app as notify
 from ptyplugin.cli.reconstruct import reconstruct
 from ptyplugin.cli.results import results
 from ptyplugin.cli.sentences import one_sentence
@@ -63,3 +64,4 @@ app.command("reconstruct", epilog=EXIT_CODES, no_args_is_help=True)(one_sentence
 app.command("results", epilog=EXIT_CODES)(one_sentence(results))
 app.command("serve", epilog=EXIT_CODES)(one_sentence(serve))
 app.add_typer(jobs, name="jobs", epilog=EXIT_CODES)
+app.add_typer(notify, name="notify", epilog=EXIT_CODES)

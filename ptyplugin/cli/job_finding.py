@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from ptyplugin.cli.service_view import ServiceView
     from ptyplugin.jobs import Entry, LedgerView
     from ptyplugin.model import Site
 
@@ -17,11 +18,12 @@ Key = Annotated[str, typer.Argument(help="The job: its key or scan id, or the be
 Keys = Annotated[list[str], typer.Argument(help="The jobs: each one's key or scan id, or the beginning of its key or of its run's uid.")]
 
 
-def open_ledger(site: Site) -> LedgerView:
-    """The site's ledger, to read."""
+def open_ledger(site: Site) -> LedgerView | ServiceView:
+    """The site's jobs: as the daemon tells them if one answers, else from its file."""
+    from ptyplugin.cli.service_view import service_of
     from ptyplugin.jobs import open_read_only
 
-    return open_read_only(site.ledger)
+    return service_of(site) or open_read_only(site.ledger)
 
 
 def key_meant(site: Site, text: str) -> str:

@@ -15,6 +15,7 @@ from ptyplugin.cli.screen import stdout
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from ptyplugin.cli.service_view import ServiceView
     from ptyplugin.jobs import Entry, JobProgress, LedgerView
     from ptyplugin.model import Site
 
@@ -50,33 +51,45 @@ def watch(site: SiteFile = None, as_json: AsJson = False) -> None:
     if not as_json and (not stdout().is_terminal or stdout().is_dumb_terminal):
         raise typer.BadParameter("a live table needs a terminal that can redraw it (TERM is not dumb); for programs there is --json.")
     where = load_site(site)
-    with open_ledger(where) as ledger:
-        try:
-            _lines(where, ledger) if as_json else _table(where, ledger)
-        except KeyboardInterrupt:
-            raise typer.Exit from None
+    try:
+        _lines(where) if as_json else _table(where)
+    except KeyboardInterrupt:
+        raise typer.Exit from None
 
 
-def _look(site: Site, ledger: LedgerView) -> Board:
+def _seen(site: Site) -> Board:
+    from ptyplugin.jobs import open_read_only
+    from ptyplugin.model import LedgerError
+
+    try:
+        with open_ledger(site) as ledger:
+            return _look(site, ledger)
+    except LedgerError:
+        # The daemon may have ended between two questions.
+        with open_read_only(site.ledger) as ledger:
+            return _look(site, ledger)
+
+
+def _look(site: Site, ledger: LedgerView | ServiceView) -> Board:
     from ptyplugin.jobs import read_progress
 
     running = tuple((entry, read_progress(site.jobs / entry.key)) for entry in ledger.list(state="running"))
     return Board(running, tuple(ledger.lately(_LATELY)), ledger.counts())
 
 
-def _table(site: Site, ledger: LedgerView) -> None:
+def _table(site: Site) -> None:
     from rich.live import Live
 
-    with Live(board(_look(site, ledger)), console=stdout(), auto_refresh=False) as live:
+    with Live(board(_seen(site)), console=stdout(), auto_refresh=False) as live:
         while True:
-            live.update(board(_look(site, ledger)), refresh=True)
+            live.update(board(_seen(site)), refresh=True)
             time.sleep(LOOK_S)
 
 
-def _lines(site: Site, ledger: LedgerView) -> None:
+def _lines(site: Site) -> None:
     before = ""
     while True:
-        line = json.dumps(record(_look(site, ledger)), ensure_ascii=False)
+        line = json.dumps(record(_seen(site)), ensure_ascii=False)
         if line != before:
             typer.echo(before := line)
         time.sleep(LOOK_S)

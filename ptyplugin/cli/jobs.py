@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -23,6 +22,11 @@ app = typer.Typer(help="What became of the jobs that were handed over.", no_args
 
 _STATE = Literal["queued", "running", "solved", "published", "failed", "cancelled"]
 _HEADS = ("arrived", "job", "scan", "run", "state", "frames", "recipe")
+#: What is shown in --json only, or in a form of its own.
+_FOR_PROGRAMS = (
+    *("number", "device", "needed_bytes", "starts", "checkpoint", "not_before_s", "lease_until_s", "arrived_s", "changed_s"),
+    *("progress", "history"),
+)
 _COLOURS = {"queued": "yellow", "running": "cyan", "solved": "blue", "published": "green", "failed": "red", "cancelled": "dim"}
 
 
@@ -42,12 +46,13 @@ def list_jobs(
     Below a job that failed or has to wait stands why; a long recipe is whole
     in --json.
     """
+    from ptyplugin.jobs.records import record_of
     from ptyplugin.model import load_site
 
     with open_ledger(load_site(site)) as ledger:
         found = ledger.list(state=state, scan_id=scan_id, limit=limit)
     if as_json:
-        answer([_record(entry) for entry in found])
+        answer([record_of(entry) for entry in found])
     elif found:
         show_table(_HEADS, [_row(entry) for entry in found])
     else:
@@ -64,50 +69,33 @@ def show_job(key: Key, site: SiteFile = None, as_json: AsJson = False) -> None:
     The keys stand in ptyplugin jobs list.
     """
     from ptyplugin.jobs import read_progress
+    from ptyplugin.jobs.records import shown
     from ptyplugin.model import load_site
 
     where = load_site(site)
     entry = entry_of(where, key_meant(where, key))
     with open_ledger(where) as ledger:
         history, progress = ledger.history(entry.key), read_progress(where.jobs / entry.key) if entry.state == "running" else None
+    said = shown(entry, history, progress, _outcome(entry))
     if as_json:
-        steps = [{"at": _time(one.at_s), "state": one.state, "sentence": one.sentence} for one in history]
-        answer({**_record(entry), "progress": None if progress is None else progress.model_dump(mode="json"), "history": steps})
+        answer(said)
         return
-    for name, value in _record(entry).items():
-        if value not in (None, [], ""):
-            typer.echo(f"{name:<14} {'; '.join(value) if isinstance(value, list) else value}")
+    for name, value in said.items():
+        if value not in (None, [], "") and name not in _FOR_PROGRAMS:
+            typer.echo(f"{name:<14} {'; '.join(value) if isinstance(value, list) else f'{value:.4g}' if name == 'error' else value}")
     if progress:
         typer.echo(f"{'progress':<14} {_how_far(progress)}")
     for one in history:
         typer.echo(_line(one))
 
 
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+def _outcome(entry: Entry) -> dict[str, Any]:
+    if entry.result is None:
+        return {}
+    # Reading results is slow to start.
+    from ptyplugin.io.outcome import outcome_of
 
-
-def _record(entry: Entry) -> dict[str, Any]:
-    return {
-        "key": entry.key,
-        "state": entry.state,
-        "sentence": entry.sentence,
-        "kind": entry.kind,
-        "beamline": entry.beamline,
-        "scan_id": entry.scan_id,
-        "run_uid": entry.run_uid,
-        "source": entry.source,
-        "purpose": entry.purpose,
-        "recipe": entry.recipe,
-        "frames": entry.frames,
-        "fraction_done": entry.fraction_done,
-        "tries": entry.tries,
-        "priority": entry.priority,
-        "notes": list(entry.notes),
-        "result": None if entry.result is None else str(entry.result),
-        "arrived": _time(entry.arrived_s),
-        "changed": _time(entry.changed_s),
-    }
+    return outcome_of(entry.result)
 
 
 def _how_far(progress: JobProgress) -> str:
@@ -116,15 +104,19 @@ def _how_far(progress: JobProgress) -> str:
 
 
 def _line(one: Transition) -> str:
-    return f"{_time(one.at_s)[:19].replace('T', ' ')}  {one.state:<10} {one.sentence or ''}".rstrip()
+    from ptyplugin.jobs.records import time_of
+
+    return f"{time_of(one.at_s)[:19].replace('T', ' ')}  {one.state:<10} {one.sentence or ''}".rstrip()
 
 
 def _row(entry: Entry) -> tuple[list[str | Text], str | None]:
     from rich.text import Text
 
+    from ptyplugin.jobs.records import time_of
+
     done = f" {entry.fraction_done:.0%}" if entry.state == "running" else ""
     cells: list[str | Text] = [
-        _time(entry.arrived_s)[:16].replace("T", " "),
+        time_of(entry.arrived_s)[:16].replace("T", " "),
         entry.key,
         "-" if entry.scan_id is None else str(entry.scan_id),
         (entry.run_uid or "-")[:8],

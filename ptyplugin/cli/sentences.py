@@ -41,7 +41,9 @@ def one_sentence(command: Callable[_Arguments, None]) -> Callable[_Arguments, No
 
 def say(sentence: str) -> None:
     """A sentence of ours on stderr."""
-    stderr().print(f"[bold red]ptyplugin:[/bold red] {_plain(sentence)}", soft_wrap=True)
+    from ptyplugin.model.redaction import redacted
+
+    stderr().print(f"[bold red]ptyplugin:[/bold red] {_plain(redacted(sentence))}", soft_wrap=True)
 
 
 def _plain(text: str) -> str:
@@ -63,7 +65,9 @@ def _sentence(error: Exception) -> str:
 def _keep_traceback(error: Exception) -> Path:
     """Write the traceback to a file under the user's folder, else under the temporary one."""
     name = f"error-{datetime.now():%Y%m%d-%H%M%S-%f}.log"
-    text = "".join(traceback.format_exception(error))
+    from ptyplugin.model.redaction import redacted
+
+    text = redacted("".join(traceback.format_exception(error)))
     try:
         path = Path.home() / ".local" / "share" / "ptyplugin" / "log" / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+_log = logging.getLogger(__name__)
 
 
 def serve(
@@ -22,28 +23,31 @@ def serve(
             show_default="what PTYPLUGIN_SITE names",
         ),
     ] = None,
+    log_format: Annotated[Literal["text", "json"], typer.Option(help="Lines on stderr: for people, or one JSON object each.")] = "text",
 ) -> None:
     """Solve what is handed over and publish it, until SIGTERM or Ctrl-C.
 
     Jobs that are accepted are never lost: stop and start it at any time. The
-    catalog's key comes from TILED_API_KEY.
+    catalog's key comes from TILED_API_KEY. How it is: /healthz, /metrics and
+    /jobs at http://127.0.0.1:8770 (http_port of the site file).
 
     Example:
         ptyplugin serve --site /etc/ptyplugin/site.toml
     """
     from ptyplugin.model import load_site
     from ptyplugin.service import Daemon
+    from ptyplugin.service.logs import set_up_logs
+    from ptyplugin.service.operations import Operations
     from ptyplugin.service.sources import Sources
 
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    set_up_logs(log_format)
     site = load_site(site_file)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with Daemon(site) as daemon, Sources(site, stop) as sources:
-        typer.echo(f"serving: inbox {site.inbox}, results {site.results}, catalog {site.tiled_uri or 'none'}", err=True)
+    with Daemon(site) as daemon, Sources(site, stop) as sources, Operations(site, daemon, sources):
+        _log.info("serving: inbox %s, results %s, catalog %s", site.inbox, site.results, site.tiled_uri or "none")
         for state in sources.states():
-            typer.echo(f"source: {state.name}", err=True)
+            _log.info("source: %s", state.name)
         daemon.run(stop)
-    typer.echo("stopped.", err=True)
+    _log.info("stopped.")

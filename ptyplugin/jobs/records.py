@@ -8,8 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ptyplugin.jobs.progress import JobProgress
 from ptyplugin.jobs.view import Entry, Transition
 
+#: What a result file says of how it turned out.
+OUTCOME = ("error", "verdict", "verdict_reasons", "made_by")
 #: Times that are said for people too.
 _TIMES = {"arrived": "arrived_s", "changed": "changed_s"}
 
@@ -53,3 +56,9 @@ def transitions_of(steps: Iterable[dict[str, Any]]) -> list[Transition]:
 def time_of(seconds: float) -> str:
     """A time of day, with its zone."""
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+
+
+def shown(entry: Entry, history: Iterable[Transition], progress: JobProgress | None, outcome: dict[str, Any]) -> dict[str, Any]:
+    """A job with all that happened to it. outcome: what its result file says, if there is one"""
+    how_far = None if progress is None else progress.model_dump(mode="json")
+    return {**record_of(entry), **dict.fromkeys(OUTCOME), **outcome, "progress": how_far, "history": steps_of(history)}

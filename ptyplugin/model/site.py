@@ -52,6 +52,7 @@ class Site(BaseModel):
         None, description="how long after its end a job's folder (arrays, log) stays; for ever if absent. Results always stay"
     )
 
+    http_port: int = Field(8770, ge=0, le=65535, description="port of the service's HTTP app at 127.0.0.1; 0: any that is free")
     slot: list[SlotNumbers] = Field(default=[], description="what solves jobs at the same time; one with ``ranks`` if absent")
     source: list[SourceTable] = Field(default=[], description="from where documents and jobs come, beside the inbox")
 

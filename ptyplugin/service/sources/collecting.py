@@ -30,6 +30,7 @@ class Collecting:
     """Collects runs for several profiles at once. ``take`` never raises, whatever the document is."""
 
     def __init__(self, profiles: Sequence[Profile], state: SourceState) -> None:
+        self._profiles = profiles
         self._collectors = [(profile, Collector(profile)) for profile in profiles]
         self._continuity = Continuity()
         self._state = state
@@ -44,6 +45,8 @@ class Collecting:
 
     def take(self, name: Any, document: Any) -> list[EndedRun]:
         """Take one document; gives the runs that have ended with it."""
+        if name == "start" and not self:
+            self._look_at_profiles()
         found: dict[str, list[tuple[Profile, CollectedRun]]] = {}
         for profile, collector in self._collectors:
             for output in collector(name, document):
@@ -57,6 +60,12 @@ class Collecting:
         ended = [] if ending is None else [EndedRun(ending.run_uid, found.pop(ending.run_uid, []), ending.missing, ending.begun_s)]
         # Their stop came before their start.
         return ended + [EndedRun(uid, runs, "its documents came out of order", None) for uid, runs in found.items()]
+
+    def _look_at_profiles(self) -> None:
+        # Between runs: one run is read with one profile from its start to its end.
+        now = list(self._profiles)
+        if now != [profile for profile, _ in self._collectors]:
+            self._collectors = [(profile, Collector(profile)) for profile in now]
 
     def _say_ignored(self, collector: Collector) -> None:
         for reason, count in collector.ignored.items():

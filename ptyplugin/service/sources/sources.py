@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Self
 
-from ptyplugin.model import CatalogSweep, HttpSubmit, KafkaDocuments, Profile, Site, SourceTable, TiledRuns, ZmqDocuments
-from ptyplugin.profiles import load_profile
+from ptyplugin.model import CatalogSweep, HttpSubmit, KafkaDocuments, Site, SourceTable, TiledRuns, ZmqDocuments
 from ptyplugin.service.sources.desk import Desk
 from ptyplugin.service.sources.finished import Finished
 from ptyplugin.service.sources.http_submit import HttpSource
 from ptyplugin.service.sources.kafka_documents import KafkaSource
+from ptyplugin.service.sources.profiles import LiveProfiles
 from ptyplugin.service.sources.source import Source
 from ptyplugin.service.sources.state import SourceState
 from ptyplugin.service.sources.submissions import Submissions
@@ -72,7 +72,7 @@ class Sources:
         return [source.state for source in self.each]
 
     def _made(self, table: SourceTable) -> Sequence[Source]:
-        profiles = _loaded(table.profiles)
+        profiles = LiveProfiles(table.profiles)
         match table:
             case ZmqDocuments():
                 return [ZmqSource(table, profiles, self._desk, self._ask_for_sweep)]
@@ -82,16 +82,14 @@ class Sources:
                 return [HttpSource(table, lambda source: Submissions(self._site, profiles, self._finished, source.state))]
             case TiledRuns():
                 return [
-                    TiledSource(
-                        beamline, [each for each in profiles if each.beamline == beamline], self._site, self._desk, self._ask_for_sweep
-                    )
+                    TiledSource(beamline, profiles.of(beamline), self._site, self._desk, self._ask_for_sweep)
                     for beamline in dict.fromkeys(profile.beamline for profile in profiles)
                 ]
             case _:
                 raise AssertionError(table)
 
     def _sweep(self, table: CatalogSweep) -> Sweep:
-        return Sweep(table, _loaded(table.profiles), self._site, self._desk, self._finished)
+        return Sweep(table, LiveProfiles(table.profiles), self._site, self._desk, self._finished)
 
     def _ask_for_sweep(self) -> None:
         for sweep in self._sweeps:
@@ -108,7 +106,3 @@ def _sweeps_of(site: Site) -> list[CatalogSweep]:
         _log.warning("no catalog is named (tiled_uri in the site file): documents that are lost on their way cannot be had again.")
         return []
     return [CatalogSweep(kind="sweep", profiles=list(dict.fromkeys(name for table in losing for name in table.profiles)))]
-
-
-def _loaded(names: Iterable[str]) -> list[Profile]:
-    return [load_profile(name) for name in dict.fromkeys(names)]

@@ -35,9 +35,7 @@ class Sweep(Source):
         if site.tiled_uri is None:
             raise SiteError("a sweep needs a catalog: set tiled_uri in the site file, or leave the source of kind 'sweep' out.")
         self._table, self._site, self._desk, self._finished = table, site, desk, finished
-        self._profiles: dict[str, list[Profile]] = {}
-        for profile in profiles:
-            self._profiles.setdefault(profile.beamline, []).append(profile)
+        self._profiles = profiles
         self._catalog = Catalog(site)
         self._asked = threading.Event()
 
@@ -70,7 +68,7 @@ class Sweep(Source):
         from ptyplugin.catalog import recent_runs
 
         since_s = time.time() - self._table.lookback_hours * _HOUR_S
-        for beamline, profiles in self._profiles.items():
+        for beamline, profiles in self._by_beamline().items():
             runs = self._catalog.ask(partial(recent_runs, site=self._site, beamline=beamline, since_s=since_s))
             self.state.connected = True
             ended = [run.uid for run in runs if run.ended]
@@ -84,6 +82,12 @@ class Sweep(Source):
                     self._desk.ring(uid, profiles, self.state)
             self.state.count("sweeps")
             _log.debug("%s: %d of %d recent runs of %s have no job", self.state.name, len(set(left) - with_results), len(runs), beamline)
+
+    def _by_beamline(self) -> dict[str, list[Profile]]:
+        found: dict[str, list[Profile]] = {}
+        for profile in self._profiles:
+            found.setdefault(profile.beamline, []).append(profile)
+        return found
 
     def _wait(self, stop: threading.Event) -> None:
         end_s = time.monotonic() + self._table.every_s
