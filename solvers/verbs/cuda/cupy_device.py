@@ -28,8 +28,8 @@ from ptyplugin.solvers.verbs.cuda.sources import functions_of, source_of
 
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
-#: What a block can have without asking for more; what one half of the way between host and card holds.
-_SHARED_BYTES, _HALF_BYTES = 48 * 1024, 16 * 2**20
+#: What one half of the way between host and card holds.
+_HALF_BYTES = 16 * 2**20
 #: Errors of the driver, of CUDA and of cuFFT; their number for: no memory left.
 _CUDA_ERRORS, _NO_MEMORY = (CUDADriverError, CUDARuntimeError, cufft.CuFFTError), 2
 
@@ -72,7 +72,8 @@ class CupyKernel:
     """A ``Kernel``: cupy.RawKernel in the device's stream, allowed what shared memory it asks for."""
 
     def __init__(self, device: CupyDevice, raw: Any) -> None:
-        self._device, self._raw, self._allowed = device, raw, _SHARED_BYTES
+        # Unasked, a block has 48 KB, of which what the kernel itself declares is taken away: how much that is, the driver knows.
+        self._device, self._raw, self._allowed = device, raw, 0
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], *, shared_mem: int = 0) -> None:
         with self._device.at_work:
