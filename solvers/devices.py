@@ -141,7 +141,9 @@ def choose(wish: DeviceName, ranks: Ranks, take: Take, opens: Open = open_card, 
     if wish == "gpu" and not mine.card:
         raise (DeviceBusy if mine.is_held else DeviceError)(refusal(devices, mine.why))
     if ranks.largest(int(mine.card is None)):
-        mine = Choice(why=mine.why or "another rank has no GPU")
+        whys = ranks.tell(mine.why) if isinstance(ranks, MpiRanks) else []
+        others = (f"rank {rank} has no GPU: {why}" for rank, why in enumerate(whys) if why)
+        mine = Choice(why=mine.why or next(others, "another rank has no GPU"))
     _LOG.info("computing on %s", mine)
     return mine
 

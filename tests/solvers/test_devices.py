@@ -146,16 +146,19 @@ def test_a_card_that_cannot_be_opened_is_passed_by() -> None:
 
 
 class Far(MpiRanks):
-    """Rank 5 of 8, the second of 4 on its machine."""
+    """Rank 5 of 8, the second of 4 on its machine. other: why rank 1 has no GPU"""
 
-    def __init__(self) -> None:
-        self.rank, self.size = 5, 8
+    def __init__(self, other: str = "") -> None:
+        self.rank, self.size, self.other = 5, 8, other
 
     def on_this_machine(self) -> tuple[int, int]:
         return 1, 4
 
     def largest(self, value: int) -> int:
-        return value
+        return max(value, int(bool(self.other)))
+
+    def tell(self, text: str) -> list[str]:
+        return ["", self.other, "", "", "", text, "", ""]
 
 
 def test_ranks_have_cards_by_turns() -> None:
@@ -179,6 +182,7 @@ def test_the_first_rank_on_a_card_takes_it_for_all() -> None:
 
 def test_all_ranks_compute_on_gpus_or_none() -> None:
     assert str(chosen("auto", Rank(0, 2, others_have=False))) == "CPU (another rank has no GPU)"
+    assert str(chosen("auto", Far("CuPy is not installed"))) == "CPU (rank 1 has no GPU: CuPy is not installed)"
 
 
 def test_without_nccl_several_cards_are_slower() -> None:
