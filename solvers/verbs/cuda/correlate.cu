@@ -2,11 +2,12 @@
 // then on a fine grid around it. C_j(r) = sum_p L_j(p) T_j(p + r) - 2 Re W_j(p)* O_j(p + r), summed over sub-steps k and object modes q, with
 // L_k = 1/K sum_m |P_mk|^2,  T_qk = |O_qk|^2,  W_qk = K^-1/2 sum_m conj(P_mk) psi_mqk. Its transform is conj(F L) F T - 2 conj(F W) F O.
 #include "model.cuh"
+#include "psi.cuh"
 
 // terms[0 .. 3, j] = L_k, T_qk, W_qk, O_qk of one k and q; terms (4, frame, y, x), psi (frame, wave, y, x), which is owed a factor.
 // A thread is a pixel of a frame: blocks (pixels / 256, frames).
 extern "C" __global__ void __launch_bounds__(256)
-correlation_terms(float2* __restrict__ terms, const float2* __restrict__ psi, float factor, int k, int q, MODEL_PARAMETERS) {
+correlation_terms(float2* __restrict__ terms, const Psi* __restrict__ psi, float factor, int k, int q, MODEL_PARAMETERS) {
     const Model model = MODEL;
     const int p = blockIdx.x * 256 + threadIdx.x, j = blockIdx.y;
     if (p >= model.pixels()) return;
@@ -15,7 +16,7 @@ correlation_terms(float2* __restrict__ terms, const float2* __restrict__ psi, fl
     for (int m = 0; m < probe_modes; ++m) {
         const float2 probe = model.probe(j, m, k, p);
         light += abs2(probe);
-        onto = add(onto, conjugate_multiply(probe, psi[model.index(j, (m * object_modes + q) * substeps + k, p)]));
+        onto = add(onto, conjugate_multiply(probe, wide(psi[model.index(j, (m * object_modes + q) * substeps + k, p)])));
     }
     const float2 patch = model.object(q, model.place(j, k, p));
     const long long i = (long long)j * model.pixels() + p, next = (long long)gridDim.y * model.pixels();

@@ -1,8 +1,8 @@
 // psi_j <- phases_j psi_j; psi (frame, numbers of a frame), phases (frame,). A thread is a number of a frame: blocks (numbers / 256, frames).
-#include "common.cuh"
+#include "psi.cuh"
 
 extern "C" __global__ void __launch_bounds__(256)
-frame_phases(float2* __restrict__ psi, const float2* __restrict__ phases, long long count) {
+frame_phases(Psi* __restrict__ psi, const float2* __restrict__ phases, long long count) {
     const long long i = blockIdx.x * 256LL + threadIdx.x, j = blockIdx.y;
-    if (i < count) psi[j * count + i] = multiply(phases[j], psi[j * count + i]);
+    if (i < count) psi[j * count + i] = narrow(multiply(phases[j], wide(psi[j * count + i])));
 }

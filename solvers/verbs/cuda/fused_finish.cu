@@ -1,6 +1,7 @@
 // target_j <- wave target_j (WITH_WAVE) + data w'_j + overlap P_j O_j (WITH_MODEL), w' = inverse FFT along x of w, without scale.
 // w, target (frame, wave, y, x), which may be the same. Blocks as in fused_rows.cu. table: see stockham.cuh
 #include "model_row.cuh"
+#include "psi.cuh"
 #include "stockham.cuh"
 
 #ifndef WITH_MODEL
@@ -11,7 +12,7 @@
 typedef Passes<R0, R1, R2, -1, 1, true> Rows;
 
 extern "C" __global__ void AT_ONCE
-fused_finish(float2* target, const float2* w, const float2* __restrict__ table, float wave_weight, float data, float overlap, int count,
+fused_finish(Psi* target, const float2* w, const float2* __restrict__ table, float wave_weight, float data, float overlap, int count,
              int frames_of_block, MODEL_PARAMETERS) {
     extern __shared__ float2 shared[];
     const Model model = MODEL;
@@ -37,13 +38,13 @@ fused_finish(float2* target, const float2* w, const float2* __restrict__ table, 
             for (int r = 0; r < Rows::LAST; ++r) {
                 const int x = i + r * Rows::BEFORE_LAST;
                 beside[r] = make_float2(0.f, 0.f);
-                if (inside && WITH_WAVE) beside[r] = scale(wave_weight, streamed(target + row + x));
+                if (inside && WITH_WAVE) beside[r] = scale(wave_weight, wide(streamed(target + row + x)));
                 if (inside && WITH_MODEL) beside[r] = add(beside[r], scale(weight, of(x)));
             }
             Rows::last_of(value, i, line, table);
 #pragma unroll
             for (int r = 0; r < Rows::LAST; ++r)
-                if (inside) target[row + i + r * Rows::BEFORE_LAST] = add(scale(data, value[r]), beside[r]);
+                if (inside) target[row + i + r * Rows::BEFORE_LAST] = narrow(add(scale(data, value[r]), beside[r]));
         });
         Rows::wait();  // all have read the line before the next one comes
     }

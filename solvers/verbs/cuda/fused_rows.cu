@@ -1,6 +1,7 @@
 // w_j = FFT along x of overlap P_j O_j (WITH_MODEL) + wave psi_j (WITH_WAVE), without scale. w, psi (frame, wave, y, x), which may be the same.
 // Blocks (tiles of LINES rows, groups of ``frames_of_block`` frames, waves): the probe's rows are read once for a group. table: see stockham.cuh
 #include "model_row.cuh"
+#include "psi.cuh"
 #include "stockham.cuh"
 
 #ifndef WITH_MODEL
@@ -11,7 +12,7 @@
 typedef Passes<R0, R1, R2, 1, 1, true> Rows;
 
 extern "C" __global__ void AT_ONCE
-fused_rows(float2* w, const float2* psi, const float2* __restrict__ table, float overlap, float wave_weight, int count, int frames_of_block,
+fused_rows(float2* w, const Psi* psi, const float2* __restrict__ table, float overlap, float wave_weight, int count, int frames_of_block,
            MODEL_PARAMETERS) {
     extern __shared__ float2 shared[];
     const Model model = MODEL;
@@ -27,7 +28,7 @@ fused_rows(float2* w, const float2* psi, const float2* __restrict__ table, float
         Rows::first(g, line, [&](int x) {
             float2 value = make_float2(0.f, 0.f);
             if (inside) {
-                if (WITH_WAVE) value = scale(wave_weight, streamed(psi + row + x));
+                if (WITH_WAVE) value = scale(wave_weight, wide(streamed(psi + row + x)));
                 if (WITH_MODEL) value = add(value, scale(weight, of(x)));
             }
             return value;

@@ -3,9 +3,10 @@
 // num may be null (then psi too): only the light; den may be null: only the waves. P as in model.cuh.
 // A thread is a pixel of the object: blocks (tiles of 32 columns, tiles of 8 rows, object modes), the first tile at (first_row, first_column).
 #include "gather.cuh"
+#include "psi.cuh"
 
 extern "C" __global__ void __launch_bounds__(256)
-object_sums(float2* __restrict__ num, float* __restrict__ den, const float2* __restrict__ psi, float factor,
+object_sums(float2* __restrict__ num, float* __restrict__ den, const Psi* __restrict__ psi, float factor,
             const float2* __restrict__ weights, int object_modes, int rows, int columns, const float2* __restrict__ P, long long p_frame,
             long long p_mode, long long p_step, int probe_modes, int count, const int* __restrict__ frames,
             const int2* __restrict__ corners, int substeps, int frame_rows, int frame_columns, int first_row, int first_column) {
@@ -22,7 +23,7 @@ object_sums(float2* __restrict__ num, float* __restrict__ den, const float2* __r
                          if (den) light += abs2(probe);
                          if (num) {
                              const long long wave = (((long long)j * probe_modes + m) * object_modes + q) * substeps + k;
-                             onto = add(onto, conjugate_multiply(probe, psi[wave * n + p]));
+                             onto = add(onto, conjugate_multiply(probe, wide(psi[wave * n + p])));
                          }
                      }
                      sum = add(sum, weights ? multiply(weights[j], onto) : onto);

@@ -27,7 +27,7 @@
 #define TILES ((OTHER + LINES - 1) / LINES)
 
 // Read once: past the first-level cache, which probe and object need.
-__device__ __forceinline__ float2 streamed(const float2* at) {
+template <class Value> __device__ __forceinline__ Value streamed(const Value* at) {
 #ifdef __CUDA_ARCH__
     return __ldcg(at);
 #else
