@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from math import prod
 from typing import Any, TypeVar
-from weakref import ref
+from weakref import proxy, ref
 
 import cupy
 import numpy as np
@@ -42,7 +42,7 @@ class _AtWork:
     """What is asked of CuPy in here goes to the device's card, into its stream; errors are ours."""
 
     def __init__(self, device: CupyDevice) -> None:
-        self._device = device
+        self._device = proxy(device)  # whose memory does not wait for the collector of cycles
 
     def __enter__(self) -> None:
         runtime.setDevice(self._device.number)
@@ -73,7 +73,7 @@ class CupyKernel:
 
     def __init__(self, device: CupyDevice, raw: Any) -> None:
         # Unasked, a block has 48 KB, of which what the kernel itself declares is taken away: how much that is, the driver knows.
-        self._device, self._raw, self._allowed = device, raw, 0
+        self._device, self._raw, self._allowed = proxy(device), raw, 0
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], *, shared_mem: int = 0) -> None:
         with self._device.at_work:
@@ -250,7 +250,8 @@ class CupyDevice:
         return int(free + cupy.get_default_memory_pool().free_bytes()), int(total)
 
     def _give_back(self) -> None:
-        """Memory that is only kept to be used again, to all who want it."""
+        """Memory that is only kept to be used again, to all who want it; that of devices that nobody uses any more, too."""
+        gc.collect()
         self._plans.clear()
         self._work = None
         self._forget_uploads()

@@ -240,6 +240,24 @@ def test_no_work_of_the_host_while_a_sweep_is_recorded(device: Any, cupy: FakeCu
 
 
 # ----------------------------------------------------------------------------------------------------------------- errors
+def test_a_device_that_nobody_uses_any_more_is_gone_with_all_its_memory(cupy: FakeCupy) -> None:
+    room = cupy.room
+    device = protocol.open_device(0)
+    state = device.zeros((2, 2), np.complex64)
+    sweep = _sweep(device, state)
+    sweep()
+    recorded = device.record(sweep)
+    assert cupy.room < room
+    gc.collect()
+    gc.disable()
+    try:
+        del device, state, sweep, recorded
+        cupy.pool.free_all_blocks()
+        assert cupy.room == room
+    finally:
+        gc.enable()
+
+
 def test_memory_that_is_only_kept_is_given_back_before_there_is_too_little(device: Any, cupy: FakeCupy) -> None:
     device.fft(device.zeros((100, 100), np.complex64), False)
     cupy.room = 10_000
