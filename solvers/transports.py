@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import logging
 import math
 import threading
 import time
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 
 from ptyplugin.solvers.ranks import MpiRanks
 from ptyplugin.solvers.verbs.cuda.device import Array, Device, DeviceLost
+
+_LOG = logging.getLogger(__name__)
 
 #: Of what is summed at once through the host's memory: while one band is summed, the next one comes from the card.
 _BAND_BYTES = 1 << 22
@@ -322,7 +325,10 @@ class Watch:
             first, self.trouble = not self.trouble, self.trouble or why
             self._under_way.clear()
         if first:
-            self._abort()
+            try:
+                self._abort()
+            except RuntimeError as error:  # of NCCL: what is under way may have ended by itself
+                _LOG.warning("what was under way by NCCL could not be ended: %s", error)
 
     def _look(self) -> None:
         """Until nothing is under way."""

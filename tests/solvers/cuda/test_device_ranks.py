@@ -195,6 +195,16 @@ def test_a_sum_that_has_no_end_is_ended(monkeypatch: pytest.MonkeyPatch, error: 
     assert (watch.trouble, communicator.aborts) == (trouble, 1)
 
 
+def test_an_abort_that_fails_too_leaves_the_next_transport_to_be_tried(caplog: pytest.LogCaptureFixture) -> None:
+    def abort() -> None:
+        raise RuntimeError("NCCL_ERROR_INVALID_ARGUMENT")
+
+    watch = Watch(abort, lambda: None, 60.0)
+    watch.give_up("a rank has failed")
+    assert watch.trouble == "a rank has failed"
+    assert "NCCL_ERROR_INVALID_ARGUMENT" in caplog.text
+
+
 def test_nobody_watches_when_all_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transports, "_LOOK_EVERY_S", 0.01)
     communicator, event = Communicator(), SimpleNamespace(done=False)
