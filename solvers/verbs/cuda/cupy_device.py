@@ -141,7 +141,9 @@ class _Recording:
         self._own.add(array.data.mem.ptr)
 
     def needs(self, thing: Any) -> None:
-        """Keep what the graph points to and the sweep did not make."""
+        """Keep what the graph points to and the sweep did not make. Numbers are in the graph itself."""
+        if isinstance(thing, np.generic | complex | float | int):
+            return
         memory = getattr(getattr(thing, "data", None), "mem", thing)
         if getattr(memory, "ptr", None) not in self._own:
             self._needed[id(memory)] = memory

@@ -173,6 +173,22 @@ def test_memory_that_a_recording_points_to_is_nobody_elses(device: Any, cupy: Fa
         np.testing.assert_array_equal(device.get(other), np.zeros(4))
 
 
+def test_a_recording_keeps_what_it_points_to_and_none_of_its_numbers(device: Any) -> None:
+    state, noted = device.zeros((2, 2), np.complex64), []
+    sweep = _sweep(device, state)
+    sweep()
+
+    def run() -> None:
+        sweep()
+        device.fill(state, 0)
+        noted.append(device._recording)
+
+    recorded = device.record(run)
+    assert recorded
+    (plan,) = device._plans.values()
+    assert list(noted[0]._needed.values()) == [state.data.mem, plan]
+
+
 def test_memory_of_a_recording_comes_back_with_it(device: Any, cupy: FakeCupy) -> None:
     kept = []
 
