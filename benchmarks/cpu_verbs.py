@@ -23,7 +23,7 @@ from ptyplugin.model import Geometry, Stage
 from ptyplugin.solvers.algorithms import algorithm_of
 from ptyplugin.solvers.batches import Batches, RankFrames, block_size, in_blocks, in_random_batches
 from ptyplugin.solvers.ranks import OneRank
-from ptyplugin.solvers.state import State, fill_waves, given_probe, start_object, window_of
+from ptyplugin.solvers.state import State, fill_waves, given_probe, set_lengths, start_object, window_of
 from ptyplugin.solvers.verbs.cpu import CpuVerbs
 from ptyplugin.solvers.verbs.cpu_fft import FftName, fft_of
 from ptyplugin.solvers.verbs.reference import ReferenceVerbs
@@ -65,6 +65,8 @@ class Case:
         batches: Batches = self.blocks
         if self.algorithm.walks != "blocks":
             batches = in_random_batches(self.frames, self.options.batch, len(self.frames), (1, self.iteration))
+        if self.algorithm.lengths:
+            set_lengths(self.state, self.algorithm.lengths(self.options, self.iteration), self.do)
         total = self.algorithm.sweep(self.state, batches, self.do, OneRank(), self.options, self.iteration)
         self.do.fix_power(self.state.probe, self.state.object, self.power)
         if not np.isfinite(total.read()):

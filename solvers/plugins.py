@@ -33,6 +33,7 @@ class Algorithm:
         there are none a sweep computes them again, which it cannot if ``options.needs_waves``
     phase(options, iteration): what of the iteration's number a sweep depends on: iterations of one phase do the same to the arrays, and
         a device may do one again without asking ``sweep``. None: this one looks at numbers. No ``phase``: none is done again.
+    lengths(options, iteration): numbers that may differ within a phase: a sweep finds them in State.memory["lengths"], where verbs compute
     """
 
     sweep: Callable[..., DeviceScalar]
@@ -41,6 +42,7 @@ class Algorithm:
     keeps_waves: KeepsWaves
     measures: ErrorName
     phase: Callable[[Any, int], Hashable] | None = None
+    lengths: Callable[[Any, int], tuple[float, ...]] | None = None
 
     def stores_waves(self, options: Any, recomputes: bool) -> bool:
         """Whether sweeps with these options work on stored waves. ``recomputes``: those that can do without do."""
@@ -96,8 +98,9 @@ def _what_is_wrong_with(loaded: Any) -> str:
         return f"is of type {type(loaded).__name__}, not a ptyplugin.solvers.Algorithm"
     if not (callable(loaded.sweep) and dataclasses.is_dataclass(loaded.options)):
         return "needs a function as its sweep and a dataclass as its options"
-    if loaded.phase is not None and not callable(loaded.phase):
-        return "needs a function as its phase, or none"
+    for name, function in (("phase", loaded.phase), ("lengths", loaded.lengths)):
+        if function is not None and not callable(function):
+            return f"needs a function as its {name}, or none"
     if loaded.keeps_waves not in (True, False, "where they fit"):
         return f"has keeps_waves={loaded.keeps_waves!r}, which is neither True nor False nor 'where they fit'"
     if loaded.keeps_waves == "where they fit" and not hasattr(loaded.options, "needs_waves"):

@@ -20,7 +20,7 @@ from ptyplugin.solvers.plugins import Algorithm
 from ptyplugin.solvers.positions import place
 from ptyplugin.solvers.ranks import AfterVerbs
 from ptyplugin.solvers.refining import refine
-from ptyplugin.solvers.state import State, fill_waves
+from ptyplugin.solvers.state import State, fill_waves, set_lengths
 from ptyplugin.solvers.verbs import Complex, DeviceScalar
 from ptyplugin.solvers.verbs.cuda.device import DeviceMemoryError
 from ptyplugin.solvers.way import Walk, blocks_of, model_errors
@@ -117,6 +117,8 @@ def _swept(state: State, way: Walk, number: int, iteration: int, batches: Batche
     """One sweep: done, or, where the verbs can, done again."""
     algorithm, options = algorithm_of(way.stages[number])
     key = _repeatable(way, number, algorithm, options, iteration)
+    if algorithm.lengths:
+        set_lengths(state, algorithm.lengths(options, iteration), way.verbs)
     sweep = partial(algorithm.sweep, state, batches, way.verbs, AfterVerbs(way.ranks, way.verbs.finish), options, iteration)
     return sweep() if key is None else way.verbs.repeat(key, batches, sweep)
 

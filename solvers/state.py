@@ -48,6 +48,12 @@ class State:
         return kept
 
 
+def set_lengths(state: State, lengths: tuple[float, ...], do: Verbs) -> None:
+    """Have a sweep find ``lengths`` in ``state.memory["lengths"]`` (number, 1): always the same array, whatever is in it."""
+    real = np.empty(0, do.dtype).real.dtype
+    do.put(state.remembered("lengths", lambda: do.zeros((len(lengths), 1), real)), np.array(lengths, real)[:, None])
+
+
 def arrays_of(memory: Mapping[str, Any]) -> dict[str, Complex]:
     """Of what is remembered, the arrays."""
     return {name: kept for name, kept in memory.items() if not isinstance(kept, tuple)}

@@ -20,9 +20,9 @@ _ALGORITHMS = {
     ),
     "LSQML": Algorithm(lsqml.sweep, lsqml.LsqmlOptions, "chosen batches", False, "running_error", lsqml.phase),
     "ML": Algorithm(ml.sweep, ml.MlOptions, "blocks", False, "running_error"),
-    "ePIE": Algorithm(pie.sweep, pie.EpieOptions, "random batches", False, "running_error", pie.phase),
-    "rPIE": Algorithm(pie.sweep, pie.RpieOptions, "random batches", False, "running_error", pie.phase),
-    "mPIE": Algorithm(pie.sweep, pie.MpieOptions, "random batches", False, "running_error", pie.phase),
+    "ePIE": Algorithm(pie.sweep, pie.EpieOptions, "random batches", False, "running_error", pie.phase, pie.lengths),
+    "rPIE": Algorithm(pie.sweep, pie.RpieOptions, "random batches", False, "running_error", pie.phase, pie.lengths),
+    "mPIE": Algorithm(pie.sweep, pie.MpieOptions, "random batches", False, "running_error", pie.phase, pie.lengths),
 }
 
 #: An iteration that no stage has.

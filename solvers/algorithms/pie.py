@@ -61,9 +61,15 @@ class MpieOptions(_Common):
     friction: float = option(0.9, 0.0, 0.98, "share of its velocity that the object keeps from part to part")
 
 
-def phase(options: _Common, iteration: int) -> tuple[bool, float]:
-    """Whether the probe is updated, and how much steps have shrunk."""
-    return iteration >= options.probe_from, _shrunk(options, iteration)
+def phase(options: _Common, iteration: int) -> bool:
+    """Whether the probe is updated."""
+    return iteration >= options.probe_from
+
+
+def lengths(options: _Common, iteration: int) -> tuple[float, float]:
+    """Of the steps of the object and the probe."""
+    shrunk = min(1, options.slow_from / iteration)
+    return options.object_step * shrunk, options.probe_step * shrunk
 
 
 def sweep(
@@ -92,7 +98,7 @@ def sweep(
     """
     O, P = state.object, state.probe
     residual, before = do.zero(), do.copy(O)
-    alpha, beta = (step * _shrunk(options, iteration) for step in (options.object_step, options.probe_step))
+    alpha, beta = (state.memory["lengths"][number] for number in (0, 1))
     for part in batches.parts(options.parts):
         for b in part:
             patches = do.cut(O, b)
@@ -108,7 +114,3 @@ def sweep(
     do.clip_modulus(O, options.object_max)
     merge_copies(state, batches, do, ranks)  # (5)
     return ranks.sum(residual)
-
-
-def _shrunk(options: _Common, iteration: int) -> float:
-    return min(1, options.slow_from / iteration)

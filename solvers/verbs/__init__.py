@@ -69,6 +69,8 @@ class DeviceScalar:
 class Verbs(Protocol):
     """What every implementation can do. ``dtype`` is complex64 or complex128; ``near_field``: else far field.
 
+    A step is as long as a number says, or as one in an array (1,), which may be another one when a sweep is repeated.
+
     An implementation may put off what it is asked for. Verbs see to it themselves; whoever else reads an array calls ``finish`` first.
     """
 
@@ -190,11 +192,11 @@ class Verbs(Protocol):
         """X <- (num + i X) / (den + i), i = inertia max(den), in place; X stays where nothing was measured"""
         ...
 
-    def object_step(self, O: Complex, P: Complex, w: Complex, b: Batch, step: float, damping: float) -> None:
+    def object_step(self, O: Complex, P: Complex, w: Complex, b: Batch, step: float | Real, damping: float) -> None:
         """O_j += step sum_m P_m* w_jm / ((1 - damping) S + damping max S), in place;  S[corner_j] = sum_jm |P_m|^2 over the batch"""
         ...
 
-    def probe_step(self, P: Complex, patches: Complex, w: Complex, b: Batch, step: float, damping: float) -> None:
+    def probe_step(self, P: Complex, patches: Complex, w: Complex, b: Batch, step: float | Real, damping: float) -> None:
         """P_m += step O_j* w_jm / ((1 - damping) |O_j|^2 + damping max |O_j|^2), in place, mean over the frames of the batch"""
         ...
 

@@ -41,7 +41,7 @@ from ptyplugin.solvers.verbs.cpu_program import (
     floats,
     forward,
 )
-from ptyplugin.solvers.verbs.host import HostArrays
+from ptyplugin.solvers.verbs.host import HostArrays, number
 from ptyplugin.solvers.verbs.reference import fresnel_kernel
 
 #: An array, or Waves.
@@ -205,30 +205,30 @@ class CpuVerbs(HostArrays, FrameVerbs, StepVerbs, LikelihoodVerbs, PositionVerbs
         self.finish()
         kernels.quotient(floats(X), floats(num), den, np.float32(inertia) * den.max())
 
-    def object_step(self, O: Complex, P: Complex, w: Wave, b: Batch, step: float, damping: float) -> None:
+    def object_step(self, O: Complex, P: Complex, w: Wave, b: Batch, step: float | Real, damping: float) -> None:
         if not len(b):
             return
         if b.corners.shape[:2] != (1, 1):
             num, den = self.sums(O)
             self.object_sums(num, den, w, P, b)
             self.finish()
-            kernels.step_weight(den[None], np.float32(step), np.float32(damping))
+            kernels.step_weight(den[None], np.float32(number(step)), np.float32(damping))
             cpu_steps.add_weighted(floats(O), floats(num), den)
             return
         self._run()
         moved = self._moved(P, b)
         weight = _intensity(moved)
-        kernels.step_weight(weight, np.float32(step), np.float32(damping))
+        kernels.step_weight(weight, np.float32(number(step)), np.float32(damping))
         kernels.object_step(0, floats(O), floats(moved), floats(_array(w)), b.corners, weight)
 
-    def probe_step(self, P: Complex, patches: Complex, w: Wave, b: Batch, step: float, damping: float) -> None:
+    def probe_step(self, P: Complex, patches: Complex, w: Wave, b: Batch, step: float | Real, damping: float) -> None:
         has_rests = bool(b.rests.any())
         if has_rests:
             self._run()
         else:
             self.finish()
         for j, patch in enumerate(patches):
-            length = step * len(patch) / len(patches) * (self._moving.scale if has_rests else 1)
+            length = number(step) * len(patch) / len(patches) * (self._moving.scale if has_rests else 1)
             weight = _intensity(patch.reshape(-1, 1, *patch.shape[-2:]))
             kernels.step_weight(weight, np.float32(length), np.float32(damping))
             if has_rests:

@@ -9,7 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.solvers.batches import Batches, RankFrames
-from ptyplugin.solvers.verbs import Complex, DeviceScalar
+from ptyplugin.solvers.verbs import Complex, DeviceScalar, Real
+
+
+def number(step: float | Real) -> float:
+    """A number that may lie in an array (1,)."""
+    return float(step[0]) if isinstance(step, np.ndarray) else step
 
 
 class HostArrays:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ptyplugin.model import Geometry
 from ptyplugin.solvers.batches import Batch, block_size
 from ptyplugin.solvers.verbs import Complex, DeviceScalar, Real
-from ptyplugin.solvers.verbs.host import HostArrays
+from ptyplugin.solvers.verbs.host import HostArrays, number
 from ptyplugin.solvers.verbs.least_squares import ReferenceStepVerbs
 from ptyplugin.solvers.verbs.positions import ReferencePositionVerbs
 from ptyplugin.solvers.verbs.reference_detector import ReferenceDetectorVerbs
@@ -154,19 +154,19 @@ class ReferenceVerbs(
         X += num
         X /= np.maximum(den + floor, self._tiny)
 
-    def object_step(self, O: Complex, P: Complex, w: Complex, b: Batch, step: float, damping: float) -> None:
+    def object_step(self, O: Complex, P: Complex, w: Complex, b: Batch, step: float | Real, damping: float) -> None:
         light, moved = np.zeros(O.shape[-2:], dtype=self._real), self._moved(P, b)
         self._light_sums(light, moved, b)
-        weight = self._real.type(step) / np.maximum(self._damped(light, damping), self._tiny)
+        weight = self._real.type(number(step)) / np.maximum(self._damped(light, damping), self._tiny)
         change = self.sums(O)[0]
         self._object_sums(change, w, moved, b)
         O += weight * change
 
-    def probe_step(self, P: Complex, patches: Complex, w: Complex, b: Batch, step: float, damping: float) -> None:
+    def probe_step(self, P: Complex, patches: Complex, w: Complex, b: Batch, step: float | Real, damping: float) -> None:
         if not len(patches):
             return
         intensity = _abs2(patches).sum(axis=(1, 2)) * self._real.type(1 / patches.shape[1])
-        weight = self._real.type(step / len(patches)) / self._damped(intensity, damping)
+        weight = self._real.type(number(step) / len(patches)) / self._damped(intensity, damping)
         P += self._onto_probe(w, patches * weight[:, None, None], len(P), b)
 
     def copy(self, X: Complex) -> Complex:

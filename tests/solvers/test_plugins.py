@@ -105,6 +105,7 @@ def sweep(*a): ...
             GOOD + "it = Algorithm(sweep, None_, 'ways', False, 'error')",
             r"has walks='ways' and measures='error', of which one does not exist",
         ),
+        (GOOD + "it = Algorithm(sweep, None_, 'blocks', False, 'error', lengths=3)", r"needs a function as its lengths, or none"),
         (
             GOOD + "it = Algorithm(sweep, None_, 'blocks', 'often', 'error')",
             r"has keeps_waves='often', which is neither True nor False nor",

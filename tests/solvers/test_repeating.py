@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from ptyplugin.model import Recipe
@@ -31,7 +32,9 @@ def test_an_iteration_that_synchronises_is_not_done_again() -> None:
     assert [phase is None for phase in phases] == [False, False, True, False, False, True, False]
 
 
-def test_steps_that_shrink_are_not_those_before() -> None:
-    phases = phases_of("mPIE(9, slow_from=4)", 7)
-    assert len(set(phases[:4])) == 1
-    assert len(set(phases)) == 4
+def test_steps_that_shrink_are_of_one_phase() -> None:
+    assert len(set(phases_of("mPIE(9, slow_from=4)", 7))) == 1
+    algorithm, options = algorithm_of(Recipe.parse("mPIE(9, slow_from=4, object_step=0.5, probe_step=0.1)").stages[0])
+    assert algorithm.lengths is not None
+    lengths = [algorithm.lengths(options, iteration) for iteration in (1, 4, 5, 8)]
+    np.testing.assert_allclose(lengths, [(0.5, 0.1), (0.5, 0.1), (0.4, 0.08), (0.25, 0.05)])

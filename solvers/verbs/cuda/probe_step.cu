@@ -25,12 +25,12 @@ __device__ __forceinline__ float weight(const float* T, const float* largest, in
     return 1.f / ((1.f - damping) * T[(long long)j * pixels + p] + damping * most);
 }
 
-// P_m += factor sum over all frames of the batch; for probes that are not moved. A thread is a pixel of the probe: blocks (pixels / 256, modes).
+// P_m += step factor sum over all frames of the batch; for probes that are not moved. A thread is a pixel of the probe: blocks (pixels / 256, modes).
 // 4 blocks on a multiprocessor leave 64 registers to a thread: left to itself, the compiler takes half of them and spills.
 extern "C" __global__ void __launch_bounds__(256, 4)
 probe_step(float2* __restrict__ P, const float2* __restrict__ patches, const float2* __restrict__ w, const float* __restrict__ T,
            const float* __restrict__ largest, int parts, int count, int probe_modes, int object_modes, int substeps, int pixels,
-           float factor, float damping) {
+           const float* __restrict__ step, float factor, float damping) {
     const int p = blockIdx.x * 256 + threadIdx.x, m = blockIdx.y;
     if (p >= pixels) return;
     float2 sum = make_float2(0.f, 0.f);
@@ -44,19 +44,19 @@ probe_step(float2* __restrict__ P, const float2* __restrict__ patches, const flo
             }
         sum = add(sum, scale(weight(T, largest, parts, j, p, pixels, damping), onto));
     }
-    P[(long long)m * pixels + p] = add(P[(long long)m * pixels + p], scale(factor, sum));
+    P[(long long)m * pixels + p] = add(P[(long long)m * pixels + p], scale(factor * *step, sum));
 }
 
-// onto[j, m, k] = factor weight_j sum_q conj(O_jqk) w_jmqk (frame, probe mode, substep, y, x): what is moved back and added up.
+// onto[j, m, k] = step factor weight_j sum_q conj(O_jqk) w_jmqk (frame, probe mode, substep, y, x): what is moved back and added up.
 // A thread is a pixel of a frame: blocks (pixels / 256, frames).
 // 4 blocks on a multiprocessor leave 64 registers to a thread: left to itself, the compiler takes half of them and spills.
 extern "C" __global__ void __launch_bounds__(256, 4)
 weighted_onto_probe(float2* __restrict__ onto, const float2* __restrict__ patches, const float2* __restrict__ w, const float* __restrict__ T,
-                    const float* __restrict__ largest, int parts, int probe_modes, int object_modes, int substeps, int pixels, float factor,
-                    float damping) {
+                    const float* __restrict__ largest, int parts, int probe_modes, int object_modes, int substeps, int pixels,
+                    const float* __restrict__ step, float factor, float damping) {
     const int p = blockIdx.x * 256 + threadIdx.x, j = blockIdx.y;
     if (p >= pixels) return;
-    const float share = factor * weight(T, largest, parts, j, p, pixels, damping);
+    const float share = factor * *step * weight(T, largest, parts, j, p, pixels, damping);
     for (int m = 0; m < probe_modes; ++m)
         for (int k = 0; k < substeps; ++k) {
             float2 sum = make_float2(0.f, 0.f);

@@ -24,7 +24,7 @@ class StepVerbs(Base):
     sums: Any
     _onto_object: Any
 
-    def object_step(self, O: Array, P: Array, w: Any, b: Batch, step: float, damping: float) -> None:
+    def object_step(self, O: Array, P: Array, w: Any, b: Batch, step: float | Array, damping: float) -> None:
         self._settle()
         p, (array, owed) = self._placing.placed(b), parts(w)
         if p.count * p.substeps == 1:
@@ -32,20 +32,20 @@ class StepVerbs(Base):
         elif p.count:
             change, light = self.sums(O)
             self._onto_object(change, light, array, owed, P, b)
-            numbers = np.int64(light.size), np.float32(step), np.float32(damping)
+            numbers = np.int64(light.size), self._length(step), np.float32(damping)
             self._run("object_step", (blocks_for(light.size), len(O)), O, change, light, self._largest(light), *numbers)
         self._written(O)
 
-    def _patch_step(self, O: Array, P: Array, w: Array, owed: float, b: Batch, step: float, damping: float) -> None:
+    def _patch_step(self, O: Array, P: Array, w: Array, owed: float, b: Batch, step: float | Array, damping: float) -> None:
         """Of one frame, whose patch nothing else touches."""
         p, probe, partials = self._placing.placed(b), self._moved(P, b), self._new((BLOCKS,), np.float32)
         light = probe.array, np.int64(probe.mode), np.int32(len(P)), np.int32(p.pixels)
         self._run("object_step", (BLOCKS,), partials, *light, function="patch_light")
-        numbers = np.float32(step), np.float32(owed), np.float32(damping)
+        numbers = self._length(step), np.float32(owed), np.float32(damping)
         arguments = O, w, partials, *numbers, *self._model(O, P, b)
         self._run("object_step", (blocks_for(p.pixels),), *arguments, function="patch_step")
 
-    def probe_step(self, P: Array, patches: Array, w: Any, b: Batch, step: float, damping: float) -> None:
+    def probe_step(self, P: Array, patches: Array, w: Any, b: Batch, step: float | Array, damping: float) -> None:
         self._settle()
         p, (array, owed) = self._placing.placed(b), parts(w)
         if not p.count:
@@ -54,9 +54,9 @@ class StepVerbs(Base):
         T, largest = self._new((p.count, *p.shape), np.float32), self._new((p.count, shares), np.float32)
         layers = np.int32(p.substeps * objects), np.int32(p.substeps), np.int32(p.pixels)
         self._run("probe_step", (shares, p.count), T, largest, patches, *layers, function="transmission")
-        scale = step / p.count * owed * p.substeps**-0.5
+        scale = owed / p.count * p.substeps**-0.5
         modes = np.int32(len(P)), np.int32(objects), np.int32(p.substeps), np.int32(p.pixels)
-        waves, numbers = (patches, array, T, largest, np.int32(shares)), (np.float32(scale), np.float32(damping))
+        waves, numbers = (patches, array, T, largest, np.int32(shares)), (self._length(step), np.float32(scale), np.float32(damping))
         if p.moves:
             onto = self._new((p.count, len(P), p.substeps, *p.shape))
             self._run("probe_step", self._over_frames(p), onto, *waves, *modes, *numbers, function="weighted_onto_probe")
@@ -64,6 +64,14 @@ class StepVerbs(Base):
         else:
             self._run("probe_step", (blocks_for(p.pixels), len(P)), P, *waves, np.int32(p.count), *modes, *numbers)
         self._written(P)
+
+    def _length(self, step: float | Array) -> Array:
+        """(1,) float32: kernels read it from there, so that it may be another one when they are done again."""
+        if not isinstance(step, float | int | np.floating):
+            return step
+        length = self._new((1,), np.float32)
+        self.device.fill(length, step)
+        return length
 
     def precondition(self, num: Array, den: Array, damping: float) -> None:
         self._settle()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from shim import HostDevice
 
 from ptyplugin.model import Geometry, Recipe
+from ptyplugin.solvers.algorithms import _ALGORITHMS, pie
 from ptyplugin.solvers.solver import Solver
 from ptyplugin.solvers.verbs.cuda.verbs import CudaVerbs
 
@@ -135,6 +137,31 @@ def test_a_recorded_sweep_gives_the_same_bits(simulate: Callable[..., Any], reci
     mine, judge = (solved(e, recipe, cuda(HostDevice(), records=records)) for records in (True, False))
     np.testing.assert_array_equal(mine.object, judge.object)
     np.testing.assert_array_equal(mine.probe, judge.probe)
+
+
+@pytest.mark.parametrize("options", ["", ", batch=5", ", batch=5, probe_from=3"])
+def test_a_recorded_sweep_is_done_again_with_steps_of_another_length(
+    simulate: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, options: str
+) -> None:
+    e, device = simulate(side=24, grid=(4, 4)), HostDevice()
+    asked: list[int] = []
+    sweep = pie.sweep
+    algorithm = replace(_ALGORITHMS["mPIE"], sweep=lambda *how: asked.append(how[-1]) or sweep(*how))
+    recipe = f"mPIE(7, slow_from=2{options})"
+    judge = solved(e, recipe, cuda(HostDevice(), records=False))
+    longer = solved(e, recipe.replace("slow_from=2", "slow_from=7"), cuda(HostDevice()))
+    monkeypatch.setitem(_ALGORITHMS, "mPIE", algorithm)
+    mine = solved(e, recipe, cuda(device))
+    assert len(asked) == (4 if "probe_from" in options else 2)  # two of each phase; all others were done again
+    np.testing.assert_array_equal(mine.object, judge.object)
+    np.testing.assert_array_equal(mine.probe, judge.probe)
+    assert np.linalg.norm(mine.object - longer.object) > 1e-3 * np.linalg.norm(longer.object)
+
+
+def test_long_runs_of_shrinking_steps_agree_with_the_reference(simulate: Callable[..., Any], device: HostDevice) -> None:
+    e = simulate(side=24, grid=(5, 5))
+    recipe = "mPIE(8, batch=6, slow_from=3)"
+    agree(solved(e, recipe, cuda(device)), solved(e, recipe, "reference"))
 
 
 @pytest.mark.parametrize("recipe", ["DM(4)", "mPIE(4)", "LSQML(4)", "ML(3)"])
