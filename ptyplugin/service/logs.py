@@ -16,10 +16,10 @@ LogFormat = Literal["text", "json"]
 FIELDS = "fields"
 
 
-def set_up_logs(kind: LogFormat = "text", stream: TextIO | None = None) -> None:
-    """Have all that this process logs go to ``stream`` (stderr), in this format."""
+def set_up_logs(kind: LogFormat = "text", stream: TextIO | None = None, rank: int | None = None) -> None:
+    """Have all that this process, or this rank, logs go to ``stream`` (stderr), in this format."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonLines() if kind == "json" else TextLines())
+    handler.setFormatter(JsonLines() if kind == "json" else TextLines(rank))
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)

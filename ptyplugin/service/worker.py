@@ -18,6 +18,7 @@ from typing import Any
 
 from ptyplugin.model import Cancelled, ErrorName, Progress, PtypluginError, Site
 from ptyplugin.service.cards import Cards
+from ptyplugin.service.logs import set_up_logs
 from ptyplugin.service.solving import Task, Wish, in_one_sentence, solve_function, solve_to_file
 from ptyplugin.service.tied import tie_to_parent
 from ptyplugin.service.warming import warm_up
@@ -99,7 +100,7 @@ def main(address: str) -> None:
     from mpi4py import MPI
 
     world, comm = MPI.COMM_WORLD, None
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s rank {world.rank} %(levelname)s %(name)s: %(message)s")
+    set_up_logs(rank=world.rank)
     parent = Parent(address)
     parent.send("hello", token=token, rank=world.rank, size=world.size, pid=os.getpid())
     cards = Cards(world.rank, world.size)
