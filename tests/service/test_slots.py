@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ptyplugin.jobs import Entry, Ledger, open_read_only, submit
-from ptyplugin.model import Job, LedgerError, Progress, RanksAway, Resources, Site, SiteError, SlotNumbers, load_site
+from ptyplugin.model import Job, LedgerError, Progress, RanksAway, Resources, Site, SiteError, SlotNumbers, TimeIsUp, load_site
 from ptyplugin.service import Daemon, Inline, Launcher, Mpiexec, Place, Wish, slot
 from ptyplugin.service.slots import places_of
 from ptyplugin.service.solving import Task
@@ -281,3 +281,17 @@ def test_ranks_that_never_come_are_told_by_the_slot_and_by_the_job_that_meets_th
         assert working.is_ready()
         assert working.trouble is None
     assert caplog.text.count("slot 1: there is no mpiexec") == 1
+
+
+def test_a_job_whose_time_is_up_keeps_its_checkpoint_for_a_retry(site: Site, make_job) -> None:
+    class Late(Inline):
+        def run(self, task: Task, on_progress: Callable[[Progress], None], wish: Callable[[], Wish]) -> Path:
+            (task.folder / "checkpoint.20.0.npz").touch()
+            raise TimeIsUp("the job took longer than its slot allows.")
+
+    job = make_job()
+    submit(site, job)
+    with Daemon(site, Late(STUB)) as daemon:
+        daemon.run_once()
+        assert daemon._ledger.show(job.key).state == "failed"
+    assert (site.jobs / job.key / "checkpoint.20.0.npz").exists()
