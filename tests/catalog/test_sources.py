@@ -24,7 +24,7 @@ pytestmark = pytest.mark.system
 Documents = list[tuple[str, dict[str, Any]]]
 
 
-def until(condition: Callable[[], object], within_s: float = 30.0) -> None:
+def until(condition: Callable[[], object], within_s: float = 100.0) -> None:
     end = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < end, f"not within {within_s} s"

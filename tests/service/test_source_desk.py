@@ -199,7 +199,7 @@ def test_a_run_that_is_known_is_not_done_again(work: Work, catalog: FakeCatalog,
         assert case is not None
         again.desk._try(case)
     until(lambda: not work.desk.waiting())
-    assert (again.state.counts["known"], work.state.counts["known"], work.jobs()) == (2, 1, [])
+    assert (again.state.counts["known"], work.state.counts["runs"], work.jobs()) == (2, 1, [])
 
 
 def test_while_the_inbox_cannot_be_written_jobs_are_kept(work: Work, catalog: FakeCatalog, documents, until) -> None:

@@ -69,6 +69,9 @@ class Desk:
 
     def ring(self, run_uid: str, profiles: Sequence[Profile], state: SourceState) -> None:
         """A run has ended, and the catalog has its documents."""
+        # Whoever rings may have looked a moment before its job was handed over.
+        if self._finished.is_settled(run_uid):
+            return
         self._put(_Case(run_uid, profiles, state, [], "only its end was announced", None))
 
     def waiting(self, state: SourceState | None = None) -> int:

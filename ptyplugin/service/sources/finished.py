@@ -27,6 +27,11 @@ class Finished:
             if len(self._settled) > _MOST_REMEMBERED:
                 del self._settled[next(iter(self._settled))]
 
+    def is_settled(self, run_uid: str) -> bool:
+        """Whether ``settle`` was told of this run; the ledger is not asked."""
+        with self._lock:
+            return run_uid in self._settled
+
     def has(self, run_uid: str) -> bool:
         """Whether nothing is to be done for this run any more.
 
