@@ -10,6 +10,7 @@ import numpy as np
 from ptyplugin.model import Geometry
 from ptyplugin.solvers.batches import Batch
 from ptyplugin.solvers.verbs.cuda.device import Array, Device
+from ptyplugin.solvers.verbs.cuda.half import HalfWaves, is_half
 from ptyplugin.solvers.verbs.cuda.placing import Placed, Placing
 from ptyplugin.solvers.verbs.cuda.scalars import CudaScalar, Slots
 from ptyplugin.solvers.verbs.reference import fresnel_kernel
@@ -107,7 +108,11 @@ class Base:
     # Waves
 
     def _array(self, w: Any) -> Array:
-        """Waves as they are, with what is owed paid."""
+        """Waves as they are, with what is owed paid; a copy of those in half precision."""
+        if isinstance(w, HalfWaves):
+            wide = self._new(w.shape)
+            self._run("widen", (blocks_for(w.size),), wide, w.halves, np.int64(w.size), PSI_HALF=is_half(w.halves))
+            return wide
         if not isinstance(w, Waves):
             return w  # type: ignore[no-any-return]
         if w.owed != 1:
@@ -186,6 +191,8 @@ def canvas(X: Array) -> tuple[Any, ...]:
 
 def parts(w: Any) -> tuple[Array, float]:
     """Waves: their memory, and the factor it is owed."""
+    if isinstance(w, HalfWaves):
+        return w.halves, 1.0
     return (w.array, w.owed) if isinstance(w, Waves) else (w, 1.0)
 
 

@@ -12,6 +12,7 @@ from ptyplugin.solvers.batches import Batch
 from ptyplugin.solvers.verbs.cuda.base import BLOCKS, MOST_BLOCKS, blocks_for, parts, sides_of
 from ptyplugin.solvers.verbs.cuda.device import NULL, Array
 from ptyplugin.solvers.verbs.cuda.frame_sums import FrameSums
+from ptyplugin.solvers.verbs.cuda.half import HalfWaves, is_half
 
 #: Of the copy that an array is rolled from, bytes: all waves may fill the memory.
 _ROLLED_BYTES = 2**28
@@ -33,21 +34,22 @@ class FrameVerbs(FrameSums):
     def gather(self, psi: Any, O: Array, P: Array, b: Batch) -> NDArray[np.complex128]:
         self._settle()
         array, owed = parts(psi)
-        sums = self._frame_sums("gather", self._placing.placed(b), 2, array, *self._model(O, P, b))
+        sums = self._frame_sums("gather", self._placing.placed(b), 2, array, *self._model(O, P, b), PSI_HALF=is_half(array))
         return owed * sums.view(np.complex128)[:, 0]
 
     def frame_powers(self, psi: Any, b: Batch) -> NDArray[np.float64]:
         self._settle()
         array, owed = parts(psi)
         each = np.int64(array.shape[1] * array.shape[2] * array.shape[3])
-        return owed**2 * self._frame_sums("frame_powers", self._placing.placed(b), 1, array, each)[:, 0]
+        return owed**2 * self._frame_sums("frame_powers", self._placing.placed(b), 1, array, each, PSI_HALF=is_half(array))[:, 0]
 
     def frame_phases(self, psi: Any, phases: NDArray[np.complex128], b: Batch) -> None:
         self._settle()
         array, _ = parts(psi)
         if len(b):
             each = array.shape[1] * array.shape[2] * array.shape[3]
-            self._run("frame_phases", (blocks_for(each), len(b)), array, self.device.put(phases.astype(np.complex64)), np.int64(each))
+            by = self.device.put(phases.astype(np.complex64))
+            self._run("frame_phases", (blocks_for(each), len(b)), array, by, np.int64(each), PSI_HALF=is_half(array))
 
     def model_counts(self, A: Any, b: Batch) -> NDArray[np.float32]:
         self._settle()
@@ -68,20 +70,21 @@ class FrameVerbs(FrameSums):
         self._settle()
         found = self._new((len(X), BLOCKS), np.float32)
         for number, each in enumerate(X):
-            array = self._array(each)
-            numbers = (array if array.flags.c_contiguous else self._copy(array)).view(np.float32)
-            self._run("all_finite", (BLOCKS,), found[number], numbers, np.int64(numbers.size))
+            array = each.halves if isinstance(each, HalfWaves) else self._array(each)
+            numbers = array if array.flags.c_contiguous else self._copy(array)
+            numbers = numbers.view(np.float32) if array.dtype == np.complex64 else numbers
+            self._run("all_finite", (BLOCKS,), found[number], numbers, np.int64(numbers.size), PSI_HALF=is_half(numbers))
         return not self.device.get(found).any()
 
-    def roll(self, X: Array, shift: tuple[int, int]) -> None:
+    def roll(self, X: Any, shift: tuple[int, int]) -> None:
         self._settle()
-        rows, columns = X.shape[-2:]
-        layers = X.reshape((X.size // (rows * columns), rows, columns))
-        size = min(max(1, _ROLLED_BYTES // (rows * columns * X.itemsize)), MOST_BLOCKS, len(layers))
-        before = self._new((size, rows, columns))
+        (rows, columns), (array, _) = X.shape[-2:], parts(X)
+        layers = array.reshape((X.size // (rows * columns), rows, columns, *array.shape[X.ndim :]))
+        size = min(max(1, _ROLLED_BYTES // (rows * columns * X.dtype.itemsize)), MOST_BLOCKS, len(layers))
+        before = self._new((size, *layers.shape[1:]), layers.dtype)
         by = np.int32(shift[0] % rows), np.int32(shift[1] % columns)
         for start in range(0, len(layers), max(size, 1)):
             part = layers[start : start + size]
             self.device.fill(before[: len(part)], part)
-            self._run("roll", (blocks_for(rows * columns), len(part)), part, before, *sides_of(X), *by)
-        self._written(X)
+            self._run("roll", (blocks_for(rows * columns), len(part)), part, before, *sides_of(X), *by, PSI_HALF=is_half(array))
+        self._written(array)

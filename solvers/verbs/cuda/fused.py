@@ -16,7 +16,7 @@ detector.cuh::
     fused.move_probe(moved, spectrum, rests)            P on frames: moved by the rests, from the FFT of P
 
 ``residuals`` (and ``likelihoods``): ``fused.partials(frames)`` slots of float64 each, whose sum is the number. psi is not read where its
-weight is 0, nor P and O where theirs is.
+weight is 0, nor P and O where theirs is. psi and target may be in half precision (half.py), (frame, wave, y, x, 2) float16.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.solvers.verbs.cuda.device import NULL, Array, Device
+from ptyplugin.solvers.verbs.cuda.half import is_half
 
 Arguments = tuple[Any, ...]
 #: What ``FusedFft.columns`` does on the detector: onto_modulus, likelihood_step (two kinds of noise), likelihood_gradient (three kinds).
@@ -186,9 +187,11 @@ def variants(file: str) -> tuple[dict[str, int], ...]:
     """Sets of defines with which tests compile one of the kernels: frames of some sizes, 1, 3 and 5 waves, every verb."""
     plans = [plan for side in (256, 128, 192, 200, 512) for waves in (1, 3, 5) if (plan := plan_for((side, side), waves, 227 * 1024))]
     if file in ("fused_rows", "fused_finish"):
-        found = [plan.rows.defines(plan.shape[0]) for plan in plans] + [
-            {**plans[0].rows.defines(256), "WITH_MODEL": with_model, "WITH_WAVE": 1 - with_model} for with_model in (0, 1)
-        ]
+        found = (
+            [plan.rows.defines(plan.shape[0]) for plan in plans]
+            + [{**plans[0].rows.defines(256), "WITH_MODEL": with_model, "WITH_WAVE": 1 - with_model} for with_model in (0, 1)]
+            + [{**plans[0].rows.defines(256), "PSI_HALF": 1}]
+        )
     elif file == "fused_move":
         found = [plan.columns.defines(plan.shape[1]) for plan in plans]
     else:
@@ -211,8 +214,8 @@ class FusedFft:
 
     def rows(self, w: Array, model: Arguments | None, overlap: float, psi: Array | None = None, wave: float = 0.0) -> None:
         """w <- the FFT along x of overlap P_j O_j + wave psi_j; w and psi (frame, wave, y, x) may be the same."""
-        weights = np.float32(wave), np.float32(overlap)
-        self._over_rows("fused_rows", w, (w, NULL if psi is None else psi), (weights[1], weights[0]), model, overlap, wave)
+        arrays = w, NULL if psi is None else psi
+        self._over_rows("fused_rows", w, arrays, (np.float32(overlap), np.float32(wave)), model, overlap, wave, is_half(arrays[1]))
 
     def columns(
         self, w: Array, verb: DetectorVerb, measured: Arguments, residuals: Array, likelihoods: Array | None = None, slack: float = 0.0
@@ -235,7 +238,7 @@ class FusedFft:
     ) -> None:
         """target_j <- wave target_j + data w_j + overlap P_j O_j, w being the inverse FFT along x of what it is; target may be w."""
         weights = np.float32(wave), np.float32(data), np.float32(overlap)
-        self._over_rows("fused_finish", w, (target, w), weights, model, overlap, wave)
+        self._over_rows("fused_finish", w, (target, w), weights, model, overlap, wave, is_half(target))
 
     def move_probe(self, moved: Array, spectrum: Array, rests: Arguments) -> None:
         """moved (frame, probe mode, sub-step, y, x) <- P moved by the rests.
@@ -253,12 +256,12 @@ class FusedFft:
         self.finish(waves, waves)
 
     def _over_rows(
-        self, file: str, w: Array, arrays: Arguments, weights: Arguments, model: Arguments | None, overlap: float, wave: float
+        self, file: str, w: Array, arrays: Arguments, weights: Arguments, model: Arguments | None, overlap: float, wave: float, half: int
     ) -> None:
         """Launch one of the two kernels that transform rows."""
         if not len(w):
             return
-        side, flags = self.plan.rows, {"WITH_MODEL": int(overlap != 0), "WITH_WAVE": int(wave != 0)}
+        side, flags = self.plan.rows, {"WITH_MODEL": int(overlap != 0), "WITH_WAVE": int(wave != 0), "PSI_HALF": half}
         kernel = self._kernel(file, side, self.plan.shape[0], **flags)
         tiles = -(-self.plan.shape[0] // side.lines)
         together = next((some for some in _FRAMES_OF_BLOCK if tiles * len(w) * w.shape[1] >= some * _ENOUGH_BLOCKS), 1)

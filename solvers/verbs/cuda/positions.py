@@ -12,6 +12,7 @@ from ptyplugin.solvers.batches import Batch
 from ptyplugin.solvers.verbs.cuda.base import blocks_for, parts, sides_of
 from ptyplugin.solvers.verbs.cuda.device import Array
 from ptyplugin.solvers.verbs.cuda.frame_sums import FrameSums
+from ptyplugin.solvers.verbs.cuda.half import HalfWaves, is_half
 from ptyplugin.solvers.verbs.cuda.placing import Placed
 from ptyplugin.solvers.verbs.positions import FINE_POINTS, FINE_REACH_PX, lowest_between, lowest_whole
 
@@ -44,6 +45,9 @@ class PositionVerbs(FrameSums):
         arguments = array, by, np.int32(array.shape[1]), *self._sides(p), np.float32(1 / p.pixels)
         self._run("move_waves", self._over_frames(p), *arguments)
         self.device.fft(array, True)
+        if isinstance(psi, HalfWaves):
+            numbers = blocks_for(psi.size), psi.halves, array, np.int64(psi.size)
+            self._run("widen", numbers[:1], *numbers[1:], function="narrow_again", PSI_HALF=is_half(psi.halves))
 
     def correlate(self, psi: Any, O: Array, P: Array, b: Batch, reach: float) -> NDArray[np.float64]:
         """The search of ``solvers.verbs.positions.best_shifts``; sums on the device, the choice of their lowest points on the host."""
@@ -63,7 +67,8 @@ class PositionVerbs(FrameSums):
         model = self._model(O, P, b)
         for layer in range(p.substeps * len(O)):
             numbers = np.float32(owed), np.int32(layer % p.substeps), np.int32(layer // p.substeps)
-            self._run("correlate", self._over_frames(p), terms, array, *numbers, *model, function="correlation_terms")
+            arguments = terms, array, *numbers, *model
+            self._run("correlate", self._over_frames(p), *arguments, function="correlation_terms", PSI_HALF=is_half(array))
             self.device.fft(terms, False)
             self._run("correlate", (blocks_for(spectrum.size),), spectrum, terms, np.int64(spectrum.size))
         return spectrum

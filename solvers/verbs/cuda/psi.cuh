@@ -4,6 +4,7 @@
 
 #if PSI_HALF
 typedef ushort2 Psi;
+typedef unsigned short PsiPart;
 
 __device__ __forceinline__ float widened(unsigned short half) {
 #ifdef __CUDA_ARCH__
@@ -30,6 +31,9 @@ __device__ __forceinline__ float2 wide(ushort2 psi) { return make_float2(widened
 __device__ __forceinline__ Psi narrow(float2 value) { return {narrowed(value.x), narrowed(value.y)}; }
 #else
 typedef float2 Psi;
+typedef float PsiPart;
+
+__device__ __forceinline__ float widened(float part) { return part; }
 
 __device__ __forceinline__ float2 wide(float2 psi) { return psi; }
 

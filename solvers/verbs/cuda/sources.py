@@ -56,6 +56,5 @@ def variants_of(name: str) -> tuple[dict[str, int], ...]:
     """The sets of defines with which ``<name>.cu`` is compiled: what tests build."""
     if name.startswith("fused_"):
         return fused.variants(name)
-    if re.search(r"\bCOUNTS_FLOAT\b", source_of(name)):
-        return ({}, {"COUNTS_FLOAT": 1})
-    return ({},)
+    words = [word for word in ("COUNTS_FLOAT", "PSI_HALF") if re.search(rf"\b{word}\b", source_of(name))]
+    return ({}, *({word: 1} for word in words))

@@ -15,6 +15,7 @@ from ptyplugin.solvers.verbs.cuda.base import MOST_BLOCKS, blocks_for, canvas, o
 from ptyplugin.solvers.verbs.cuda.detector_verbs import DetectorVerbs
 from ptyplugin.solvers.verbs.cuda.device import NULL, Array, Device
 from ptyplugin.solvers.verbs.cuda.frames import FrameVerbs
+from ptyplugin.solvers.verbs.cuda.half import HalfWaves, half_of, is_half, on_host
 from ptyplugin.solvers.verbs.cuda.likelihood import LikelihoodVerbs
 from ptyplugin.solvers.verbs.cuda.placing import DeviceCounts, Placed
 from ptyplugin.solvers.verbs.cuda.positions import PositionVerbs
@@ -46,6 +47,8 @@ class CudaVerbs(WaveVerbs, RepeatVerbs, LikelihoodVerbs, FrameVerbs, PositionVer
         self.counts_bytes: int | None = None
         #: Whether sums onto the object are atomic: less is read, but no two runs give the same bits.
         self.atomics = False
+        #: Whether waves that are stored are in half precision.
+        self.half_waves = False
         self._recordings = {}
 
     def batch_frames(self, shape: tuple[int, int], waves: int) -> int:
@@ -95,11 +98,12 @@ class CudaVerbs(WaveVerbs, RepeatVerbs, LikelihoodVerbs, FrameVerbs, PositionVer
         self._add_groups(den, light)
         if p.moves:
             onto = self._new((p.count, len(num), p.substeps, *p.shape))
-            self._run("probe_sums", self._over_frames(p), onto, array, np.float32(owed), *patches, function="onto_probe")
+            waves = array, np.float32(owed)
+            self._run("probe_sums", self._over_frames(p), onto, *waves, *patches, function="onto_probe", PSI_HALF=is_half(array))
             self._add_moved_back(num, onto, p)
             return
         partial = self._new((groups, *num.shape))
-        self._run("probe_sums", (blocks_for(p.pixels), groups), partial, array, np.float32(owed), *patches)
+        self._run("probe_sums", (blocks_for(p.pixels), groups), partial, array, np.float32(owed), *patches, PSI_HALF=is_half(array))
         self._add_groups(num, partial)
 
     def _onto_object(self, num: Array, den: Any, psi: Array, owed: float, P: Array, b: Batch, weights: Any = NULL) -> None:
@@ -114,7 +118,7 @@ class CudaVerbs(WaveVerbs, RepeatVerbs, LikelihoodVerbs, FrameVerbs, PositionVer
         if not p.count:
             return
         if self.atomics:
-            self._run("scatter", self._over_frames(p), *arguments, *p.places, *self._sides(p))
+            self._run("scatter", self._over_frames(p), *arguments, *p.places, *self._sides(p), PSI_HALF=is_half(arguments[2]))
             return
         rows, columns = (int(size) for size in arguments[6:8])
         low, high = np.zeros(2, np.int64), np.array([rows, columns])
@@ -123,7 +127,7 @@ class CudaVerbs(WaveVerbs, RepeatVerbs, LikelihoodVerbs, FrameVerbs, PositionVer
         tiles = [-(-int(length) // side) for length, side in zip(high - low, _TILE, strict=True)]
         first = np.int32(low[0]), np.int32(low[1])
         rest = np.int32(p.count), *p.places, *self._sides(p), *first
-        self._run("object_sums", (tiles[1], tiles[0], object_modes), *arguments, *rest)
+        self._run("object_sums", (tiles[1], tiles[0], object_modes), *arguments, *rest, PSI_HALF=is_half(arguments[2]))
 
     def _patches(self, O: Array, probe_modes: int, p: Placed) -> tuple[Any, ...]:
         return *object_of(O), np.int32(probe_modes), np.int32(p.count), *p.places, *self._sides(p)
@@ -172,11 +176,15 @@ class CudaVerbs(WaveVerbs, RepeatVerbs, LikelihoodVerbs, FrameVerbs, PositionVer
 
     # Between host and device
 
-    def array(self, host: Any) -> Array:
+    def array(self, host: Any) -> Any:
+        if self.half_waves and np.ndim(host) == HalfWaves.ndim:
+            return half_of(self.device, host)
         return self.device.put(np.ascontiguousarray(host))
 
     def host(self, X: Any) -> Any:
         self._settle()
+        if isinstance(X, HalfWaves):
+            return on_host(self.device, X)
         return self.device.get(self._array(X))
 
     def put(self, X: Array, value: Any) -> None:
@@ -184,7 +192,9 @@ class CudaVerbs(WaveVerbs, RepeatVerbs, LikelihoodVerbs, FrameVerbs, PositionVer
         self.device.fill(X, value)
         self._written(X)
 
-    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        if self.half_waves and len(shape) == HalfWaves.ndim:
+            return HalfWaves(self.device.zeros((*shape, 2), np.float16))
         return self.device.zeros(shape, dtype)
 
     def hold(self, frames: RankFrames) -> RankFrames:

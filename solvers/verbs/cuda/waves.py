@@ -18,7 +18,7 @@ from ptyplugin.model import Geometry
 from ptyplugin.solvers.batches import Batch
 from ptyplugin.solvers.verbs import DeviceScalar, Likelihood, Noise
 from ptyplugin.solvers.verbs.cuda.base import Waves, blocks_for, parts
-from ptyplugin.solvers.verbs.cuda.device import Array, Device
+from ptyplugin.solvers.verbs.cuda.device import NULL, Array, Device
 from ptyplugin.solvers.verbs.cuda.fused import (
     AMPLITUDE_GRADIENT,
     GAUSSIAN_GRADIENT,
@@ -30,6 +30,7 @@ from ptyplugin.solvers.verbs.cuda.fused import (
     FusedFft,
     plan_for,
 )
+from ptyplugin.solvers.verbs.cuda.half import is_half
 from ptyplugin.solvers.verbs.cuda.likelihood import noise_of
 from ptyplugin.solvers.verbs.cuda.placing import Placed
 from ptyplugin.solvers.verbs.cuda.scalars import Part
@@ -93,14 +94,15 @@ class WaveVerbs(StepVerbs):
         return Waves(w)
 
     def advance(self, psi: Array, w: Any, O: Array, P: Array, b: Batch, wave: float, data: float, overlap: float) -> None:
+        stored, _ = parts(psi)
         if self._goes_on(w, b, _BACK):
             chain, model = self._taken(), self._model(O, P, b)
-            chain.fused.finish(psi, self._to_columns(chain), model, wave, data, overlap)
+            chain.fused.finish(stored, self._to_columns(chain), model, wave, data, overlap)
             return
         self._settle()
-        p, (change, owed) = self._placing.placed(b), parts(w)
+        p, (change, owed) = self._placing.placed(b), parts(w) if data else (NULL, 1.0)
         numbers = np.float32(wave), np.float32(data * owed), np.float32(overlap)
-        self._run("advance", self._over_frames(p), psi, change, *numbers, *self._model(O, P, b))
+        self._run("advance", self._over_frames(p), stored, change, *numbers, *self._model(O, P, b), PSI_HALF=is_half(stored))
 
     def to_detector(self, w: Any, b: Batch) -> Waves:
         return self._gone_on(w, _ON_DETECTOR) if self._goes_on(w, b, _SOURCE) else self._transformed(w, b, forward=True)
@@ -157,7 +159,7 @@ class WaveVerbs(StepVerbs):
         if psi is None:
             self._run("exit_waves", self._over_frames(p), w, *model)
         else:
-            self._run("reflect", self._over_frames(p), w, psi, np.float32(overlap), np.float32(factor), *model)
+            self._run("reflect", self._over_frames(p), w, psi, np.float32(overlap), np.float32(factor), *model, PSI_HALF=is_half(psi))
         return w
 
     def _transformed(self, w: Any, b: Batch, forward: bool) -> Waves:
