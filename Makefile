@@ -6,6 +6,7 @@
 #   make bench   every number of the engines, a quarter of an hour; PART=speed for one part (benchmarks/README.md)
 #   make bench-peers   other packages on the same data
 #   make bench-gpu     all that there is to measure on a GPU, in 8 minutes
+#   make faults  kill and break the service in many ways, and count what is lost; QUICK=1 for some minutes (benchmarks/faults)
 #   make clean   remove what the others made
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -13,7 +14,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format bench bench-gpu bench-peers clean
+.PHONY: demo test lint format bench bench-gpu bench-peers faults clean
 .DEFAULT_GOAL := test
 
 demo: .venv/installed-demo
@@ -41,6 +42,9 @@ bench-gpu: .venv/installed-dev
 
 bench-peers: .venv/installed-dev
 	$(BIN)/python -m benchmarks.peers $(PEER)
+
+faults: .venv/installed-dev
+	$(BIN)/python -m benchmarks.faults $(if $(QUICK),--short) $(PART)
 
 clean:
 	rm -rf .venv .benchmarks .peers build dist demo-out *.egg-info

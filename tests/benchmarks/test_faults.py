@@ -1,0 +1,42 @@
+"""The short form of the fault suite: nothing is lost, and the table would say it."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.faults.fuzz import bytes_to_the_decoder, documents_to_the_collector, fuzz, run_examples
+from benchmarks.faults.small import small
+from benchmarks.faults.table import Row, table
+
+
+def test_small_faults_lose_nothing() -> None:
+    rows = small(4)
+    assert [row.lost for row in rows] == [0, 0, 0]
+    assert "in use by another daemon" in rows[0].note
+
+
+def test_fuzz_finds_nothing() -> None:
+    decoder, collector = fuzz(30)
+    assert (decoder.lost, collector.lost) == (0, 0), (decoder.note, collector.note)
+    assert decoder.over >= 30
+    assert collector.over >= 30
+
+
+@pytest.mark.parametrize("check", [bytes_to_the_decoder, documents_to_the_collector])
+def test_fuzz_would_find_something(check, monkeypatch) -> None:
+    from benchmarks.faults import fuzz as module
+
+    def breaks(*_: object) -> None:
+        raise KeyError("start")
+
+    monkeypatch.setattr(module, "decode_published", breaks)
+    monkeypatch.setattr(module.Collecting, "take", breaks)
+    row = run_examples(check, 10)
+    assert row.lost == 1
+    assert "KeyError" in row.note
+
+
+def test_what_is_lost_stands_below_the_table() -> None:
+    text = table([Row("kill -9", 7, 20, 1, 3.0), Row("a full disk", 1, 5, 0, 3.0, "10 s")])
+    assert "| kill -9 | 7 | 20 | 1 | 3 |  |" in text
+    assert text.endswith("lost in all: 1")
