@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from ptyplugin.solvers.verbs.cuda.device import NULL, Array, Device
 from ptyplugin.solvers.verbs.cuda.half import is_half
+from ptyplugin.solvers.verbs.line_search import DARK_COUNTS
 
 Arguments = tuple[Any, ...]
 #: What ``FusedFft.columns`` does on the detector: onto_modulus, likelihood_step (two kinds of noise), likelihood_gradient (three kinds).
@@ -229,7 +230,14 @@ class FusedFft:
         plan, pixels = self.plan, math.prod(self.plan.shape)
         defines = {"VERB": verb, "HELD": plan.held, "COUNTS_FLOAT": int(measured[2].dtype == np.float32)}
         kernel = self._kernel("fused_columns", plan.columns, plan.shape[1], **defines)
-        arguments = (w, residuals, NULL if likelihoods is None else likelihoods, *self._tables[1:], np.float32(slack))
+        arguments = (
+            w,
+            residuals,
+            NULL if likelihoods is None else likelihoods,
+            *self._tables[1:],
+            np.float32(slack),
+            np.float32(DARK_COUNTS),
+        )
         detector = (np.int32(w.shape[1]), np.int32(pixels), np.float32(1 / pixels), *measured)
         kernel((plan.tiles, len(w)), (plan.columns.threads,), (*arguments, *detector), shared_mem=plan.column_bytes)
 

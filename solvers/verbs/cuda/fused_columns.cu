@@ -3,7 +3,7 @@
 //   0 onto_modulus: f = slack + (1 - slack) sqrt(I) / m where good, 1 elsewhere
 //   1, 2 likelihood_step: f = sqrt(I) / m - 1 (gaussian); (I / m^2 - 1) / 2, but never more than that (poisson); 0 where not good
 //   3, 4, 5 likelihood_gradient: f = -s dl / dr, 0 where not good, of l(r, I) = (sqrt(r) - sqrt(I))^2 (amplitude), (r - I)^2 / (4 (I + 1))
-//   (gaussian), (r - I + I log(I / r)) / 2 (poisson, with a thousandth of a count more in r)
+//   (gaussian), (r - I + I log(I / r)) / 2 (poisson, with ``dark`` counts more in r)
 // residual: (m - sqrt(I))^2. m^2 = r = s_j sum_n |A_jn|^2 / c + B as in detector.cuh. Blocks (tiles of LINES columns, frames).
 // HELD: where spectra wait until the sum over waves is known: 0 registers (one wave), 1 shared memory, 2 w itself.
 #include "likelihood.cuh"
@@ -15,7 +15,6 @@
 #ifndef HELD
 #define HELD 0
 #endif
-#define DARK_COUNTS 1e-3f
 // What is divided by is the root of no less: near the smallest normal number.
 #define DARKEST 1.2e-38f
 
@@ -34,13 +33,13 @@ struct Sums {
 };
 
 // f / s of a good pixel, and what is added to the sums. Roots are those that the hardware has, good to two units in the last place.
-__device__ __forceinline__ float change(float model, float count, float slack, Sums& sums) {
+__device__ __forceinline__ float change(float model, float count, float slack, float dark, Sums& sums) {
     const float inverse = rsqrtf(fmaxf(model, DARKEST)), amplitude = count * rsqrtf(fmaxf(count, DARKEST)), ratio = amplitude * inverse;
     const float deviation = model * inverse - amplitude;
     sums.residual += deviation * deviation;
     if (VERB == 0) return slack + (1.f - slack) * ratio;
-    if (VERB == 5) model += DARK_COUNTS;
-    if (VERB > 2) sums.likelihood += likelihood_of(model, count, VERB - 3, DARK_COUNTS);
+    if (VERB == 5) model += dark;
+    if (VERB > 2) sums.likelihood += likelihood_of(model, count, VERB - 3, dark);
     if (VERB == 4) return (count - model) / (2.f * (count + 1.f));
     if (VERB == 5) return (count / model - 1.f) / 2.f;
     const float step = ratio - 1.f;
@@ -49,7 +48,7 @@ __device__ __forceinline__ float change(float model, float count, float slack, S
 
 extern "C" __global__ void AT_ONCE
 fused_columns(float2* w, double* __restrict__ residuals, double* __restrict__ likelihoods, const float2* __restrict__ table,
-              const float2* __restrict__ back_table, float slack, DETECTOR_PARAMETERS) {
+              const float2* __restrict__ back_table, float slack, float dark, DETECTOR_PARAMETERS) {
     extern __shared__ float2 shared[];
     const Detector detector = DETECTOR;
     const int f = threadIdx.x % LINES, g = threadIdx.x / LINES, x = blockIdx.x * LINES + f, j = blockIdx.y;
@@ -99,7 +98,7 @@ fused_columns(float2* w, double* __restrict__ residuals, double* __restrict__ li
             }
 #pragma unroll
             for (int r = 0; r < RADIX; ++r) {
-                const float f = believed[r] ? change(power[c][r], count[r], slack, sums) : VERB ? 0.f : 1.f;
+                const float f = believed[r] ? change(power[c][r], count[r], slack, dark, sums) : VERB ? 0.f : 1.f;
                 power[c][r] = f * scale_back;
             }
         });

@@ -1,5 +1,5 @@
-// moved[j, m, k] = inverse FFT along y of spectrum[m] exp(-2 pi i (rest_y f_y + rest_x f_x)), times ``factor``: what fused_finish makes P moved
-// by the rest of frame j, sub-step k. moved (frame, probe mode, sub-step, y, x); spectrum (probe mode, y, x): FFT of P; rests (frame,
+// moved[j, m, k] = inverse FFT along y of spectrum[m] exp(-2 pi i (rest_y f_y + rest_x f_x)), times ``factor``: what fused_finish makes P
+// moved by the rest of frame j, sub-step k. moved (frame, probe mode, sub-step, y, x); spectrum (probe mode, y, x): FFT of P; rests (frame,
 // sub-step, yx) px by the frame's number. Blocks (tiles of LINES columns, frames, sub-steps). table: see stockham.cuh
 #include "ramp.cuh"
 #include "stockham.cuh"

@@ -1,5 +1,6 @@
-// w_j = FFT along x of overlap P_j O_j (WITH_MODEL) + wave psi_j (WITH_WAVE), without scale. w, psi (frame, wave, y, x), which may be the same.
-// Blocks (tiles of LINES rows, groups of ``frames_of_block`` frames, waves): the probe's rows are read once for a group. table: see stockham.cuh
+// w_j = FFT along x of overlap P_j O_j (WITH_MODEL) + wave psi_j (WITH_WAVE), without scale. w, psi (frame, wave, y, x), which may be the
+// same. Blocks (tiles of LINES rows, groups of ``frames_of_block`` frames, waves): the probe's rows are read once for a group.
+// table: see stockham.cuh
 #include "model_row.cuh"
 #include "psi.cuh"
 #include "stockham.cuh"

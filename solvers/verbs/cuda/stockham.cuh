@@ -1,12 +1,12 @@
 // Fourier transforms of lines of a frame in shared memory, by Stockham's passes: natural order in and out, no scale.
 //
-// A line of SIDE values is transformed by GROUP threads in two or three passes of radices R0, R1 (and R2, 1 if there is none); R0 R1 R2 = SIDE.
+// A line of SIDE = R0 R1 R2 values is transformed by GROUP threads in passes of radices R0, R1 and R2 (1: there are two passes only).
 // A butterfly of a pass of radix R is R values, SIDE / R apart, in the registers of a thread. The first pass takes them from wherever they
 // come from, the last leaves them in registers, so that with two passes a line goes through shared memory once. What the last pass of a
 // transform leaves in a thread is what the first pass of the transform with the radices in reverse order wants in that thread.
 //
-// Twiddle factors lie in tables, pass by pass but the first: exp(-2 pi i r k / (s R)) at [(r - 1) s + k], k < s, 0 < r < R, with s the product
-// of the radices before: threads next to each other read next to each other.
+// Twiddle factors lie in tables, pass by pass but the first: exp(-2 pi i r k / (s R)) at [(r - 1) s + k], k < s, 0 < r < R, with s the
+// product of the radices before: threads next to each other read next to each other.
 #pragma once
 #include "common.cuh"
 
