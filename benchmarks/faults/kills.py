@@ -20,6 +20,8 @@ from ptyplugin.model import CatalogError, Site
 #: Seconds between two kills, and until the catalog's server is started again; seeds the choice of victims.
 EVERY_S, AWAY_S, SEED = 2.0, 3.0, 17
 
+_GIVEN_UP = "given up after three kills, and asked for again"
+
 
 class _Catalog:
     """The server, which is killed so often, at least so far apart, and comes back."""
@@ -47,8 +49,11 @@ class _Catalog:
         return not self._left and not self._back_s
 
 
-def kills(jobs: int, server_kills: int, apart_s: float, within_s: float) -> list[Row]:
-    """Jobs through it all; each result must be in the catalog once, and whole."""
+def kills(jobs: int, server_kills: int, apart_s: float, strike_s: float, within_s: float) -> list[Row]:
+    """Jobs through it all; each result must be in the catalog once, and whole.
+
+    strike_s: how long there are kills: on a slow machine ranks take longer to start than until the next one, and nothing would ever be done
+    """
     chance, killed = random.Random(SEED), Counter[str]()
     with tempfile.TemporaryDirectory(prefix="ptyplugin-faults-") as name:
         folder = Path(name)
@@ -61,13 +66,16 @@ def kills(jobs: int, server_kills: int, apart_s: float, within_s: float) -> list
                 catalog.look()
                 counts = service.counts()
                 # To the last job; what is left to do then is to publish, for which a process must live for some seconds.
-                if time.monotonic() < next_s[0] or sum(counts.get(state, 0) for state in ("solved", "published")) == jobs:
+                is_over = time.monotonic() - begun > strike_s
+                if is_over and counts.get("failed"):
+                    killed[_GIVEN_UP] += service.retry_failed()
+                if is_over or time.monotonic() < next_s[0] or sum(counts.get(state, 0) for state in ("solved", "published")) == jobs:
                     return
                 next_s[0] = time.monotonic() + EVERY_S
-                kind = chance.choice(["daemon", "rank", "launcher"])
+                kind = chance.choice([kind for kind in ("daemon", "rank", "launcher") if service.victims(kind)] or ["daemon"])
                 killed[kind] += service.kill(kind, chance.choice)
                 if counts.get("failed"):
-                    killed["given up after three kills, and asked for again"] += service.retry_failed()
+                    killed[_GIVEN_UP] += service.retry_failed()
 
             with Service(site, folder / "served.log") as service:
                 keys = service.hand_over(range(jobs))

@@ -58,8 +58,8 @@ class Service:
             return []
         daemon = self._process.pid
         below = descendants(daemon)
-        ranks = [pid for pid, words in below.items() if "ptyplugin.service.worker" in words and "mpiexec" not in words.split()[0]]
-        launchers = [pid for pid, words in below.items() if "mpiexec" in words.split()[0] or "hydra" in words.split()[0]]
+        launchers = [pid for pid, words in below.items() if "mpiexec" in words or "hydra" in words]
+        ranks = [pid for pid, words in below.items() if "ptyplugin.service.worker" in words and pid not in launchers]
         return {"daemon": [daemon], "rank": ranks, "launcher": launchers}[kind]
 
     def kill(self, kind: str, choose: Callable[[list[int]], int]) -> bool:
