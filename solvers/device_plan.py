@@ -22,11 +22,15 @@ _LITTLE = 2**22
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Memory of a card for one rank: how many ranks share the card, and what is free for this one."""
+    """Memory of a card for one rank: how many ranks share the card, and what is free for this one.
+
+    half_waves: whether waves that are stored are in half precision
+    """
 
     name: str
     sharing: int
     free_bytes: int
+    half_waves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +156,7 @@ def _by_batch(room: Room, batch_bytes: int, work: OnCard, stores_waves: bool) ->
             batch_bytes=size,
             counts_bytes=0,
             coming_bytes=0,
-            waves_bytes=work.frames * one if stores_waves else 0,
+            waves_bytes=work.frames * one // (2 if room.half_waves else 1) if stores_waves else 0,
             canvas_bytes=_CANVASES * work.object_bytes,
             work_bytes=_WAVES_AT_ONCE * frames * one,
             there_bytes=int((1 - _RESERVE) * room.free_bytes),

@@ -37,7 +37,8 @@ def room_on_card(verbs: Verbs, ranks: Ranks, sharing: int) -> Room | None:
     """What each rank may use of its card, which ``sharing`` ranks share; None if verbs compute on the host. All ranks call it together."""
     if not isinstance(verbs, CudaVerbs):
         return None
-    return Room(verbs.device.name, sharing, -ranks.largest(-(verbs.device.memory()[0] // sharing)))
+    free = -ranks.largest(-(verbs.device.memory()[0] // sharing))
+    return Room(verbs.device.name, sharing, free, verbs.half_waves)
 
 
 def memory_of_machine() -> int:

@@ -42,7 +42,8 @@ def _errors(errors: dict[ErrorName, float], way: Walk) -> dict[str, float]:
         return {"error": errors["error"]}
     held_out = errors["held_out_error"]
     fitted = errors["error"] + (errors["error"] - held_out) * way.held_out_counts / way.counts
-    return {"error": errors["error"], "fitted_error": fitted, "held_out_error": held_out}
+    unseen = way.ranks.sum(np.array([0 if way.held_out is None else len(way.held_out)], dtype=np.float64))
+    return {"error": errors["error"], "fitted_error": fitted, "held_out_error": held_out, "held_out_frames": float(unseen[0])}
 
 
 def _of_probe(probe: NDArray[Any], geometry: Geometry) -> dict[str, float]:

@@ -21,7 +21,8 @@ class _Limit(NamedTuple):
     failed: float
 
 
-_HELD_OUT = _Limit(2.0, 5.0)  # times the fitted error
+_HELD_OUT = _Limit(2.0, 5.0)  # times the fitted error, of so many frames or more: chance spreads the ratio of fewer further
+_HELD_OUT_FRAMES = 6
 _ABOVE_NOISE = _Limit(0.004, 0.1)  # error without the noise floor, where that is a third of the floor or more
 _OVERLAP = _Limit(0.4, 0.0)
 _FRAMES = 20
@@ -52,9 +53,10 @@ def _errors(quality: Mapping[str, float]) -> Iterator[tuple[bool, str]]:
         )
     if "held_out_error" in quality:
         held_out, fitted = quality["held_out_error"], quality["fitted_error"]
-        if held_out > _HELD_OUT.doubtful * fitted:
+        chance = max(1.0, _HELD_OUT_FRAMES / max(quality.get("held_out_frames", _HELD_OUT_FRAMES), 1)) ** 0.5
+        if held_out > (1 + (_HELD_OUT.doubtful - 1) * chance) * fitted:
             yield (
-                held_out > _HELD_OUT.failed * fitted,
+                held_out > (1 + (_HELD_OUT.failed - 1) * chance) * fitted,
                 f"Frames that the fit did not see are explained {held_out / fitted:.1f} times worse ({held_out:.3g}) than those that it "
                 f"saw ({fitted:.3g}): check orientation, distance and positions, or scan with smaller steps.",
             )

@@ -38,7 +38,7 @@ def send_test(as_json: AsJson = False) -> None:
 
     addresses = addresses_of()
     if not addresses:
-        raise SiteError(f"nobody is to be told: put addresses into {NOTIFY_VARIABLE}, for example mailtos://me:word@example.org.")
+        raise SiteError(f"nobody is to be told: put addresses into {NOTIFY_VARIABLE}, written as ptyplugin notify test --help tells.")
     events_of()
     send = sender(addresses)
     with tempfile.TemporaryDirectory(prefix="ptyplugin-") as folder:

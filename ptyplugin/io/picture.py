@@ -15,7 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from ptyplugin.io.display import View, length_of_bar, limits, probe_view, said_length, scanned_view, take_ramp_off, without_ramp
-from ptyplugin.model import ErrorName, FileFormatError, Progress, Reconstruction, RingCorrelation
+from ptyplugin.model import ErrorName, FileFormatError, Recipe, Reconstruction, RingCorrelation
 
 _INK = "#1b2430"
 _PALE = "#6b7480"
@@ -67,7 +67,7 @@ def reconstruction_figure(reconstruction: Reconstruction, truth: NDArray[Any] | 
         _show_map(figure, axes[name], values, view.seen, colours, unit, shown if unit == "rad" else limits(values[view.seen >= 1]))
         _scale(axes[name], view.wave.shape, reconstruction.geometry.object_pixel_m)
     _show_probe(axes["Q"], reconstruction, view.ramp)
-    _show_errors(axes["E"], reconstruction.progress)
+    _show_errors(axes["E"], reconstruction)
     if "F" in axes and reconstruction.frc is not None:
         show_ring_correlation(axes["F"], reconstruction.frc)
     figure.text(0.016, 0.985, _headline(reconstruction), va="top", fontsize=15, fontweight="bold", color=_INK)
@@ -168,7 +168,8 @@ def show_ring_correlation(axes: Axes, frc: RingCorrelation) -> None:
     axes.legend(frameon=False, loc="best", fontsize=9)
 
 
-def _show_errors(axes: Axes, progress: list[Progress]) -> None:
+def _show_errors(axes: Axes, reconstruction: Reconstruction) -> None:
+    progress = reconstruction.progress
     axes.set_title("Error over iterations", loc="left", color=_INK)
     axes.margins(y=0.14)  # room for the names of the stages
     for name, (colour, label) in _CURVES.items():
@@ -178,7 +179,7 @@ def _show_errors(axes: Axes, progress: list[Progress]) -> None:
             marker = "o" if name in ("error", "held_out_error") else None
             axes.plot(iterations, errors, color=colour, linewidth=1.8, marker=marker, markersize=3.5, label=label)
             axes.set_yscale("log")
-    for start, stage in _stages(progress):
+    for start, stage in _stages(reconstruction):
         axes.axvline(start, color=_PALE, linewidth=0.8, linestyle=":")
         axes.annotate(stage, (start, 1.0), (4, -4), xycoords=("data", "axes fraction"), textcoords="offset points", va="top", color=_PALE)
     axes.set_xlabel("iteration")
@@ -189,14 +190,13 @@ def _show_errors(axes: Axes, progress: list[Progress]) -> None:
         axes.legend(frameon=False, loc="best", bbox_to_anchor=(0, 0, 1, 0.92), fontsize=9)
 
 
-def _stages(progress: list[Progress]) -> list[tuple[float, str]]:
-    stages: list[tuple[float, str]] = []
-    before = ""
-    for one in progress:
-        if one.stage != before:
-            stages.append((one.iteration - 0.5, one.stage))
-        before = one.stage
-    return stages
+def _stages(reconstruction: Reconstruction) -> list[tuple[float, str]]:
+    """Where each stage of the recipe begins, and its name."""
+    starts, done = list[tuple[float, str]](), 0
+    for stage in Recipe.parse(str(reconstruction.provenance["recipe"])).stages if "recipe" in reconstruction.provenance else ():
+        starts.append((done + 0.5, stage.algorithm))
+        done += stage.iterations
+    return starts
 
 
 def _headline(reconstruction: Reconstruction) -> str:

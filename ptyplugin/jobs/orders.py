@@ -18,7 +18,7 @@ _POSSIBLE: dict[str, tuple[State, ...]] = {"cancel": ("queued", "running"), "ret
 _KINDS = {"refusal": "run that was refused", "unreadable": "item that could not be read"}
 _DONE = {"cancel": "cancelled", "retry": "tried again"}
 _ANOTHER = " Another result of its scan is made by `ptyplugin reconstruct`, with another recipe and --publish."
-_ADVICE = {"solved": _ANOTHER, "published": _ANOTHER}
+_ADVICE = {("retry", "solved"): _ANOTHER, ("retry", "published"): _ANOTHER}
 
 
 class Order(BaseModel):
@@ -64,6 +64,5 @@ def check_order(order: Order, entry: Entry) -> None:
         )
     if entry.state not in _POSSIBLE[order.order]:
         possible = " or ".join(_POSSIBLE[order.order])
-        raise JobError(
-            f"job {entry.key} is {entry.state}: only one that is {possible} can be {_DONE[order.order]}.{_ADVICE.get(entry.state, '')}"
-        )
+        advice = _ADVICE.get((order.order, entry.state), "")
+        raise JobError(f"job {entry.key} is {entry.state}: only one that is {possible} can be {_DONE[order.order]}.{advice}")

@@ -54,7 +54,7 @@ def test_result_file(small_cxi: Path, tmp_path: Path) -> None:
     named = {name for row in rows for name in row} - {"object", "results_dir"}
     with h5py.File(tmp_path / "a.h5") as file:
         there = {*file, *file.attrs, *file["frc"], *json.loads(file.attrs["quality_json"])}
-        sometimes = {"focus_distance_m", "positions_start_px", "resumed_json", "fitted_error", "held_out_error"}
+        sometimes = {"focus_distance_m", "positions_start_px", "resumed_json", "fitted_error", "held_out_error", "held_out_frames"}
         missing = named - there - sometimes
         assert {"quality_json", "job_json", "key"} <= set(file.attrs)
     assert not missing, "the page names what the file does not have"

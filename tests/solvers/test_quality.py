@@ -103,7 +103,11 @@ def test_each_error_is_over_its_frames(scan_of_81: Any) -> None:
         assert result.quality[name] == pytest.approx(residuals[some].sum() / sums[some].sum(), rel=1e-4)
     assert [event.iteration for event in result.progress if "held_out_error" in event.errors] == [10, 12]
     assert result.progress[-1].errors["held_out_error"] == result.quality["held_out_error"]
-    assert run(scan_of_81, "LSQML(1)", held_out=0.0).quality.keys() == result.quality.keys() - {"held_out_error", "fitted_error"}
+    assert run(scan_of_81, "LSQML(1)", held_out=0.0).quality.keys() == result.quality.keys() - {
+        "held_out_error",
+        "fitted_error",
+        "held_out_frames",
+    }
 
 
 def test_noise_of_a_pixel() -> None:
@@ -227,3 +231,10 @@ def progress_of(errors: list[float]) -> list[Progress]:
     """Ten iterations for each error."""
     every = range(1, 10 * len(errors) + 1)
     return [Progress("", "DM", n, len(every), 0.0, {"error": errors[n // 10 - 1]} if n % 10 == 0 else {}) for n in every]
+
+
+def test_few_held_out_frames_are_allowed_more_chance() -> None:
+    """Of three frames the ratio spreads further than of many, and says less."""
+    ratio = {"fitted_error": 0.009, "held_out_error": 2.2 * 0.009}
+    words = [judge(GOOD | ratio | {"held_out_frames": frames}, progress_of([0.01, 0.01]), 20).word for frames in (3.0, 6.0, 20.0)]
+    assert words == ["good", "doubtful", "doubtful"]

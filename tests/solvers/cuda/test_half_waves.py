@@ -11,8 +11,9 @@ import pytest
 from frames_on_device import Frames, Kind, Side, agree
 from shim import HostDevice
 
-from ptyplugin.model import Geometry, Recipe
+from ptyplugin.model import DeviceError, Geometry, Recipe
 from ptyplugin.solvers.solver import Solver
+from ptyplugin.solvers.verbs.choice import verbs_on
 from ptyplugin.solvers.verbs.cuda.half import HalfWaves
 from ptyplugin.solvers.verbs.cuda.verbs import CudaVerbs
 
@@ -107,3 +108,21 @@ def test_to_the_host_and_back_keeps_their_bits() -> None:
     assert once.dtype == np.complex64
     assert np.abs(once - psi).max() <= ROUNDING * np.abs(psi).max()
     np.testing.assert_array_equal(do.host(do.array(once)), once)
+
+
+def test_a_solver_stores_them_if_asked_to(simulate: Callable[..., Any]) -> None:
+    e = simulate(side=24, grid=(8, 8))
+    plans = [solver_on(e, verbs_on(HostDevice(), half)).plan().card for half in (True, False)]
+    assert plans[0] is not None
+    assert plans[1] is not None
+    assert 2 * plans[0].waves_bytes == plans[1].waves_bytes > 0
+
+
+def solver_on(e: Any, verbs: Any) -> Solver:
+    return Solver(e.frames, e.scan, e.geometry, Recipe.parse("DM(3)"), verbs=verbs)
+
+
+def test_they_are_for_gpus(simulate: Callable[..., Any]) -> None:
+    e = simulate(side=24, grid=(8, 8))
+    with pytest.raises(DeviceError, match="on a GPU only, not on CPU"):
+        Solver(e.frames, e.scan, e.geometry, Recipe.parse("DM(3)"), precision="half", device="cpu")
