@@ -15,8 +15,9 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from ptyplugin.solvers.batches import RankFrames, in_blocks
+from ptyplugin.solvers.batches import Batch, RankFrames, in_blocks
 from ptyplugin.solvers.state import State
+from ptyplugin.solvers.verbs import Real, Verbs
 from ptyplugin.solvers.way import Walk
 
 _LOG = logging.getLogger(__name__)
@@ -90,12 +91,17 @@ def _sums(frames: RankFrames, state: State, way: Walk) -> _Sums:
     waves = len(state.probe) * len(state.object) * frames.corners.shape[1]
     size = do.batch_frames((shape[0], shape[1]), waves)
     for b in in_blocks(frames, size, len(frames)):
-        A = do.to_detector(do.exit_waves(state.object, state.probe, b), b)
-        do.background_sums(num, den, A, b, floor)
-        each.append(do.intensity_sums(A, b, floor))
+        each.append(_add_sums(num, den, state, b, do, floor))
     do.finish()
     num, den = (way.ranks.sum(do.host(total).astype(np.float64)) for total in (num, den))
     return _Sums(num, den, np.concatenate(each))
+
+
+def _add_sums(num: Real, den: Real, state: State, b: Batch, do: Verbs, floor: float) -> NDArray[np.float64]:
+    """Adds up what the background needs, gives what the intensities do. Afterwards nobody holds the waves, so that not all are kept."""
+    A = do.to_detector(do.exit_waves(state.object, state.probe, b), b)
+    do.background_sums(num, den, A, b, floor)
+    return do.intensity_sums(A, b, floor)
 
 
 def _step_background(way: Walk, sums: _Sums, smooth: bool) -> None:

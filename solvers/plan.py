@@ -20,7 +20,7 @@ from ptyplugin.solvers.streaming import PIECES, block_frames
 from ptyplugin.solvers.verbs import Verbs
 
 #: The interpreter and its libraries, with compiled code and the smaller arrays.
-PYTHON_BYTES = 350_000_000
+PYTHON_BYTES = 320_000_000
 #: The object, its copies and its sums while a sweep runs; and what each thread beyond the first adds to.
 _CANVASES, _CANVASES_OF_THREAD = 4, 1.5
 #: Copies of the object in the host's memory where a GPU computes.

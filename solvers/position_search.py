@@ -8,9 +8,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyplugin.solvers.batches import RankFrames, in_blocks
+from ptyplugin.solvers.batches import Batch, RankFrames, in_blocks
 from ptyplugin.solvers.state import State
-from ptyplugin.solvers.verbs import Verbs
+from ptyplugin.solvers.verbs import Complex, Verbs
 
 Search = Literal["fixed", "gradient", "correlation", "trials"]
 SEARCHES: tuple[Search, ...] = get_args(Search)
@@ -22,7 +22,7 @@ _REACH_PX, _MULTIPLES = 8.0, (1.0, 2.0, 4.0)
 #: Share of the frames, those furthest from their data, that trials are made for.
 _TRIED = 0.5
 #: Frames whose counts are copied for trials at a time.
-_TRIED_AT_ONCE = 64
+_AT_ONCE = 64
 #: Keeps a frame that shows no slope along some direction where it is, as a share of the slope's mean square.
 _FLOOR = 1e-3
 
@@ -70,14 +70,26 @@ def _measure(frames: RankFrames, state: State, do: Verbs, correlate: bool) -> tu
     O, P = state.object, state.probe  # noqa: E741 -- O is the object in every paper
     along_y, along_x = do.derivatives(O)
     sums, peaks = [np.empty((0, 6))], [np.empty((0, 2))]
-    for b in in_blocks(frames, _frames_at_once(frames, state, do), len(frames)):
-        A, Ay, Ax = (do.to_detector(do.exit_waves(X, P, b), b) for X in (O, along_y, along_x))
-        sums.append(do.position_gradient(A, Ay, Ax, b))
-        if correlate:
-            do.onto_modulus(A, b, 0)
-            peaks.append(do.correlate(do.to_sample(A, b), O, P, b, _REACH_PX))
+    size = _frames_at_once(frames, state, do)
+    for b in in_blocks(frames, size, len(frames)):
+        sums.append(_gradient((O, along_y, along_x), P, b, do))
+    for b in in_blocks(frames, min(size, _AT_ONCE), len(frames)) if correlate else ():
+        peaks.append(do.correlate(_onto_data(state, b, do), O, P, b, _REACH_PX))
     do.finish()
     return np.concatenate(sums), np.concatenate(peaks)
+
+
+def _gradient(objects: tuple[Complex, Complex, Complex], P: Complex, b: Batch, do: Verbs) -> NDArray[np.float64]:
+    """(frame, 6), of O, dO / dy and dO / dx. Afterwards nobody holds the waves: else those of all frames would be kept."""
+    A, Ay, Ax = (do.to_detector(do.exit_waves(X, P, b), b) for X in objects)
+    return do.position_gradient(A, Ay, Ax, b)
+
+
+def _onto_data(state: State, b: Batch, do: Verbs) -> Complex:
+    """The exit waves of a batch, put onto the measured modulus."""
+    A = do.to_detector(do.exit_waves(state.object, state.probe, b), b)
+    do.onto_modulus(A, b, 0)
+    return do.to_sample(A, b)
 
 
 def _along_the_slope(sums: NDArray[np.float64], pixels: int) -> Steps:
@@ -97,7 +109,7 @@ def _best(
 ) -> NDArray[np.float64]:
     """(frame, yx): of ``steps`` (frame, try, yx) of the frames ``numbers`` the one that comes closest to the data; 0 if none does"""
     best, lowest = np.zeros((len(numbers), 2)), here.copy()
-    size = min(_frames_at_once(frames, state, do), _TRIED_AT_ONCE)
+    size = min(_frames_at_once(frames, state, do), _AT_ONCE)
     for start in range(0, len(numbers), size):
         part = slice(start, start + size)
         b = frames.chosen(numbers[part])

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from ptyplugin.solvers.batches import Batches
+from ptyplugin.solvers.batches import Batch, Batches
 from ptyplugin.solvers.options import choice, option
 from ptyplugin.solvers.ranks import Ranks
 from ptyplugin.solvers.state import State
@@ -57,13 +57,8 @@ def sweep(state: State, batches: Batches, do: Verbs, ranks: Ranks, options: MlOp
     gO, S = do.sums(O)
     gP, T = do.sums(P)
     for b in batches:
-        A = do.to_detector(do.exit_waves(O, P, b), b)
-        likelihood, distance = do.likelihood_gradient(A, b, options.noise)
+        likelihood, distance = _add_gradient((gO, S), (gP, T), X, b, do, options, iteration)  # (1)
         L, residual = L + likelihood, residual + distance
-        chi = do.to_sample(A, b)  # (1)
-        do.object_sums(gO, S, chi, P, b)
-        if iteration >= options.probe_from:
-            do.probe_sums(gP, T, chi, O, b)
     ranks.sum_canvas(gO, S, state.window)
     L = ranks.sum(L) + do.roughness(gO, S, O, options.regularise)  # (2)
     do.keep_lower(line, L, X, kept, (gO, ranks.sum(gP)), before)
@@ -72,13 +67,32 @@ def sweep(state: State, batches: Batches, do: Verbs, ranks: Ranks, options: MlOp
         do.inward(direction, O, options.object_max)
     do.conjugate(line, s, z, (gO, gP), before)  # (4)
     for b in batches:
-        A, ddA = (do.to_detector(do.exit_waves(*pair, b), b) for pair in (X, s))
-        dA = do.to_detector(do.reflect(do.exit_waves(s[0], P, b), O, s[1], b, 1, 1), b)
-        do.line_likelihoods(sums, A, dA, ddA, b, options.noise, line)  # (5)
+        _add_likelihoods(sums, X, s, b, do, options, line)  # (5)
     do.line_roughness(ranks.sum(sums), S, O, s[0], options.regularise, line)
     do.line_step(line, X, kept, s, sums)  # (6)
     do.clip_modulus(O, options.object_max)
     return ranks.sum(residual)
+
+
+# Waves live in functions of their own: whoever holds some when they are asked for has all frames' waves kept.
+def _add_gradient(
+    of_object: Pair, of_probe: Pair, X: Pair, b: Batch, do: Verbs, options: MlOptions, iteration: int
+) -> tuple[DeviceScalar, DeviceScalar]:
+    """Adds what the frames of a batch say of the gradient; gives their likelihood, and their distance from the data."""
+    A = do.to_detector(do.exit_waves(*X, b), b)
+    numbers = do.likelihood_gradient(A, b, options.noise)
+    chi = do.to_sample(A, b)
+    do.object_sums(*of_object, chi, X[1], b)
+    if iteration >= options.probe_from:
+        do.probe_sums(*of_probe, chi, X[0], b)
+    return numbers
+
+
+def _add_likelihoods(sums: Real, X: Pair, s: Pair, b: Batch, do: Verbs, options: MlOptions, line: Real) -> None:
+    """Adds what the frames of a batch say of the lengths that are tried."""
+    (O, P), A, ddA = X, *(do.to_detector(do.exit_waves(*pair, b), b) for pair in (X, s))
+    dA = do.to_detector(do.reflect(do.exit_waves(s[0], P, b), O, s[1], b, 1, 1), b)
+    do.line_likelihoods(sums, A, dA, ddA, b, options.noise, line)
 
 
 def _remembered(state: State, do: Verbs, name: str) -> Pair:

@@ -168,7 +168,7 @@ def test_a_stage_that_runs_away_begins_again(scan: Any, monkeypatch: pytest.Monk
         ("DM(5, synchronise=2)", 2, 3),
         ("RAAR(2) + AP(2)", 4, 4),
         ("ePIE(3)", 1, 3),
-        ("mPIE(5, slow_from=3)", 3, 5),
+        ("mPIE(5, slow_from=3)", 1, 5),
         ("LSQML(3)", 1, 3),
         ("ML(3)", 0, 0),
         ('LSQML(4, positions="gradient", positions_from=1)', 1, 4),

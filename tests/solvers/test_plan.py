@@ -158,3 +158,19 @@ def test_a_run_in_memory_needs_little_more_than_counts_and_waves(tmp_path: Path)
     assert not said["streams"]
     assert said["peak_bytes"] < said["counts_bytes"] + said["waves_bytes"] + 350 * MB
     assert said["peak_bytes"] < said["needed_bytes"]
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "ML(1)",
+        'LSQML(2, positions="gradient", positions_from=1)',
+        'LSQML(2, positions="correlation", positions_from=1)',
+        'AP(6, background="smooth", intensities="fitted")',
+    ],
+)
+def test_no_more_waves_are_kept_than_the_plan_knows_of(tmp_path: Path, recipe: str) -> None:
+    """Those of all frames would be 393 MB."""
+    said = _measured(tmp_path, 3000, recipe)
+    assert said["peak_bytes"] < said["needed_bytes"]
