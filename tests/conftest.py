@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -29,6 +31,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if skipped:
         reasons = {str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped}
         terminalreporter.write_line(f"NOT TESTED ON A GPU: {len(skipped)} tests of tests/gpu were skipped: {'; '.join(sorted(reasons))}")
+
+
+@pytest.fixture(autouse=True)
+def _logs_go_where_they_went() -> Iterator[None]:
+    """A command that sets up logs for its process does so for the tests that come after it, whose stderr is another one."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.setLevel(level)
+    for handler in list(root.handlers):
+        if handler not in handlers:
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

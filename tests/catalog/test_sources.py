@@ -88,6 +88,11 @@ def test_documents_that_0mq_lost_come_from_the_catalog(make_site, proxy, frames:
     site = make_site({"kind": "zmq", "address": proxy[1]}, {"kind": "sweep", "every_s": 1000})
     runs = {uid: scan_documents(uid, 50, frames, time.time()) for uid in ("zmq-all", "zmq-event", "zmq-start", "zmq-stop")}
     lost = {"zmq-all": "none", "zmq-event": "event", "zmq-start": "start", "zmq-stop": "stop"}
+
+    def mine() -> dict[str, int]:
+        """The sweep finds what other tests have left in the catalog, too."""
+        return {uid: frames for uid, frames in jobs_of(site).items() if uid in runs}
+
     with Ledger(site.ledger), Sources(site) as sources:
         state, sweep = sources.states()
         until(lambda: state.connected and sweep.counts["sweeps"])
@@ -99,14 +104,14 @@ def test_documents_that_0mq_lost_come_from_the_catalog(make_site, proxy, frames:
             send(kept, state)
         # The catalog is behind, and has none of them yet.
         until(lambda: state.counts["runs"] == 3)
-        until(lambda: jobs_of(site) == {"zmq-all": 16})
+        until(lambda: mine() == {"zmq-all": 16})
         for uid in runs:
             write_run(runs[uid], 10_000)
-        until(lambda: len(jobs_of(site)) == 3)
+        until(lambda: len(mine()) == 3)
         # Nobody said that the last one ended: the next sweep finds it, and so does one after a connection was lost.
         sources._ask_for_sweep()
-        until(lambda: len(jobs_of(site)) == 4)
-    assert jobs_of(site) == dict.fromkeys(runs, 16)
+        until(lambda: len(mine()) == 4)
+    assert mine() == dict.fromkeys(runs, 16)
     assert state.counts["healed"] == 2
 
 
@@ -137,7 +142,7 @@ def test_wrong_messages_are_counted_and_the_next_run_is_taken(make_site, proxy, 
         until(lambda: state.counts["refused"] == 5)
         for name, document in scan_documents("zmq-after", 51, frames, time.time()):
             publisher(name, document)
-        until(lambda: jobs_of(site) == {"zmq-after": 16})
+        until(lambda: jobs_of(site).get("zmq-after") == 16)
         publisher.close()
         foreign.close()
     assert state.last_document_s is not None
@@ -155,7 +160,7 @@ def test_pickled_documents_are_taken_where_the_site_says_so(make_site, proxy, fr
         until(lambda: publisher("datum", {"datum_id": "knock", "resource": "knock"}) or state.counts["documents"])
         for name, document in scan_documents("zmq-pickled", 52, frames, time.time()):
             publisher(name, document)
-        until(lambda: jobs_of(site) == {"zmq-pickled": 16})
+        until(lambda: jobs_of(site).get("zmq-pickled") == 16)
         publisher.close()
 
 
