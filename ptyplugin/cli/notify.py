@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from ptyplugin.cli.job_finding import AsJson
 from ptyplugin.cli.screen import answer
 from ptyplugin.cli.sentences import FAILED, one_sentence, say
-
-if TYPE_CHECKING:
-    from ptyplugin.service.notifying import Notice, Send
 
 app = typer.Typer(help="Notifications about jobs that have ended.", no_args_is_help=True, rich_markup_mode="rich")
 
@@ -34,7 +30,7 @@ def send_test(as_json: AsJson = False) -> None:
     """
     from ptyplugin.model import SiteError
     from ptyplugin.model.redaction import NOTIFY_VARIABLE
-    from ptyplugin.service.notifying import Notice, address_name, addresses_of, events_of, sender
+    from ptyplugin.service.notifying import Notice, address_name, addresses_of, events_of, sender, was_taken
 
     addresses = addresses_of()
     if not addresses:
@@ -43,7 +39,7 @@ def send_test(as_json: AsJson = False) -> None:
     send = sender(addresses)
     with tempfile.TemporaryDirectory(prefix="ptyplugin-") as folder:
         notice = Notice("finished", "ptyplugin: a test", "Notifications arrive. This picture is a test too.", _picture(Path(folder)))
-        reports = [{"address": address_name(address), "sent": _is_sent(send, address, notice)} for address in addresses]
+        reports = [{"address": address_name(address), "sent": was_taken(send, address, notice)} for address in addresses]
     if as_json:
         answer(reports)
     for report in () if as_json else reports:
@@ -53,14 +49,6 @@ def send_test(as_json: AsJson = False) -> None:
             say(f"{report['address']} did not take it: check the address, and whether this machine may reach it.")
     if not all(report["sent"] for report in reports):
         raise typer.Exit(FAILED)
-
-
-def _is_sent(send: Send, address: str, notice: Notice) -> bool:
-    try:
-        return send(address, notice)
-    except Exception:
-        # Whatever the library for it does not bear.
-        return False
 
 
 def _picture(folder: Path) -> Path:

@@ -129,7 +129,7 @@ class Notifier:
             del self._letters[: max(0, len(self._letters) - _MOST)]
 
     def _try(self, letter: _Letter) -> None:
-        if self._was_taken(letter):
+        if was_taken(self._send, letter.address, letter.notice):
             self.outcomes["sent"] += 1
             self._complaints.over()
         elif time.monotonic() - letter.since_s > GIVE_UP_S:
@@ -142,14 +142,6 @@ class Notifier:
             return
         self._letters.remove(letter)
         self._sweep(letter.notice.picture)
-
-    def _was_taken(self, letter: _Letter) -> bool:
-        try:
-            return self._send(letter.address, letter.notice)
-        except Exception as error:
-            # A library for a hundred services can fail in ways that nobody has seen yet.
-            _log.debug("a notification failed: %s", type(error).__name__, exc_info=True)
-            return False
 
     def _give_up(self, why: str) -> None:
         self.outcomes["given up"] += 1
@@ -219,3 +211,12 @@ def sender(addresses: Sequence[str]) -> Send:
         return bool(ways[address].notify(body=notice.body, title=notice.title, notify_type=_KINDS[notice.event], attach=picture))
 
     return send
+
+
+def was_taken(send: Send, address: str, notice: Notice) -> bool:
+    """Whether ``send`` took it. A library for a hundred services can fail in ways that nobody has seen yet: that is no, and logged."""
+    try:
+        return send(address, notice)
+    except Exception as error:
+        _log.debug("a notification failed: %s", type(error).__name__, exc_info=True)
+        return False
