@@ -17,6 +17,8 @@ from ptyplugin.solvers.verbs.reference import fresnel_kernel
 
 #: Threads of a block wherever a kernel does not say otherwise, and blocks that share a reduction of a canvas.
 THREADS, BLOCKS = 256, 256
+#: Stretches into which the frames of a batch are cut where they are summed over, pixel by pixel.
+GROUPS = 16
 #: What a grid of blocks has at most along its second axis, which frames and layers lie along.
 MOST_BLOCKS = 65535
 

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from ptyplugin.solvers.batches import Batch
-from ptyplugin.solvers.verbs.cuda.base import BLOCKS, Base, blocks_for, object_of, parts
+from ptyplugin.solvers.verbs.cuda.base import BLOCKS, GROUPS, Base, blocks_for, object_of, parts
 from ptyplugin.solvers.verbs.cuda.device import Array
 from ptyplugin.solvers.verbs.cuda.placing import Placed
 from ptyplugin.solvers.verbs.cuda.scalars import add_up
 
-_GROUPS = 16
 #: Blocks that share the search for the largest transmission of one frame.
 _PARTS = 32
 
@@ -115,7 +114,7 @@ class StepVerbs(Base):
     def _add_moved_back(self, num: Array, onto: Array, p: Placed) -> None:
         """num_m += sum over frames and sub-steps of onto (frame, probe mode, sub-step, y, x), each moved back by its rest."""
         self.device.fft(onto, False)
-        groups = min(_GROUPS, p.count)
+        groups = min(GROUPS, p.count)
         partial, spectrum = self._new((groups, *num.shape)), self.device.zeros(num.shape, np.complex64)
         arguments = partial, onto, np.int32(len(num)), np.int32(p.count), *p.rests, *self._sides(p)
         self._run("moved_back", (blocks_for(p.pixels), groups), *arguments)

@@ -11,7 +11,7 @@ import numpy as np
 from ptyplugin.model import Geometry
 from ptyplugin.solvers.batches import Batch, RankFrames
 from ptyplugin.solvers.verbs import DeviceScalar
-from ptyplugin.solvers.verbs.cuda.base import MOST_BLOCKS, blocks_for, canvas, object_of, parts, sides_of
+from ptyplugin.solvers.verbs.cuda.base import BLOCKS, GROUPS, MOST_BLOCKS, blocks_for, canvas, object_of, parts, sides_of
 from ptyplugin.solvers.verbs.cuda.detector_verbs import DetectorVerbs
 from ptyplugin.solvers.verbs.cuda.device import NULL, Array, Device
 from ptyplugin.solvers.verbs.cuda.frames import FrameVerbs
@@ -27,8 +27,8 @@ from ptyplugin.solvers.verbs.cuda.waves import WaveVerbs
 _BATCH_BYTES = 2**26
 #: Share of the free memory that counts take if nobody has planned.
 _COUNTS_SHARE = 0.5
-#: Stretches into which the frames of a batch are cut where they are summed over, and pixels of an object's tile.
-_GROUPS, _TILE = 16, (8, 32)
+#: Rows and columns of an object's tile.
+_TILE = (8, 32)
 
 
 class CudaVerbs(WaveVerbs, RepeatVerbs, LikelihoodVerbs, FrameVerbs, PositionVerbs, DetectorVerbs):
@@ -92,7 +92,7 @@ class CudaVerbs(WaveVerbs, RepeatVerbs, LikelihoodVerbs, FrameVerbs, PositionVer
         p, (array, owed) = self._placing.placed(b), parts(psi)
         if not p.count:
             return
-        groups, patches = min(_GROUPS, p.count), self._patches(O, len(num), p)
+        groups, patches = min(GROUPS, p.count), self._patches(O, len(num), p)
         light = self._new((groups, *p.shape), np.float32)
         self._run("probe_sums", (blocks_for(p.pixels), groups), light, *patches, function="transmissions")
         self._add_groups(den, light)
@@ -168,8 +168,8 @@ class CudaVerbs(WaveVerbs, RepeatVerbs, LikelihoodVerbs, FrameVerbs, PositionVer
 
     def fix_power(self, P: Array, O: Array, power: float) -> None:
         self._settle()
-        partials = self._new((256,), np.float64)
-        self._run("fix_power", (256,), partials, P, np.int64(P.size), function="power_of")
+        partials = self._new((BLOCKS,), np.float64)
+        self._run("fix_power", (BLOCKS,), partials, P, np.int64(P.size), function="power_of")
         for X, divide in ((P, 0), (O, 1)):
             self._run("fix_power", (blocks_for(X.size),), X, np.int64(X.size), partials, np.float64(power), np.int32(divide))
         self._written(P, O)
