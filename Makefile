@@ -56,10 +56,10 @@ $(BIN)/python:
 
 .venv/installed-demo: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing ptyplugin with its demo into .venv (a minute or two, once) ..."
-	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(INSTALL) --editable '.[server,sim]'
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(INSTALL) --editable '.[server,sim,epics]'
 	@touch $@
 
 .venv/installed-dev: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing ptyplugin with its tests into .venv (a minute or two, once) ..."
-	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(INSTALL) --editable '.[server,sim,dev]'
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(INSTALL) --editable '.[server,sim,epics,dev]'
 	@touch $@ .venv/installed-demo

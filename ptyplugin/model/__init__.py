@@ -13,7 +13,7 @@ Conventions, written once
 * **Probe power** is in counts: sum |probe|^2 over modes = mean counts of a frame.
 * **Frame ids** number the frames of a run from 0; they survive crops and drops, so that a result can name its frames.
 
-The words are Geometry, Scan, Frames, Profile, Recipe, Job, Progress, Reconstruction, Site. State belongs to the solvers.
+The words are Geometry, Scan, Frames, Profile, Recipe, Job, Growth, Progress, Snapshot, Reconstruction, Site. State belongs to the solvers.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from ptyplugin.model.errors import (
 )
 from ptyplugin.model.frames import BesideSource, FrameBlock, Frames, FrameSource, Hdf5Source, MemoryFrames, TiledSource, ranges_of
 from ptyplugin.model.geometry import Geometry
+from ptyplugin.model.growth import Growth
 from ptyplugin.model.job import (
     BesideArray,
     DeviceName,
@@ -62,12 +63,13 @@ from ptyplugin.model.job import (
     read_border,
 )
 from ptyplugin.model.preparation import Orientation, Preparation
-from ptyplugin.model.profile import ENERGY_UNITS_EV, LENGTH_UNITS_M, Axis, Profile, Quantity
+from ptyplugin.model.profile import ENERGY_UNITS_EV, LENGTH_UNITS_M, Axis, LiveTable, Profile, Quantity
 from ptyplugin.model.progress import ErrorName, Progress, Reconstruction
 from ptyplugin.model.recipe import DEFAULT_RECIPE, Option, Recipe, Stage
 from ptyplugin.model.ring_correlation import RingCorrelation
 from ptyplugin.model.scan import Placement, Scan, Subpixel
 from ptyplugin.model.site import Site, SlotNumbers, load_site
+from ptyplugin.model.snapshot import Snapshot
 from ptyplugin.model.sources import CatalogSweep, HttpSubmit, KafkaDocuments, SourceTable, TiledRuns, ZmqDocuments
 from ptyplugin.model.verdict import Convergence, Verdict, Word
 
@@ -97,6 +99,7 @@ __all__ = [
     "Geometry",
     "GeometryError",
     "GeometryNumbers",
+    "Growth",
     "Hdf5Source",
     "HttpSubmit",
     "Job",
@@ -104,6 +107,7 @@ __all__ = [
     "JobParts",
     "KafkaDocuments",
     "LedgerError",
+    "LiveTable",
     "MemoryFrames",
     "Option",
     "Orientation",
@@ -129,6 +133,7 @@ __all__ = [
     "Site",
     "SiteError",
     "SlotNumbers",
+    "Snapshot",
     "SolverError",
     "SourceTable",
     "Stage",

@@ -161,14 +161,7 @@ class Job(_Border):
             ScanError: the positions cannot be.
             JobError: the array beside the job is missing or not the one that was sent.
         """
-        ids = np.concatenate([np.arange(a, b, dtype=np.int64) for a, b in self.frame_ids] or [np.empty(0, np.int64)])
-        monitor = read_beside(folder, self.monitor) if isinstance(self.monitor, BesideArray) else self.monitor
-        monitor = None if monitor is None else np.asarray(monitor, dtype=np.float64)
-        if isinstance(self.positions_m, BesideArray):
-            return Scan(read_beside(folder, self.positions_m), ids, monitor)
-        if len({len(substeps) for substeps in self.positions_m}) > 1:
-            raise ScanError("the job's frames have different numbers of sub-steps: give the same number of positions for each frame.")
-        return Scan(np.asarray(self.positions_m, dtype=np.float64), ids, monitor)
+        return scan_of(self.frame_ids, self.positions_m, self.monitor, folder)
 
 
 class Refusal(_Border):
@@ -223,6 +216,27 @@ def put_beside(name: str, array: NDArray[Any], arrays: dict[str, NDArray[Any]]) 
     """Add ``array`` to the arrays that travel beside a job; gives its reference."""
     arrays[name] = array
     return BesideArray(name=name, sha256=array_sha256(array))
+
+
+def scan_of(
+    frame_ids: list[tuple[int, int]],
+    positions_m: list[list[tuple[float, float]]] | BesideArray,
+    monitor: list[float] | BesideArray | None,
+    folder: Path | None,
+) -> Scan:
+    """The Scan that these fields of a job say; ``folder`` is where arrays lie beside it.
+
+    Raises:
+        ScanError, JobError: as Job.scan.
+    """
+    ids = np.concatenate([np.arange(a, b, dtype=np.int64) for a, b in frame_ids] or [np.empty(0, np.int64)])
+    said = read_beside(folder, monitor) if isinstance(monitor, BesideArray) else monitor
+    measured = None if said is None else np.asarray(said, dtype=np.float64)
+    if isinstance(positions_m, BesideArray):
+        return Scan(read_beside(folder, positions_m), ids, measured)
+    if len({len(substeps) for substeps in positions_m}) > 1:
+        raise ScanError("the job's frames have different numbers of sub-steps: give the same number of positions for each frame.")
+    return Scan(np.asarray(positions_m, dtype=np.float64), ids, measured)
 
 
 def array_sha256(array: NDArray[Any]) -> str:

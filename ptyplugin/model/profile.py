@@ -100,6 +100,25 @@ class ReconstructionTable(_Table):
         return str(Recipe.parse(text))
 
 
+class LiveTable(_Table):
+    """What is run while the scan goes on; its presence asks for it."""
+
+    recipe: str = Field("DM(30)", description="iterations go on as long as frames come, and as many as this says after the last")
+    probe_modes: PositiveInt = 1
+    first_share: float = Field(
+        0.05, gt=0, le=1, description="share of the announced frames with which it begins, where their number is known"
+    )
+    first_frames: PositiveInt = Field(64, description="frames with which it begins at the latest")
+    pva: str | None = Field(
+        None, description="PV Access channel of the detector's images (NTNDArray), for frames that no file shows in time"
+    )
+
+    @field_validator("recipe")
+    @classmethod
+    def _canonical(cls, text: str) -> str:
+        return str(Recipe.parse(text))
+
+
 class Profile(_Table):
     """One beamline's names for its things."""
 
@@ -118,3 +137,4 @@ class Profile(_Table):
     positions: PositionsTable
     preparation: PreparationTable = PreparationTable()
     reconstruction: ReconstructionTable = ReconstructionTable()
+    live: LiveTable | None = Field(None, description="reconstruct while the scan goes on; only afterwards if absent")
