@@ -15,6 +15,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes; an old one is added to.")] = Path("demo-out"),
     frames: Annotated[int, typer.Option(min=25, max=5000, help="Points of the scan.")] = 200,
     modes: Annotated[int, typer.Option(min=1, max=10, help="Probe modes: the beam's partial coherence.")] = 1,
+    scans: Annotated[int, typer.Option(min=1, max=1000, help="How many scans, one after the other.")] = 1,
     ranks: Annotated[int | None, typer.Option(min=1, help="MPI ranks that solve.", show_default="2, or 1 on one core")] = None,
 ) -> None:
     """From a scan to an image in the catalog, on a beamline that is not there.
@@ -28,11 +29,14 @@ def demo(
         ptyplugin demo
         ptyplugin demo --out d --frames 400 --modes 2
         ptyplugin jobs list --site demo-out/site.toml     what the daemon noted
+        ptyplugin demo --scans 5     and in another terminal:
+        ptyplugin jobs watch --site demo-out/site.toml
     """
     from ptyplugin.cli.demo_walk import run_demo
 
     ranks = ranks or min(2, os.cpu_count() or 1)
-    done = run_demo(out, frames=frames, modes=modes, ranks=ranks, console=stderr())
-    typer.echo(f"picture  {done.picture}")
-    typer.echo(f"result   run {done.uid}, scan {done.scan_id}")
-    typer.echo(str(done))
+    done = run_demo(out, frames=frames, modes=modes, ranks=ranks, scans=scans, console=stderr())
+    typer.echo(f"picture  {done[-1].picture}")
+    for one in done:
+        typer.echo(f"result   run {one.uid}, scan {one.scan_id}")
+        typer.echo(str(one))

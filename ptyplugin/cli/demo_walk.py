@@ -21,7 +21,6 @@ from ptyplugin.model import JobError, PtypluginError, Reconstruction, Site, Solv
 from ptyplugin.model import Progress as Iteration
 
 if TYPE_CHECKING:
-    from ptyplugin.catalog import LocalServer
     from ptyplugin.sim.beamline import Beamline
 
 #: How often the catalog is asked for the result, and how long at the most, seconds.
@@ -32,7 +31,7 @@ SITE_FILE, PICTURE_FILE, LOG_FILE = "site.toml", "demo.png", "demo.log"
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What a demo gave.
+    """What a scan of the demo gave.
 
     phase_rms_rad: of the object against the truth, central region; latency_s: from the last frame to the image in the catalog
     """
@@ -51,6 +50,14 @@ class Demo:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run that was measured: its uid, and when (Unix seconds) its last frame was taken."""
+
+    uid: str
+    last_frame_s: float
+
+
 @dataclass(slots=True)
 class _Board:
     """The bars of one demo."""
@@ -65,8 +72,8 @@ class _Board:
         self.bars.update(task, description=done, total=total or 1, completed=total or 1)
 
 
-def run_demo(out: Path, *, frames: int, modes: int, ranks: int, console: Console) -> Demo:
-    """Scan, reconstruct, publish, and query the result back from the catalog. Nothing runs on afterwards.
+def run_demo(out: Path, *, frames: int, modes: int, ranks: int, scans: int, console: Console) -> list[Demo]:
+    """Scan, reconstruct, publish, and query the results back from the catalog. Nothing runs on afterwards.
 
     out: gets the detector's files, the catalog, the result file, ``site.toml``, ``demo.log`` and ``demo.png``
 
@@ -83,13 +90,13 @@ def run_demo(out: Path, *, frames: int, modes: int, ranks: int, console: Console
         stack.enter_context(_log_kept_in(out / LOG_FILE))
         board = _Board(bars)
         with board.working("starting the catalog (a Tiled server)", "catalog"):
-            server, site = _start_catalog(out, ranks, stack)
+            site = _start_catalog(out, ranks, stack)
         with board.working("making a sample and a beamline", "beamline"):
             beamline = _start_beamline(out, frames, modes, stack)
-        return _scan_and_wait(beamline, server, site, board, out, modes)
+        return _scan_and_wait(beamline, site, board, out, modes, scans)
 
 
-def _start_catalog(out: Path, ranks: int, stack: ExitStack) -> tuple[LocalServer, Site]:
+def _start_catalog(out: Path, ranks: int, stack: ExitStack) -> Site:
     from ptyplugin.catalog import LocalServer
 
     server = stack.enter_context(LocalServer(out / "catalog", readable=[out / "data", out / "results"]))
@@ -99,7 +106,7 @@ def _start_catalog(out: Path, ranks: int, stack: ExitStack) -> tuple[LocalServer
     lines += ["# The demo's server has ended; serve its catalog again as catalog/config.yml says, then name it here:"]
     lines += ['# tiled_uri = "http://127.0.0.1:8000"']
     (out / SITE_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return server, site
+    return site
 
 
 @contextmanager
@@ -142,27 +149,33 @@ def _start_beamline(out: Path, frames: int, modes: int, stack: ExitStack) -> Bea
     return stack.enter_context(Beamline(out / "data", frames=frames, modes=modes))
 
 
-def _scan_and_wait(beamline: Beamline, server: LocalServer, site: Site, board: _Board, out: Path, modes: int) -> Demo:
+def _scan_and_wait(beamline: Beamline, site: Site, board: _Board, out: Path, modes: int, scans: int) -> list[Demo]:
     from ptyplugin.catalog import connect
 
     client = connect(site)
-    frames = len(beamline.positions_m)
     try:
-        with _daemon(site, board) as daemon_error:
-            uid, last_frame = _scan(beamline, client, site, board, frames, modes)
-            result = _wait_for_result(client, site, uid, daemon_error)
-            latency_s = time.time() - last_frame
+        with _daemon(site, board) as daemon_errors:
+            runs = _scan(beamline, client, site, board, modes, scans)
+            found = [_wait_for_result(client, site, run, daemon_errors) for run in runs]
         # From here on everything that is shown comes out of the catalog.
-        with board.working("reading the result back from the catalog", "result read back"):
-            reconstruction: Reconstruction = result.reconstruction()
-            rms, truth = _judge(beamline, reconstruction)
-        with board.working("drawing", PICTURE_FILE):
-            from ptyplugin.io.picture import save_png
-
-            save_png(reconstruction, out / PICTURE_FILE, truth=truth)
+        with board.working("reading the results back and drawing", PICTURE_FILE, total=scans) as tell:
+            done = []
+            for run, (result, latency_s) in zip(runs, found, strict=True):
+                done.append(_shown(beamline, run, result, latency_s, out))
+                tell(len(done))
     finally:
         client.context.close()
-    return Demo(uid, int(result.metadata["scan_id"]), frames, rms, latency_s, out / PICTURE_FILE)
+    return done
+
+
+def _shown(beamline: Beamline, run: _Run, result: Any, latency_s: float, out: Path) -> Demo:
+    """The result from the catalog, judged and drawn; of several the picture shows the last."""
+    from ptyplugin.io.picture import save_png
+
+    reconstruction: Reconstruction = result.reconstruction()
+    rms, truth = _judge(beamline, reconstruction)
+    save_png(reconstruction, out / PICTURE_FILE, truth=truth)
+    return Demo(run.uid, int(result.metadata["scan_id"]), len(reconstruction.positions_px), rms, latency_s, out / PICTURE_FILE)
 
 
 @contextmanager
@@ -170,12 +183,12 @@ def _daemon(site: Site, board: _Board) -> Iterator[list[BaseException]]:
     """The service, in a thread of this process; its ranks are processes of their own."""
     from ptyplugin.service import Daemon
 
-    tasks: list[TaskID] = []  # one, from the first iteration on: the bars stand in the order of the way
+    tasks: dict[str, TaskID] = {}  # one per job, from its first iteration on: the bars stand in the order of the way
 
     def tell(event: Iteration) -> None:
-        if not tasks:
-            tasks.append(board.bars.add_task("reconstruction", total=event.iterations))
-        board.bars.update(tasks[0], description=f"reconstruction: {event.stage}", completed=event.iteration)
+        if event.job not in tasks:
+            tasks[event.job] = board.bars.add_task("reconstruction", total=event.iterations)
+        board.bars.update(tasks[event.job], description=f"reconstruction: {event.stage}", completed=event.iteration)
 
     errors: list[BaseException] = []
 
@@ -193,14 +206,13 @@ def _daemon(site: Site, board: _Board) -> Iterator[list[BaseException]]:
         finally:
             daemon.stop()
             thread.join()
-    for task in tasks:
+    for task in tasks.values():
         board.bars.update(task, description="reconstruction")
 
 
-def _scan(beamline: Beamline, client: Any, site: Site, board: _Board, frames: int, modes: int) -> tuple[str, float]:
-    """Run the plan with the raw writer and AutoReconstruct subscribed; the run's uid and the time of its last frame."""
+def _scan(beamline: Beamline, client: Any, site: Site, board: _Board, modes: int, scans: int) -> list[_Run]:
+    """Run the plan as often as asked, with the raw writer and AutoReconstruct subscribed."""
     from bluesky.callbacks.buffer import BufferingWrapper
-    from bluesky.run_engine import RunEngineInterrupted
     from bluesky_tiled_plugins import TiledWriter
 
     from ptyplugin.callbacks import AutoReconstruct
@@ -211,30 +223,36 @@ def _scan(beamline: Beamline, client: Any, site: Site, board: _Board, frames: in
     raw = client[site.raw_path.format(beamline=profile.beamline)]
     beamline.RE.md["scan_id"] = len(raw)
     writer = BufferingWrapper(TiledWriter(raw, batch_size=1, backup_directory=str(site.home / "raw-backup")))
-    automatic = AutoReconstruct(profile=profile, site=site)
-    seen: dict[str, Any] = {"events": 0, "time": time.time()}
-    with board.working("scan", "scan", total=frames) as tell:
+    for callback in (writer, AutoReconstruct(profile=profile, site=site)):
+        beamline.RE.subscribe(callback)
+    runs = [_measure(beamline, board, "scan" if scans == 1 else f"scan {number} of {scans}") for number in range(1, scans + 1)]
+    with board.working("writing the raw data into the catalog", "raw data in the catalog"):
+        writer.shutdown(wait=True)
+    return runs
 
-        def watch(name: str, document: dict[str, Any]) -> None:
-            if name == "event":
+
+def _measure(beamline: Beamline, board: _Board, name: str) -> _Run:
+    from bluesky.run_engine import RunEngineInterrupted
+
+    seen: dict[str, Any] = {"events": 0, "time": time.time()}
+    with board.working(name, name, total=len(beamline.positions_m)) as tell:
+
+        def watch(kind: str, document: dict[str, Any]) -> None:
+            if kind == "event":
                 seen["events"] += 1
                 seen["time"] = document["time"]
                 tell(seen["events"])
 
-        for callback in (writer, automatic, watch):
-            beamline.RE.subscribe(callback)
         try:
-            (uid,) = beamline.RE(beamline.ptycho_grid())
+            (uid,) = beamline.RE(beamline.ptycho_grid(), watch)
         except RunEngineInterrupted:
             # The RunEngine pauses at a Ctrl-C and waits for orders; whoever watches a demo wants it to end.
             raise KeyboardInterrupt from None
-    with board.working("writing the raw run into the catalog", "raw run in the catalog"):
-        writer.shutdown(wait=True)
-    return str(uid), float(seen["time"])
+    return _Run(str(uid), float(seen["time"]))
 
 
-def _wait_for_result(client: Any, site: Site, uid: str, daemon_errors: list[BaseException]) -> Any:
-    """The published result of the run, from the catalog.
+def _wait_for_result(client: Any, site: Site, run: _Run, daemon_errors: list[BaseException]) -> tuple[Any, float]:
+    """The published result of the run, from the catalog, and how many seconds after its last frame it was there.
 
     Raises:
         PtypluginError: the job failed, the daemon ended, or it took too long.
@@ -245,19 +263,19 @@ def _wait_for_result(client: Any, site: Site, uid: str, daemon_errors: list[Base
     folder = client[site.processed_path.format(beamline="sim")]
     end = time.monotonic() + _PATIENCE_S
     while time.monotonic() < end:
-        found = search(folder, scan_uid=uid, state="published")
-        if found:
-            return found[0]
         if daemon_errors:
             raise daemon_errors[0]
         with open_read_only(site.ledger) as ledger:
-            for entry in ledger.list(run_uid=uid):
+            for entry in ledger.list(run_uid=run.uid):
+                found = search(folder, scan_uid=run.uid, state="published") if entry.state == "published" else None
+                if found:
+                    return found[0], entry.changed_s - run.last_frame_s
                 # What a daemon would wait for, for days if need be, nobody mends during a demo.
                 waits = entry.state == "queued" and entry.starts > 0 and entry.tries == 0
                 if waits or entry.state in {"failed", "cancelled"}:
                     raise SolverError(f"job {entry.key} {'waits' if waits else entry.state}: {entry.sentence}")
         time.sleep(_ASK_S)
-    raise SolverError(f"run {uid[:8]} had no result after {_PATIENCE_S:.0f} s: see {site.jobs} for the job's log.")
+    raise SolverError(f"run {run.uid[:8]} had no result after {_PATIENCE_S:.0f} s: see {site.jobs} for the job's log.")
 
 
 def _judge(beamline: Beamline, reconstruction: Reconstruction) -> tuple[float, NDArray[np.complex128]]:

@@ -15,7 +15,7 @@ from ptyplugin.model import Progress, Site
 
 
 class FakeDaemon:
-    """Tells two iterations when it is stopped."""
+    """Tells two iterations of each of two jobs when it is stopped."""
 
     def __init__(self, site: Site, on_progress: Callable[[Progress], None]) -> None:
         self.tell = on_progress
@@ -28,8 +28,9 @@ class FakeDaemon:
     def run(self) -> None: ...
 
     def stop(self) -> None:
-        for iteration in (1, 2):
-            self.tell(Progress("job", "DM", iteration, 2, 0.1, {}))
+        for job in ("first", "second"):
+            for iteration in (1, 2):
+                self.tell(Progress(job, "DM", iteration, 2, 0.1, {}))
 
 
 def test_bars_stand_in_the_order_of_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,4 +39,5 @@ def test_bars_stand_in_the_order_of_the_way(monkeypatch: pytest.MonkeyPatch) -> 
     board = demo_walk._Board(bars)
     with demo_walk._daemon(Site(), board), board.working("scan", "scan", total=3) as tell:
         tell(3)
-    assert [(task.description, task.completed, task.total) for task in bars.tasks] == [("scan", 3, 3), ("reconstruction", 2, 2)]
+    reconstruction = ("reconstruction", 2, 2)
+    assert [(task.description, task.completed, task.total) for task in bars.tasks] == [("scan", 3, 3), reconstruction, reconstruction]
