@@ -41,7 +41,7 @@ def entry_of(record: dict[str, Any]) -> Entry:
 
 def steps_of(history: Iterable[Transition]) -> list[dict[str, Any]]:
     """What happened to a job, in JSON's types."""
-    return [{"at": time_of(one.at_s), "at_s": one.at_s, "state": one.state, "sentence": one.sentence} for one in history]
+    return [{"at": time_of(one.at_s), **asdict(one)} for one in history]
 
 
 def transitions_of(steps: Iterable[dict[str, Any]]) -> list[Transition]:
@@ -50,7 +50,7 @@ def transitions_of(steps: Iterable[dict[str, Any]]) -> list[Transition]:
     Raises:
         KeyError, TypeError: they are none.
     """
-    return [Transition(step["at_s"], step["state"], step["sentence"]) for step in steps]
+    return [Transition(**{field.name: step[field.name] for field in fields(Transition)}) for step in steps]
 
 
 def time_of(seconds: float) -> str:

@@ -10,12 +10,13 @@ from ptyplugin.jobs.durable import make_folder, sync_folder
 from ptyplugin.model import LedgerError
 
 #: Format of the tables; stored in the file.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 #: Marks the file as a ledger ("ptyp" in ASCII).
 _APPLICATION_ID = 0x70747970
 
 #: Times are Unix seconds. A job that could not be read has a row too (kind unreadable), so that nothing accepted is lost silently.
 #: starts: all of them; tries: of these, the ones that count. checkpoint: iteration that a next start goes on from, as far as it is known.
+#: version: of the ptyplugin that brought the job into its state; none where that is from before format 3.
 #: growth: frames of a live job that arrived later; positions_m = float64 (frame, substep, yx), little-endian, C order.
 _TABLES = """
 CREATE TABLE job (
@@ -42,6 +43,7 @@ CREATE TABLE job (
     fraction_done REAL NOT NULL DEFAULT 0,
     sentence TEXT,
     result TEXT,
+    version TEXT,
     arrived_s REAL NOT NULL,
     changed_s REAL NOT NULL
 );
@@ -52,7 +54,8 @@ CREATE TABLE transition (
     job TEXT NOT NULL REFERENCES job (key),
     at_s REAL NOT NULL,
     state TEXT NOT NULL,
-    sentence TEXT
+    sentence TEXT,
+    version TEXT
 );
 CREATE INDEX transition_by_job ON transition (job, number);
 CREATE TABLE growth (
@@ -71,7 +74,11 @@ _NEWER = {
     ALTER TABLE job ADD COLUMN starts INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE job ADD COLUMN checkpoint INTEGER NOT NULL DEFAULT 0;
     UPDATE job SET starts = tries;
-    """
+    """,
+    2: """
+    ALTER TABLE job ADD COLUMN version TEXT;
+    ALTER TABLE transition ADD COLUMN version TEXT;
+    """,
 }
 #: Orders that were carried out, by the name of their item; made where it is missing, so that ledgers from before it get it.
 _ORDERS = "CREATE TABLE IF NOT EXISTS obeyed (item TEXT PRIMARY KEY, at_s REAL NOT NULL)"

@@ -32,6 +32,7 @@ class Entry:
     checkpoint: iteration that a next start goes on from, as far as it is known
     not_before_s: when it may be started again; lease_until_s: when a started one counts as lost
     fraction_done: of the iterations, 0 .. 1; sentence: why it is in this state; result: the result file
+    version: of the ptyplugin that brought it into this state; None if that was before it was noted
     Times are Unix seconds.
     """
 
@@ -61,15 +62,17 @@ class Entry:
     needed_bytes: int = 0
     starts: int = 0
     checkpoint: int = 0
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A job came into ``state`` at ``at_s`` (Unix seconds), for the reason in ``sentence``."""
+    """A job came into ``state`` at ``at_s`` (Unix seconds), for the reason in ``sentence``, by this version of ptyplugin."""
 
     at_s: float
     state: State
     sentence: str | None
+    version: str | None = None
 
 
 class LedgerView:
@@ -122,8 +125,8 @@ class LedgerView:
 
     def history(self, key: str) -> Sequence[Transition]:
         """What happened to the job, oldest first."""
-        rows = self._rows("SELECT at_s, state, sentence FROM transition WHERE job = ? ORDER BY number", (key,))
-        return [Transition(**dict(row)) for row in rows]
+        rows = [dict(row) for row in self._rows("SELECT * FROM transition WHERE job = ? ORDER BY number", (key,))]
+        return [Transition(row["at_s"], row["state"], row["sentence"], row.get("version")) for row in rows]
 
     def list(
         self,

@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import ptyplugin
 from ptyplugin.jobs import MAX_TRIES, Fitting, Ledger, Overtaken, open_read_only
+from ptyplugin.jobs.schema import SCHEMA_VERSION
 from ptyplugin.model import FileSource, Job, JobError, LedgerError, Resources, Site
 
 
@@ -211,10 +213,10 @@ def test_a_killed_writer_leaves_a_whole_ledger(site: Site, job: Job) -> None:
 def test_a_newer_ledger_is_left_alone(site: Site) -> None:
     Ledger(site.ledger).close()
     connection = sqlite3.connect(site.ledger)
-    connection.execute("PRAGMA user_version = 3")
+    connection.execute("PRAGMA user_version = 99")
     connection.close()
     for opening in (Ledger, open_read_only):
-        with pytest.raises(LedgerError, match="has format 3, this ptyplugin knows formats up to 2"):
+        with pytest.raises(LedgerError, match=f"has format 99, this ptyplugin knows formats up to {SCHEMA_VERSION}"):
             opening(site.ledger)
 
 
@@ -234,18 +236,20 @@ def test_what_is_no_ledger_is_left_alone(site: Site, kind: str) -> None:
     assert site.ledger.read_bytes() == before
 
 
-_OF_FORMAT_1 = ("device", "needed_bytes", "starts", "checkpoint")
+_AFTER_FORMAT_1 = ("device", "needed_bytes", "starts", "checkpoint", "version")
 
 
 def test_a_ledger_of_format_1_is_read_as_it_is_and_brought_up_to_date(site: Site, job: Job) -> None:
     with Ledger(site.ledger) as ledger:
         ledger.put(job)
         ledger.claim(60.0)
-        for column in _OF_FORMAT_1:
+        for column in _AFTER_FORMAT_1:
             ledger._connection.execute(f"ALTER TABLE job DROP COLUMN {column}")
+        ledger._connection.execute("ALTER TABLE transition DROP COLUMN version")
         ledger._connection.execute("PRAGMA user_version = 1")
     with open_read_only(site.ledger) as view:
-        assert (view.show(job.key).state, view.show(job.key).tries) == ("running", 1)
+        assert (view.show(job.key).state, view.show(job.key).tries, view.show(job.key).version) == ("running", 1, None)
+        assert [step.version for step in view.history(job.key)] == [None, None]
     for _ in range(2):
         with Ledger(site.ledger) as ledger:
             assert (ledger.show(job.key).starts, ledger.show(job.key).device) == (1, "auto")
@@ -254,6 +258,17 @@ def test_a_ledger_of_format_1_is_read_as_it_is_and_brought_up_to_date(site: Site
         again = ledger.claim(60.0)
         assert again is not None
         assert (again.starts, again.tries) == (2, 2)
+        assert [step.version for step in ledger.history(job.key)] == [None, None, ptyplugin.__version__, ptyplugin.__version__]
+
+
+def test_every_record_has_the_version_that_wrote_it(ledger: Ledger, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ptyplugin, "__version__", "7.1")
+    ledger.put(job)
+    assert ledger.show(job.key).version == "7.1"
+    monkeypatch.setattr(ptyplugin, "__version__", "7.2")
+    ledger.claim(60.0)
+    assert ledger.show(job.key).version == "7.2"
+    assert [step.version for step in ledger.history(job.key)] == ["7.1", "7.2"]
 
 
 def test_a_start_that_came_to_another_checkpoint_is_no_try(ledger: Ledger, job: Job) -> None:
