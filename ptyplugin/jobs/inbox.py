@@ -1,6 +1,7 @@
 """The inbox: where jobs are handed over, with or without a daemon, on any local or shared file system.
 
-An item is a folder ``<key>.<stamp><random>/`` with ``job.json`` and the job's arrays, or with an order (see orders.py). It is
+An item is a folder ``<key>.<stamp><random>/`` with ``job.json`` and the job's arrays, with growth of a live job (``growth.json``) and
+its arrays, or with an order (see orders.py). It is
 written under ``tmp/``, flushed to the disk, and renamed into ``new/`` (the way of a maildir): what lies in ``new/`` is whole and
 will not be lost. Items that cannot be taken in are set aside in ``bad/`` with the reason beside them. The three have the
 permissions of the folder itself: for an inbox that several accounts share, make it writable for their group.
@@ -21,9 +22,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ptyplugin.jobs.contents import JOB_FILE, arrays_beside
+from ptyplugin.jobs.contents import GROWTH_FILE, JOB_FILE, arrays_beside
 from ptyplugin.jobs.durable import make_folder, move, remove_tree, sync_folder, write_array, write_bytes
-from ptyplugin.model import Job, JobError, Refusal, Site, SiteError
+from ptyplugin.model import Growth, Job, JobError, Refusal, Site, SiteError
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +50,21 @@ def submit(site: Site, job: Job | Refusal, arrays: Mapping[str, NDArray[Any]] | 
         SiteError: the inbox cannot be written.
     """
     return Inbox(site.inbox).submit(job, arrays or {})
+
+
+def grow(site: Site, growth: Growth, arrays: Mapping[str, NDArray[Any]] | None = None) -> None:
+    """Hand further frames of a live job over. When this returns, they are on the disk, whether a daemon runs or not.
+
+    Args:
+        site: tells the inbox.
+        growth: the frames; known by their job and ``first``: the same handed over twice counts once.
+        arrays: the arrays that it names, by file name.
+
+    Raises:
+        JobError: the arrays are not those that it names.
+        SiteError: the inbox cannot be written.
+    """
+    Inbox(site.inbox).grow(growth, arrays or {})
 
 
 def waiting_keys(site: Site) -> list[str]:
@@ -78,6 +94,11 @@ class Inbox:
         _check_names(job, arrays)
         self.hand_over(job.key, {**arrays, JOB_FILE: job.to_bytes()})
         return job.key
+
+    def grow(self, growth: Growth, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """See :func:`grow`."""
+        _check_names(growth, arrays)
+        self.hand_over(growth.job, {**arrays, GROWTH_FILE: growth.to_bytes()})
 
     def hand_over(self, key: str, files: Mapping[str, bytes | NDArray[Any]]) -> Path:
         """Put an item with these files under ``new/``, whole and on the disk when this returns; gives its place.
@@ -180,12 +201,12 @@ def _new_name(item: Path) -> str:
     return f"{os.fsdecode(os.fsencode(item.name)[:200])}.{secrets.token_hex(4)}"
 
 
-def _check_names(job: Job | Refusal, arrays: Mapping[str, NDArray[Any]]) -> None:
-    needed = arrays_beside(job)
+def _check_names(job: Job | Refusal | Growth, arrays: Mapping[str, NDArray[Any]]) -> None:
+    needed, what = arrays_beside(job), "growth" if isinstance(job, Growth) else "job"
     if missing := needed.keys() - arrays.keys():
-        raise JobError(f"the job names {', '.join(sorted(missing))} but it was not given: submit the job with its arrays.")
+        raise JobError(f"the {what} names {', '.join(sorted(missing))} but it was not given: submit the {what} with its arrays.")
     if foreign := arrays.keys() - needed.keys():
-        raise JobError(f"{', '.join(sorted(foreign))} was given but the job does not name it: put it into the job first.")
+        raise JobError(f"{', '.join(sorted(foreign))} was given but the {what} does not name it: put it into the {what} first.")
 
 
 def _arrival_ns(entry: os.DirEntry[str]) -> int:

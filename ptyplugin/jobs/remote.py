@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from numpy.typing import NDArray
 
 from ptyplugin.jobs.contents import arrays_beside
-from ptyplugin.jobs.packing import JOBS_PATH, TOKEN_VARIABLE, pack
-from ptyplugin.model import Job, JobError, Refusal, Site, SiteError
+from ptyplugin.jobs.packing import GROWTH_PATH, JOBS_PATH, TOKEN_VARIABLE, pack
+from ptyplugin.model import Growth, Job, JobError, Refusal, Site, SiteError
 
 _LONGEST_ANSWER = 1 << 20
 _OK, _TOO_LARGE = 200, 413
@@ -47,25 +47,36 @@ class RemoteInbox:
             JobError: the service does not take this job; its answer says why.
             SiteError: the service cannot be reached, or cannot take jobs now: try again later.
         """
-        given = arrays or {}
-        if given.keys() != arrays_beside(job).keys():
-            raise JobError("the arrays are not those that the job names: submit the job with its arrays.")
-        body, content_type = pack(job, given)
-        status, answer = self._post(body, content_type)
-        if status == _OK and answer.get("key") == job.key:
-            return job.key
+        self._hand_over(JOBS_PATH, job, job.key, arrays or {})
+        return job.key
+
+    def grow(self, site: Site, growth: Growth, arrays: Mapping[str, NDArray[Any]] | None = None) -> None:
+        """Hand further frames of a live job over, as ``ptyplugin.jobs.grow``.
+
+        Raises:
+            JobError, SiteError: as a job that is handed over.
+        """
+        self._hand_over(GROWTH_PATH, growth, growth.job, arrays or {})
+
+    def _hand_over(self, path: str, job: Job | Refusal | Growth, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        what = "growth of job" if isinstance(job, Growth) else "job"
+        if arrays.keys() != arrays_beside(job).keys():
+            raise JobError(f"the arrays are not those that the {what} names: submit it with its arrays.")
+        status, answer = self._post(path, *pack(job, arrays))
+        if status == _OK and answer.get("key") == key:
+            return
         sentence = str(answer.get("error") or f"it answers {status}, not with the job's key: is it a service of ptyplugin?")
         kind = JobError if status in (400, _TOO_LARGE) else SiteError
-        raise kind(f"the service at {self._parts.hostname} did not take job {job.key}: {sentence}")
+        raise kind(f"the service at {self._parts.hostname} did not take {what} {key}: {sentence}")
 
-    def _post(self, body: bytes, content_type: str) -> tuple[int, dict[str, Any]]:
+    def _post(self, path: str, body: bytes, content_type: str) -> tuple[int, dict[str, Any]]:
         connection_of = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
         connection = connection_of(str(self._parts.hostname), self._parts.port, timeout=self._timeout_s)
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": content_type}
         try:
             # A service that refuses answers before it has read all.
             with suppress(BrokenPipeError, ConnectionResetError):
-                connection.request("POST", self._parts.path.rstrip("/") + JOBS_PATH, body, headers)
+                connection.request("POST", self._parts.path.rstrip("/") + path, body, headers)
             response = connection.getresponse()
             answer = json.loads(response.read(_LONGEST_ANSWER))
         except (OSError, HTTPException) as error:

@@ -19,7 +19,7 @@ from ptyplugin.callbacks import AutoReconstruct
 from ptyplugin.jobs import Inbox, Ledger, RemoteInbox
 from ptyplugin.jobs.contents import parse
 from ptyplugin.jobs.packing import pack, unpack
-from ptyplugin.model import Job, JobError, Site, SiteError, put_beside
+from ptyplugin.model import Growth, Job, JobError, Site, SiteError, put_beside
 from ptyplugin.service.sources import Sources
 from ptyplugin.service.sources.http_submit import HttpSource
 
@@ -90,6 +90,17 @@ def test_the_remote_inbox_sends_arrays_too(service: Service, make_job) -> None:
     np.testing.assert_array_equal(np.load(item / "positions.npy"), arrays["positions.npy"])
 
 
+def test_growth_comes_with_its_arrays_too(service: Service) -> None:
+    arrays: dict[str, Any] = {}
+    growth = Growth(job="0" * 16, first=4, frame_ids=[(4, 9)], positions_m=put_beside("positions.npy", np.zeros((5, 1, 2)), arrays))
+    RemoteInbox(service.uri, TOKEN).grow(service.site, growth, arrays)
+    (item,) = Inbox(service.site.inbox).waiting()
+    assert Growth.from_bytes((item / "growth.json").read_bytes()) == growth
+    np.testing.assert_array_equal(np.load(item / "positions.npy"), arrays["positions.npy"])
+    with pytest.raises(JobError, match="not those that the growth of job names"):
+        RemoteInbox(service.uri, TOKEN).grow(service.site, growth)
+
+
 def test_a_session_on_another_host_hands_its_scans_over(service: Service, tmp_path: Path) -> None:
     auto = AutoReconstruct("sim", Site(home=tmp_path / "elsewhere"), RemoteInbox(service.uri, TOKEN))
     for name, document in scan_documents("run-far", 3, tmp_path / "frames.h5", 5.0):
@@ -112,12 +123,13 @@ def test_what_is_too_large_is_refused_before_it_is_read(service: Service, make_j
         ("/jobs", b"{", 400, "cannot be read"),
         ("/jobs", b"\xff\x00", 400, "cannot be read"),
         ("/jobs", b"PK\x03\x04nothing", 400, "the ZIP cannot be read"),
+        ("/growth", b"{}", 400, "this growth of a job cannot be read: job"),
         ("/runs", b"{", 400, "line 1 of the documents is no JSON"),
         ("/runs", b"\xff", 400, "are no text"),
         ("/runs", b'["start", 5]', 400, "line 1 is no document"),
         ("/runs", b'["start", {"uid": "a"}]', 400, "0 runs end in these documents"),
         ("/runs", b'["stop", {"run_start": "a"}]', 400, "have no start"),
-        ("/elsewhere", b"{}", 404, "POST to /jobs or /runs"),
+        ("/elsewhere", b"{}", 404, "POST to /jobs or /growth or /runs"),
     ],
 )
 def test_what_is_wrong_is_said(service: Service, path: str, body: bytes, status: int, said: str) -> None:

@@ -1,4 +1,4 @@
-"""The HTTP app: POST /jobs and POST /runs with ``Authorization: Bearer <token>``; GET what ``look`` gives. Only the standard library."""
+"""The HTTP app: POST /jobs, /growth, /runs with ``Authorization: Bearer <token>``; GET what ``look`` gives. The standard library alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from ptyplugin.jobs.packing import JOBS_PATH, RUNS_PATH, TOKEN_VARIABLE
+from ptyplugin.jobs.packing import GROWTH_PATH, JOBS_PATH, RUNS_PATH, TOKEN_VARIABLE
 from ptyplugin.model import HttpSubmit, JobError, PtypluginError, SiteError
 from ptyplugin.service.sources.source import Source, SourceAway
 from ptyplugin.service.sources.submissions import Submissions
@@ -65,7 +65,7 @@ class HttpSource(Source):
             )
         self._expected = f"Bearer {token}".encode()
         submissions = make_submissions(self)
-        self._takes |= {JOBS_PATH: submissions.take_job, RUNS_PATH: submissions.take_run}
+        self._takes |= {JOBS_PATH: submissions.take_job, GROWTH_PATH: submissions.take_growth, RUNS_PATH: submissions.take_run}
 
     def _begin(self, table: HttpSubmit) -> None:
         super().__init__(f"HTTP {table.host}:{table.port}")

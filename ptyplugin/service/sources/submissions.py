@@ -1,4 +1,7 @@
-"""What is handed over by HTTP, without the HTTP: jobs, and the documents of whole runs. Acknowledged when the inbox has it on the disk."""
+"""What is handed over by HTTP, without the HTTP: jobs, growth of live ones, and the documents of whole runs.
+
+It is acknowledged when the inbox has it on the disk.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ptyplugin.callbacks import assemble
-from ptyplugin.jobs import JOB_FILE, Inbox, submit
-from ptyplugin.jobs.packing import unpack
+from ptyplugin.jobs import GROWTH_FILE, JOB_FILE, Inbox, submit
+from ptyplugin.jobs.packing import unpack, unpack_growth
 from ptyplugin.model import JobError, Profile, Refusal, Site
 from ptyplugin.service.sources.collecting import collect
 from ptyplugin.service.sources.finished import Finished
@@ -40,6 +43,17 @@ class Submissions:
         self._inbox.hand_over(key, {**files, JOB_FILE: job.to_bytes()})
         self._state.count("jobs")
         return {"key": key}
+
+    def take_growth(self, body: bytes) -> dict[str, Any]:
+        """Put growth of a live job into the inbox; gives what to answer.
+
+        Raises:
+            JobError: it is none.
+            SiteError: the inbox cannot be written.
+        """
+        growth, files = unpack_growth(body)
+        self._inbox.hand_over(growth.job, {**files, GROWTH_FILE: growth.to_bytes()})
+        return {"key": growth.job, "first": growth.first}
 
     def take_run(self, body: bytes) -> dict[str, Any]:
         """Make jobs of the documents of one run, from start to stop, and put them into the inbox; gives what to answer.
