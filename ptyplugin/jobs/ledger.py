@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import ptyplugin
 from ptyplugin.jobs.lock import Lock
 from ptyplugin.jobs.orders import Order, check_order
-from ptyplugin.jobs.schema import SCHEMA_VERSION, connect_writer, now_s
+from ptyplugin.jobs.schema import SCHEMA_VERSION, VERSION, connect_writer, now_s
 from ptyplugin.jobs.view import Entry, LedgerView, State
 from ptyplugin.model import Job, JobError, LedgerError, Refusal, RunSource
 from ptyplugin.model.redaction import redacted
@@ -238,7 +237,7 @@ class Ledger(LedgerView):
 
     def _insert(self, row: Mapping[str, Any], sentence: str | None) -> None:
         sentence = redacted(sentence) if sentence else sentence
-        values = {**row, "sentence": sentence, "version": ptyplugin.__version__, "arrived_s": now_s(), "changed_s": now_s()}
+        values = {**row, "sentence": sentence, "version": VERSION, "arrived_s": now_s(), "changed_s": now_s()}
         names, places = ", ".join(values), ", ".join(f":{name}" for name in values)
         renewed = ", ".join(f"{name} = excluded.{name}" for name in values if name != "key")
         query = f"INSERT INTO job ({names}) VALUES ({places}) ON CONFLICT (key) DO UPDATE SET {renewed}"
@@ -253,7 +252,7 @@ class Ledger(LedgerView):
     ) -> None:
         sentence = redacted(sentence) if sentence else sentence
         # The number of starts tells a start of the job from a later one: who was overtaken must not decide about it.
-        values = {"state": after, "sentence": sentence, "version": ptyplugin.__version__, "changed_s": now_s(), **(changes or {})}
+        values = {"state": after, "sentence": sentence, "version": VERSION, "changed_s": now_s(), **(changes or {})}
         columns = ", ".join(f"{name} = ?" for name in values)
         states = ", ".join("?" for _ in before)
         done = self._connection.execute(
@@ -271,7 +270,7 @@ class Ledger(LedgerView):
 
     def _remember(self, key: str, state: State, sentence: str | None) -> None:
         query = "INSERT INTO transition (job, at_s, state, sentence, version) VALUES (?, ?, ?, ?, ?)"
-        self._connection.execute(query, (key, now_s(), state, sentence, ptyplugin.__version__))
+        self._connection.execute(query, (key, now_s(), state, sentence, VERSION))
         self._news.append(key)
 
     def _tell(self) -> None:

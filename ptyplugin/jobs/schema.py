@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 from ptyplugin.jobs.durable import make_folder, sync_folder
@@ -11,6 +12,8 @@ from ptyplugin.model import LedgerError
 
 #: Format of the tables; stored in the file.
 SCHEMA_VERSION = 3
+#: What is written into each row: the ptyplugin that wrote it.
+VERSION = version("ptyplugin")
 #: Marks the file as a ledger ("ptyp" in ASCII).
 _APPLICATION_ID = 0x70747970
 
@@ -153,18 +156,18 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             f"BEGIN IMMEDIATE; {_TABLES} PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
         sync_folder(path.parent)
-    for version in range(connection.execute("PRAGMA user_version").fetchone()[0], SCHEMA_VERSION):
-        connection.executescript(f"BEGIN IMMEDIATE; {_NEWER[version]} PRAGMA user_version = {version + 1}; COMMIT;")
+    for older in range(connection.execute("PRAGMA user_version").fetchone()[0], SCHEMA_VERSION):
+        connection.executescript(f"BEGIN IMMEDIATE; {_NEWER[older]} PRAGMA user_version = {older + 1}; COMMIT;")
     connection.execute(_ORDERS)
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
     if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
         raise LedgerError(f"{path} is no ledger of ptyplugin: move it away, or set another home in the site file.")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > SCHEMA_VERSION:
+    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found > SCHEMA_VERSION:
         raise LedgerError(
-            f"the ledger {path} has format {version}, this ptyplugin knows formats up to {SCHEMA_VERSION}: use the newer ptyplugin."
+            f"the ledger {path} has format {found}, this ptyplugin knows formats up to {SCHEMA_VERSION}: use the newer ptyplugin."
         )
 
 

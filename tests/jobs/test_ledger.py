@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import ptyplugin
 from ptyplugin.jobs import MAX_TRIES, Fitting, Ledger, Overtaken, open_read_only
-from ptyplugin.jobs.schema import SCHEMA_VERSION
+from ptyplugin.jobs.schema import SCHEMA_VERSION, VERSION
 from ptyplugin.model import FileSource, Job, JobError, LedgerError, Resources, Site
 
 
@@ -258,14 +257,14 @@ def test_a_ledger_of_format_1_is_read_as_it_is_and_brought_up_to_date(site: Site
         again = ledger.claim(60.0)
         assert again is not None
         assert (again.starts, again.tries) == (2, 2)
-        assert [step.version for step in ledger.history(job.key)] == [None, None, ptyplugin.__version__, ptyplugin.__version__]
+        assert [step.version for step in ledger.history(job.key)] == [None, None, VERSION, VERSION]
 
 
 def test_every_record_has_the_version_that_wrote_it(ledger: Ledger, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ptyplugin, "__version__", "7.1")
+    monkeypatch.setattr("ptyplugin.jobs.ledger.VERSION", "7.1")
     ledger.put(job)
     assert ledger.show(job.key).version == "7.1"
-    monkeypatch.setattr(ptyplugin, "__version__", "7.2")
+    monkeypatch.setattr("ptyplugin.jobs.ledger.VERSION", "7.2")
     ledger.claim(60.0)
     assert ledger.show(job.key).version == "7.2"
     assert [step.version for step in ledger.history(job.key)] == ["7.1", "7.2"]
