@@ -8,6 +8,7 @@ if __name__ != "ptyplugin.callbacks":
 from ptyplugin.callbacks.assemble import assemble, refusal
 from ptyplugin.callbacks.assets import TILED_MIMETYPE
 from ptyplugin.callbacks.auto import AutoReconstruct
+from ptyplugin.callbacks.bars import ProgressBars
 from ptyplugin.callbacks.collector import Collector, Growth, Output, RunEnded, RunStarted
 from ptyplugin.callbacks.continuity import Continuity, Ending
 from ptyplugin.callbacks.pairing import FrameAt, Record
@@ -23,6 +24,7 @@ __all__ = [
     "FrameAt",
     "Growth",
     "Output",
+    "ProgressBars",
     "Record",
     "RunEnded",
     "RunStarted",
