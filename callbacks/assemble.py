@@ -127,7 +127,8 @@ def _axes_in_words(profile: Profile) -> str:
 
 
 def _source(run: CollectedRun, profile: Profile) -> RunSource:
-    return RunSource(run_uid=run.uid, stream=profile.detector.stream, key=profile.detector.key, scan_id=run.scan_id)
+    key, stream = profile.detector.key, profile.detector.stream
+    return RunSource(run_uid=run.uid, stream=stream, key=key, scan_id=run.scan_id, begun_s=run.begun_s)
 
 
 def _blocks(records: Sequence[Record], arrays: dict[str, NDArray[Any]]) -> list[FrameBlock]:

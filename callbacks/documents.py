@@ -80,12 +80,13 @@ class DataKey:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A run begins. ``values``: those dotted keys of ``Wanted.start`` that it has."""
+    """A run begins. ``values``: those dotted keys of ``Wanted.start`` that it has; ``begun_s``: when, Unix seconds, if it says so."""
 
     uid: str
     scan_id: int | None
     plan_name: str
     values: Mapping[str, Any]
+    begun_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

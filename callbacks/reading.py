@@ -77,7 +77,9 @@ def _start(document: Mapping[str, Any], wanted: Wanted) -> list[Document]:
         except KeyError:
             continue
     plan_name = text_or_none(document.get("plan_name")) or ""
-    return [Start(text(document["uid"]), whole_or_none(document.get("scan_id")), plan_name, values)]
+    begun_s = moment(document.get("time"))
+    said_s = begun_s if math.isfinite(begun_s) else None
+    return [Start(text(document["uid"]), whole_or_none(document.get("scan_id")), plan_name, values, said_s)]
 
 
 def _descriptor(document: Mapping[str, Any], wanted: Wanted) -> list[Document]:

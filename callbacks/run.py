@@ -41,6 +41,7 @@ class CollectedRun:
     start, configuration, readings: what energy and distances may stand in
     points: number of events that the RunEngine counted in the detector's stream, None if it does not say
     problems: sentences, why there can be no job
+    begun_s: when it began, Unix seconds, if its start document says so
     """
 
     uid: str
@@ -56,6 +57,7 @@ class CollectedRun:
     records: tuple[Record, ...]
     tally: Tally
     problems: tuple[str, ...]
+    begun_s: float | None = None
 
 
 class Run:
@@ -125,6 +127,7 @@ class Run:
             records=tuple(records),
             tally=tally,
             problems=tuple(sorted(self._problems)),
+            begun_s=self._begun.begun_s,
         )
 
     def _add_descriptor(self, descriptor: Descriptor) -> None:

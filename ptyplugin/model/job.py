@@ -42,6 +42,13 @@ class RunSource(_Border):
     stream: str = "primary"
     key: str
     scan_id: int | None = None
+    begun_s: float | None = Field(
+        None, allow_inf_nan=False, description="when it began, Unix seconds: tells its frames in a spool from those of earlier runs"
+    )
+
+
+#: What is not asked of a source to tell one from another.
+_NOT_IN_KEY = {"scan_id", "begun_s", "name"}
 
 
 class FileSource(_Border):
@@ -116,7 +123,7 @@ class Job(_Border):
     def key(self) -> str:
         """16 hex digits: the same for the same source, preparation, geometry, recipe, modes, subpixel, seed, purpose, result format."""
         what: dict[str, Any] = {
-            "source": self.source.model_dump(mode="json", exclude={"scan_id", "name"}),
+            "source": self.source.model_dump(mode="json", exclude=_NOT_IN_KEY),
             "preparation": self.preparation.model_dump(mode="json"),
             "geometry": self.geometry.model_dump(mode="json"),
             "recipe": self.recipe,
@@ -177,7 +184,7 @@ class Refusal(_Border):
     @property
     def key(self) -> str:
         """16 hex digits, the same for the same run and detector."""
-        what = {"source": self.source.model_dump(mode="json", exclude={"scan_id"}), "purpose": self.purpose, "refused": True}
+        what = {"source": self.source.model_dump(mode="json", exclude=_NOT_IN_KEY), "purpose": self.purpose, "refused": True}
         return hashlib.sha256(canonical_json(what)).hexdigest()[:16]
 
     def to_bytes(self) -> bytes:

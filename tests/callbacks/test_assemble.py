@@ -45,6 +45,9 @@ def test_stream_assets(bench: Any) -> None:
     assert block.ranges == [(0, 6)]
     assert job.frame_ids == [(0, 6)]
     assert (job.source.run_uid, job.source.stream, job.source.key, job.source.scan_id) == ("run1", "primary", "det", 7)
+    assert job.source.begun_s == dict(bench.stream_assets())["start"].get("time")
+    told = changed(bench.stream_assets(), "start", lambda _: {"time": 1.7e9})
+    assert (job_of(bench, told).source.begun_s, job_of(bench, told).key) == (1.7e9, job.key)
     assert (job.geometry.energy_ev, job.geometry.distance_m, job.geometry.pixel_m) == (8000.0, 2.0, 75e-6)
     assert job.geometry.shape == (16, 24)
     assert job.notes == []

@@ -85,6 +85,7 @@ def test_json_round_trip_keeps_job_bytes_and_key() -> None:
         {"resources": Resources(ranks=4, priority=9)},
         {"notes": ["2 frames dropped"]},
         {"source": RunSource(run_uid="9acjef", key="detector")},
+        {"source": RunSource(run_uid="9acjef", key="detector", begun_s=1.7e9)},
     ],
 )
 def test_what_does_not_change_the_result_does_not_change_the_key(change: dict[str, Any]) -> None:
