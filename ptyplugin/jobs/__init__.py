@@ -5,11 +5,11 @@ from __future__ import annotations
 from ptyplugin.jobs.contents import GROWTH_FILE, JOB_FILE, LOG_FILE
 from ptyplugin.jobs.inbox import Inbox, grow, submit, waiting_keys
 from ptyplugin.jobs.intake import Intake
-from ptyplugin.jobs.ledger import MAX_TRIES, Fitting, Ledger, Overtaken
+from ptyplugin.jobs.ledger import MAX_TRIES, Fitting, Ledger, Overtaken, Untold
 from ptyplugin.jobs.orders import Order, check_order, give
 from ptyplugin.jobs.progress import JobProgress, ProgressFile, read_progress
 from ptyplugin.jobs.remote import RemoteInbox
-from ptyplugin.jobs.snapshots import read_snapshot, write_snapshot
+from ptyplugin.jobs.snapshots import read_snapshot, remove_snapshot, write_snapshot
 from ptyplugin.jobs.view import Entry, LedgerView, State, Transition, open_read_only
 
 __all__ = [
@@ -30,12 +30,14 @@ __all__ = [
     "RemoteInbox",
     "State",
     "Transition",
+    "Untold",
     "check_order",
     "give",
     "grow",
     "open_read_only",
     "read_progress",
     "read_snapshot",
+    "remove_snapshot",
     "submit",
     "waiting_keys",
     "write_snapshot",

@@ -6,8 +6,8 @@ import json
 import logging
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ptyplugin.jobs.lock import Lock
 from ptyplugin.jobs.orders import Order, check_order
-from ptyplugin.jobs.schema import SCHEMA_VERSION, VERSION, connect_writer, now_s
+from ptyplugin.jobs.schema import KEEP_NOTHING, KEEP_UNTOLD, SCHEMA_VERSION, VERSION, connect_writer, now_s
 from ptyplugin.jobs.view import Entry, LedgerView, State
 from ptyplugin.model import Job, JobError, LedgerError, Refusal, RunSource
 from ptyplugin.model.redaction import redacted
@@ -46,6 +46,19 @@ class Fitting:
     rather_above_bytes: int = 2**62
     devices: Collection[str] = ("auto", "cpu", "gpu")
     others: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """A transition that people are to be told of.
+
+    number: of the transition; entry: the job as it was then
+    remaining: names of the addresses that have not taken it; None: all of them
+    """
+
+    number: int
+    entry: Entry
+    remaining: tuple[str, ...] | None
 
 
 class Ledger(LedgerView):
@@ -214,6 +227,36 @@ class Ledger(LedgerView):
             changes |= {"checkpoint": max(checkpoint, entry.checkpoint)}
             self._move(entry, ("running",), "queued", sentence, changes)
 
+    def keep_untold(self, wanted: bool) -> None:
+        """From now on, over restarts too, remember each end of a job until somebody was told of it; or forget them all."""
+        with self._transaction():
+            self._connection.execute(KEEP_UNTOLD if wanted else KEEP_NOTHING)
+            if not wanted:
+                self._connection.execute("DELETE FROM untold")
+
+    def untold(self, after: int, limit: int) -> Sequence[Untold]:
+        """Transitions that people are to be told of, the oldest first: those with numbers above ``after``."""
+        query = (
+            "SELECT number, job, at_s, state, sentence, remaining FROM untold JOIN transition ON number = transition "
+            "WHERE number > ? ORDER BY number LIMIT ?"
+        )
+        return [
+            Untold(
+                row["number"],
+                replace(self.show(row["job"]), state=row["state"], sentence=row["sentence"], changed_s=row["at_s"]),
+                None if row["remaining"] is None else tuple(json.loads(row["remaining"])),
+            )
+            for row in self._rows(query, (after, limit))
+        ]
+
+    def told(self, number: int, remaining: Sequence[str] = ()) -> None:
+        """Somebody was told of this transition; these addresses are left."""
+        with self._transaction():
+            if remaining:
+                self._connection.execute("UPDATE untold SET remaining = ? WHERE transition = ?", (json.dumps(list(remaining)), number))
+            else:
+                self._connection.execute("DELETE FROM untold WHERE transition = ?", (number,))
+
     def grow(self, key: str, first_frame: int, positions_m: NDArray[np.float64]) -> bool:
         """Add frames to a live job; whether they are new: rows are known by their first frame.
 
@@ -303,9 +346,10 @@ class Ledger(LedgerView):
 
     def _roll_back(self) -> None:
         self._news.clear()
-        # A full disk rolls back by itself; a second time is an error.
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        # A full disk rolls back by itself; a second time is an error. Of a ledger that was closed meanwhile nothing is left.
+        with suppress(sqlite3.ProgrammingError):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
 
 def _say(entry: Entry) -> None:

@@ -85,6 +85,14 @@ _NEWER = {
 }
 #: Orders that were carried out, by the name of their item; made where it is missing, so that ledgers from before it get it.
 _ORDERS = "CREATE TABLE IF NOT EXISTS obeyed (item TEXT PRIMARY KEY, at_s REAL NOT NULL)"
+#: Transitions that people are to be told of; remaining: names of the addresses (JSON) that have not taken it, all of them where it is none.
+_UNTOLD = "CREATE TABLE IF NOT EXISTS untold (transition INTEGER PRIMARY KEY REFERENCES transition (number), remaining TEXT)"
+#: Noted in the same transaction as the transition itself, as long as anybody is to be told.
+KEEP_UNTOLD = """
+CREATE TRIGGER IF NOT EXISTS to_be_told AFTER INSERT ON transition WHEN NEW.state IN ('solved', 'failed')
+BEGIN INSERT INTO untold (transition) VALUES (NEW.number); END
+"""
+KEEP_NOTHING = "DROP TRIGGER IF EXISTS to_be_told"
 
 
 def connect_writer(path: Path) -> sqlite3.Connection:
@@ -159,6 +167,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     for older in range(connection.execute("PRAGMA user_version").fetchone()[0], SCHEMA_VERSION):
         connection.executescript(f"BEGIN IMMEDIATE; {_NEWER[older]} PRAGMA user_version = {older + 1}; COMMIT;")
     connection.execute(_ORDERS)
+    connection.execute(_UNTOLD)
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:

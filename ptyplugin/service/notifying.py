@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ptyplugin.io import read_result
 from ptyplugin.io.outcome import outcome_of
-from ptyplugin.jobs import Entry
-from ptyplugin.model import PtypluginError, SiteError
+from ptyplugin.jobs import Entry, Ledger, Untold
+from ptyplugin.model import LedgerError, PtypluginError, SiteError
 from ptyplugin.model.redaction import NOTIFY_VARIABLE
 from ptyplugin.service.complaints import Complaints
 
@@ -28,7 +27,7 @@ Event = Literal["finished", "doubtful", "failed"]
 EVENTS_VARIABLE = "PTYPLUGIN_NOTIFY_ON"
 #: Seconds before a notification that was not taken is sent again: from the first to the longest, doubled each time; when it is given up.
 FIRST_WAIT_S, LONGEST_WAIT_S, GIVE_UP_S = 5.0, 600.0, 86400.0
-#: Jobs that may wait to be told of.
+#: Notifications that are in memory; more of them wait in the ledger.
 _MOST = 1000
 #: How often is looked whether to stop, seconds.
 _POLL_S = 0.2
@@ -51,13 +50,14 @@ Send = Callable[[str, Notice], bool]
 
 @dataclass(slots=True)
 class _Letter:
-    """A notice on its way to one address."""
+    """A notice on its way to one address: number of the transition, name of the address, since when (Unix seconds)."""
 
-    address: str
+    number: int
+    name: str
     notice: Notice
+    since_s: float
     due_s: float = 0.0
     wait_s: float = FIRST_WAIT_S
-    since_s: float = field(default_factory=time.monotonic)
 
 
 def addresses_of(environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -85,63 +85,83 @@ def address_name(address: str) -> str:
 class Notifier:
     """Tells of jobs that ended, in a thread of its own. ``hear`` is told of each transition.
 
+    What is to be told is in the ledger until it was taken: a daemon that is killed in between tells it after its next start, and what
+    was taken a moment before the kill is told once more.
+
     Raises:
         SiteError: an address is none, or apprise is not installed.
+        LedgerError: the ledger cannot be written.
     """
 
-    def __init__(self, addresses: Sequence[str], events: Sequence[Event], send: Send | None = None) -> None:
-        self._addresses, self._events = list(addresses), set(events)
-        self._send = send or sender(self._addresses)
-        self._ended: queue.Queue[Entry] = queue.Queue(_MOST)
+    def __init__(self, ledger: Ledger, addresses: Sequence[str], events: Sequence[Event], send: Send | None = None) -> None:
+        # Addresses are secrets: the ledger knows them by these names.
+        self._addresses = {f"{number} {address_name(address)}": address for number, address in enumerate(addresses, start=1)}
+        self._ledger, self._events = ledger, set(events)
+        self._send = send or sender(addresses)
+        self._news, self._after = threading.Event(), 0
         self._letters: list[_Letter] = []
         self._complaints = Complaints(_log)
         self._folder = tempfile.TemporaryDirectory(prefix="ptyplugin-notices-")
         self.outcomes: Counter[str] = Counter({"sent": 0, "tried again": 0, "given up": 0})
+        ledger.keep_untold(True)
+        self._news.set()
 
     def hear(self, entry: Entry) -> None:
         """A job came into another state."""
-        if entry.state not in ("solved", "failed") or entry.purpose == "live":
-            return
-        try:
-            self._ended.put_nowait(entry)
-        except queue.Full:
-            self._give_up(f"more than {_MOST} jobs wait to be told of")
+        if entry.state in ("solved", "failed"):
+            self._news.set()
 
     def run(self, stop: threading.Event) -> None:
-        """Until ``stop``; what is not sent then is not sent any more."""
+        """Until ``stop``; what is not sent then is sent after the next start."""
         with self._folder:
-            while not stop.is_set():
-                self._take_one()
-                for letter in [letter for letter in self._letters if letter.due_s <= time.monotonic()]:
-                    if stop.is_set():
-                        return
-                    self._try(letter)
+            while not stop.wait(_POLL_S):
+                try:
+                    self._work(stop)
+                except LedgerError as error:
+                    self._news.set()
+                    # A letter that outlasted the stop finds the ledger closed.
+                    if not stop.is_set():
+                        self._complaints.say(str(error))
 
-    def _take_one(self) -> None:
-        try:
-            entry = self._ended.get(timeout=_POLL_S)
-        except queue.Empty:
+    def _work(self, stop: threading.Event) -> None:
+        room = _MOST - len(self._letters)
+        if self._news.is_set() and room > 0:
+            self._news.clear()
+            found = self._ledger.untold(self._after, room)
+            if len(found) == room:
+                self._news.set()
+            for untold in found:
+                self._after = untold.number
+                self._write(untold)
+        for letter in [letter for letter in self._letters if letter.due_s <= time.monotonic()]:
+            if stop.is_set():
+                return
+            self._try(letter)
+
+    def _write(self, untold: Untold) -> None:
+        entry, outcome = untold.entry, outcome_of(untold.entry.result)
+        names = [name for name in self._addresses if untold.remaining is None or name in untold.remaining]
+        if entry.purpose == "live" or event_of(entry, outcome) not in self._events or not names:
+            self._ledger.told(untold.number)
             return
-        outcome = outcome_of(entry.result)
-        if event_of(entry, outcome) in self._events:
-            notice = notice_of(entry, outcome, Path(self._folder.name))
-            self._letters += [_Letter(address, notice) for address in self._addresses]
-            del self._letters[: max(0, len(self._letters) - _MOST)]
+        notice = notice_of(entry, outcome, Path(self._folder.name))
+        self._letters += [_Letter(untold.number, name, notice, entry.changed_s) for name in names]
 
     def _try(self, letter: _Letter) -> None:
-        if was_taken(self._send, letter.address, letter.notice):
+        if was_taken(self._send, self._addresses[letter.name], letter.notice):
             self.outcomes["sent"] += 1
             self._complaints.over()
-        elif time.monotonic() - letter.since_s > GIVE_UP_S:
-            self._give_up(f"{address_name(letter.address)} did not take it for a day")
+        elif time.time() - letter.since_s > GIVE_UP_S:
+            self._give_up(f"{letter.name} did not take it for a day")
         else:
             self.outcomes["tried again"] += 1
-            self._complaints.say(f"{address_name(letter.address)} does not take notifications: they are tried again, and jobs go on.")
+            self._complaints.say(f"{letter.name} does not take notifications: they are tried again, and jobs go on.")
             letter.due_s = time.monotonic() + letter.wait_s
             letter.wait_s = min(2 * letter.wait_s, LONGEST_WAIT_S)
             return
         self._letters.remove(letter)
         self._sweep(letter.notice.picture)
+        self._ledger.told(letter.number, [other.name for other in self._letters if other.number == letter.number])
 
     def _give_up(self, why: str) -> None:
         self.outcomes["given up"] += 1

@@ -31,6 +31,7 @@ class Operations:
 
     Raises:
         SiteError: an address for notifications is none.
+        LedgerError: the ledger cannot be written.
     """
 
     def __init__(self, site: Site, daemon: Daemon, sources: Sources, environment: Mapping[str, str] = os.environ) -> None:
@@ -38,9 +39,11 @@ class Operations:
         self.metrics = Metrics()
         daemon.ledger.listen(self.metrics.hear)
         addresses = addresses_of(environment)
-        self.notifier = Notifier(addresses, events_of(environment)) if addresses else None
+        self.notifier = Notifier(daemon.ledger, addresses, events_of(environment)) if addresses else None
         if self.notifier:
             daemon.ledger.listen(self.notifier.hear)
+        else:
+            daemon.ledger.keep_untold(False)
         pages = self._pages(daemon, sources)
         submits = [source for source in sources.each if isinstance(source, HttpSource)]
         self._own = None if submits else LoopbackApp(site)

@@ -8,7 +8,6 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,8 +46,9 @@ class Post:
 
 
 @contextmanager
-def at_work(post: Post, *addresses: str, events: tuple[Event, ...] = EVENTS) -> Iterator[Notifier]:
-    notifier, stop = Notifier(addresses or ("a://",), events, post), threading.Event()
+def at_work(ledger: Ledger, post: Post, *addresses: str, events: tuple[Event, ...] = EVENTS) -> Iterator[Notifier]:
+    notifier, stop = Notifier(ledger, addresses or ("a://",), events, post), threading.Event()
+    ledger.listen(notifier.hear)
     thread = threading.Thread(target=notifier.run, args=(stop,))
     thread.start()
     try:
@@ -88,15 +88,14 @@ def test_what_the_end_of_a_job_is_to_people(state, word, event) -> None:
 
 def test_a_result_is_told_with_its_picture(site, make_job, until) -> None:
     post, job = Post(), make_job()
-    with Ledger(site.ledger) as ledger, at_work(post, "a://", "b://") as notifier:
-        ledger.listen(notifier.hear)
+    with Ledger(site.ledger) as ledger, at_work(ledger, post, "a://", "b://") as notifier:
         ledger.put(job)
         entry = ledger.claim(60.0)
         assert entry is not None
         write(site.results / "a.h5", job, "doubtful")
         ledger.solved(entry, site.results / "a.h5")
         ledger.published(entry)
-        until(lambda: len(post.got) == 2)
+        until(lambda: len(post.got) == 2 and not ledger.untold(0, 9))
     assert [(address, has_picture) for address, _, has_picture in post.got] == [("a://", True), ("b://", True)]
     notice = post.got[0][1]
     assert (notice.event, notice.title) == ("doubtful", "ptyplugin: scan 7 doubtful")
@@ -110,14 +109,13 @@ def test_a_result_is_told_with_its_picture(site, make_job, until) -> None:
 
 def test_a_refusal_is_told_and_what_nobody_wants_is_not(site, make_job, until) -> None:
     post = Post()
-    with Ledger(site.ledger) as ledger, at_work(post, events=("failed",)) as notifier:
-        ledger.listen(notifier.hear)
+    with Ledger(site.ledger) as ledger, at_work(ledger, post, events=("failed",)):
         ledger.put(make_job())
         entry = ledger.claim(60.0)
         assert entry is not None
         ledger.solved(entry, site.results / "not there.h5")
         ledger.put(Refusal(beamline="sim", source=RunSource(run_uid="u", key="d", scan_id=8), reason="no frames arrived."))
-        until(lambda: post.got)
+        until(lambda: post.got and not ledger.untold(0, 9))
     assert [(notice.title, notice.body.splitlines()[0]) for _, notice, _ in post.got] == [
         ("ptyplugin: scan 8 failed", "no frames arrived.")
     ]
@@ -127,29 +125,77 @@ def test_a_post_that_is_away_is_tried_again_and_no_job_waits(site, make_job, unt
     monkeypatch.setattr(notifying._Letter, "__init__", _impatient(notifying._Letter.__init__))
     post = Post()
     post.away = 3
-    with Ledger(site.ledger) as ledger:
-        failed = _failed(ledger, make_job)
-        with at_work(post) as notifier:
-            notifier.hear(failed)
-            until(lambda: post.got)
+    with Ledger(site.ledger) as ledger, at_work(ledger, post) as notifier:
+        _failed(ledger, make_job)
+        until(lambda: post.got)
     assert (notifier.outcomes["tried again"], notifier.outcomes["sent"]) == (3, 1)
-    # Nobody takes them: hearing does not wait.
-    idle = Notifier(["a://"], EVENTS, post)
-    for _ in range(notifying._MOST + 5):
-        idle.hear(failed)
-    assert idle.outcomes["given up"] == 5
-    idle._folder.cleanup()
+
+
+def test_what_nobody_took_for_a_day_is_given_up(site, make_job, until, monkeypatch) -> None:
+    monkeypatch.setattr(notifying, "GIVE_UP_S", -1.0)
+    post = Post()
+    post.away = 100
+    with Ledger(site.ledger) as ledger, at_work(ledger, post) as notifier:
+        _failed(ledger, make_job)
+        until(lambda: notifier.outcomes["given up"] == 1 and not ledger.untold(0, 9))
+    assert not post.got
+
+
+def test_memory_is_bounded_and_nothing_is_dropped(site, make_job, until, monkeypatch) -> None:
+    monkeypatch.setattr(notifying, "_MOST", 3)
+    post = Post()
+    with Ledger(site.ledger) as ledger:
+        ledger.keep_untold(True)
+        for seed in range(10):
+            _failed(ledger, make_job, seed)
+        with at_work(ledger, post):
+            until(lambda: len(post.got) == 10 and not ledger.untold(0, 9))
+
+
+def test_what_was_not_sent_when_the_daemon_was_killed_is_sent_by_the_next(site, make_job, until) -> None:
+    """It is in the ledger from the same moment as the end of the job, for each address that has not taken it."""
+    gone, post = Post(), Post()
+    with Ledger(site.ledger) as ledger:
+        ledger.keep_untold(True)
+        _failed(ledger, make_job)
+        (untold,) = ledger.untold(0, 9)
+        assert (untold.entry.state, untold.entry.sentence, untold.remaining) == ("failed", "the frames are gone.", None)
+    # This daemon comes to send to the first address only.
+    with Ledger(site.ledger) as ledger:
+        notifier, stop = (
+            Notifier(ledger, ["a://", f"b://{WORD}"], EVENTS, lambda *letter: gone(*letter) and not stop.set()),
+            threading.Event(),
+        )
+        notifier._work(stop)
+        notifier._folder.cleanup()
+        assert [address for address, *_ in gone.got] == ["a://"]
+        assert [each.remaining for each in ledger.untold(0, 9)] == [("2 b://...",)]
+        ledger._retried(ledger.list()[0], None)
+    assert all(WORD.encode() not in file.read_bytes() for file in site.home.glob("ledger*")), "addresses are secrets"
+    with Ledger(site.ledger) as ledger, at_work(ledger, post, "a://", f"b://{WORD}"):
+        until(lambda: post.got and not ledger.untold(0, 9))
+    assert [(address, notice.title) for address, notice, _ in post.got] == [(f"b://{WORD}", "ptyplugin: scan 7 failed")]
+
+
+def test_when_nobody_is_to_be_told_nothing_is_kept(site, make_job) -> None:
+    with Ledger(site.ledger) as ledger:
+        ledger.keep_untold(True)
+        _failed(ledger, make_job)
+        ledger.keep_untold(False)
+        _failed(ledger, make_job, 1)
+        ledger.keep_untold(True)
+        assert not ledger.untold(0, 9)
 
 
 def _impatient(make):
-    def made(self, address: str, notice: Notice) -> None:
-        make(self, address, notice, wait_s=0.01)
+    def made(self, *letter: object) -> None:
+        make(self, *letter, wait_s=0.01)
 
     return made
 
 
-def _failed(ledger: Ledger, make_job) -> Entry:
-    job = make_job()
+def _failed(ledger: Ledger, make_job, seed: int = 0) -> Entry:
+    job = make_job(seed)
     ledger.put(job)
     entry = ledger.claim(60.0)
     assert entry is not None
@@ -157,13 +203,16 @@ def _failed(ledger: Ledger, make_job) -> Entry:
     return ledger.show(job.key)
 
 
-def test_a_live_preview_is_not_told(site, make_job) -> None:
-    with Ledger(site.ledger) as ledger:
-        failed = replace(_failed(ledger, make_job), purpose="live")
-    notifier = Notifier(["a://"], EVENTS, Post())
-    notifier.hear(failed)
-    assert notifier._ended.empty()
-    notifier._folder.cleanup()
+def test_a_live_preview_is_not_told(site, make_job, until) -> None:
+    post = Post()
+    live = make_job(1).model_copy(update={"purpose": "live"})
+    with Ledger(site.ledger) as ledger, at_work(ledger, post):
+        ledger.put(live)
+        entry = ledger.claim(60.0)
+        assert entry is not None
+        ledger.failed(entry, "the frames are gone.")
+        until(lambda: not ledger.untold(0, 9))
+    assert not post.got
 
 
 def test_what_the_environment_asks_for() -> None:
