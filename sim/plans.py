@@ -33,14 +33,33 @@ def jittered_raster(points: int, step: float, jitter: float, seed: int) -> NDArr
     return np.asarray(np.concatenate(grid) + np.random.default_rng(seed).uniform(-jitter, jitter, (points, 2)))
 
 
-def ptycho_grid(detectors: list[Any], stage_y: Any, stage_x: Any, positions: NDArray[np.float64]) -> Generator[Any, Any, Any]:
+def fermat_spiral(points: int, step: float) -> NDArray[np.float64]:
+    """Positions (point, yx) of a Fermat spiral about 0 that has one point for each ``step`` squared, in the unit of ``step``.
+
+    Even coverage without the symmetry of a grid (Huang et al., Optics Express 22, 12634 (2014)).
+
+    Raises:
+        ScanError: fewer points than 1.
+    """
+    if points < 1:
+        raise ScanError(f"a scan of {points} points was asked for: give at least 1.")
+    number = np.arange(points)
+    # Point n lies within a disc of n + 1/2 times the area of one point, a golden angle further round.
+    radius, angle = step * np.sqrt((number + 0.5) / np.pi), number * np.pi * (3 - np.sqrt(5))
+    return np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=1)
+
+
+def ptycho_grid(
+    detectors: list[Any], stage_y: Any, stage_x: Any, positions: NDArray[np.float64], plan_name: str = "ptycho_grid"
+) -> Generator[Any, Any, Any]:
     """Plan: move to each of ``positions`` (point, yx), in the stages' unit, and trigger and read; the uid of the run.
 
-    The start document has ``extents``, (first, last) of y and x, so that a live view knows its canvas.
+    ``plan_name`` may say what path it is. The start document has ``extents``, (first, last) of y and x, so that a live view knows its
+    canvas.
     """
     low, high = positions.min(axis=0), positions.max(axis=0)
     metadata = {
-        "plan_name": "ptycho_grid",
+        "plan_name": plan_name,
         "plan_type": "generator",
         "detectors": [detector.name for detector in detectors],
         "motors": [stage_y.name, stage_x.name],

@@ -5,7 +5,7 @@ import pytest
 from scipy import spatial
 
 from ptyplugin.model import ScanError
-from ptyplugin.sim.plans import jittered_raster
+from ptyplugin.sim.plans import fermat_spiral, jittered_raster
 
 
 @pytest.mark.parametrize("points", [1, 2, 3, 5, 12, 49, 50, 55, 200])
@@ -42,3 +42,18 @@ def test_jitter_breaks_the_raster_and_comes_from_the_seed() -> None:
 def test_no_points_are_refused() -> None:
     with pytest.raises(ScanError, match="0 points"):
         jittered_raster(0, step=20.0, jitter=2.0, seed=0)
+
+
+def test_a_spiral_covers_a_disc_evenly() -> None:
+    path = fermat_spiral(400, step=2.0)
+    radius = np.hypot(*path.T)
+    np.testing.assert_allclose(radius.max(), 2.0 * np.sqrt(400 / np.pi), rtol=0.01)
+    assert np.count_nonzero(radius < radius.max() / 2) == 100
+    apart = np.hypot(*(path[:, None] - path).transpose(2, 0, 1)) + 1e9 * np.eye(400)
+    assert apart.min(axis=1).min() > 1.5
+    assert apart.min(axis=1).max() < 2.5
+
+
+def test_a_spiral_needs_a_point() -> None:
+    with pytest.raises(ScanError, match="0 points was asked for: give at least 1"):
+        fermat_spiral(0, step=1.0)
