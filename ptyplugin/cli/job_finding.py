@@ -26,6 +26,37 @@ def open_ledger(site: Site) -> LedgerView | ServiceView:
     return service_of(site) or open_read_only(site.ledger)
 
 
+#: What is said of a job that runs, as far as anybody knows, and of all jobs.
+STANDS_STILL = "no daemon answers: it goes on when one is started (ptyplugin serve)."
+
+
+def answers(ledger: LedgerView | ServiceView) -> bool:
+    """Whether a daemon tells of the jobs; else this is what one noted last."""
+    from ptyplugin.jobs import LedgerView
+
+    return not isinstance(ledger, LedgerView)
+
+
+def silence(site: Site) -> str:
+    """What there is to say when no daemon answers."""
+    from ptyplugin.jobs import waiting_keys
+    from ptyplugin.model import SiteError
+
+    try:
+        waiting = len(set(waiting_keys(site)))
+    except SiteError:
+        waiting = 0
+    more = f"; {waiting} more wait in the inbox" if waiting else ""
+    return f"no daemon answers (ptyplugin serve): this is what was noted last{more}."
+
+
+def not_published(entry: Entry, site: Site) -> str | None:
+    """Why a result that is there is not in the catalog, if it is to go there."""
+    if entry.state != "solved" or not (entry.sentence or site.tiled_uri):
+        return None
+    return f"not in the catalog yet{f': {entry.sentence}' if entry.sentence else '.'}"
+
+
 def key_meant(site: Site, text: str) -> str:
     """The key of the job that a person means, in the ledger or still in the inbox.
 

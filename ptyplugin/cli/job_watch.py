@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ptyplugin.cli.job_finding import AsJson, SiteFile, open_ledger
+from ptyplugin.cli.job_finding import AsJson, SiteFile, answers, open_ledger, silence
 from ptyplugin.cli.screen import stdout
 
 if TYPE_CHECKING:
@@ -30,11 +30,15 @@ _HEADS = ("job", "scan", "run", "stage", "iteration", "", "error", "left")
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """What there is to see at one moment: the jobs that run, those that came to something lately, and how many are in each state."""
+    """What there is to see at one moment: the jobs that run, those that came to something lately, and how many are in each state.
+
+    silence: what is to be said when no daemon tells of them
+    """
 
     running: tuple[tuple[Entry, JobProgress | None], ...]
     lately: tuple[Entry, ...]
     counts: dict[str, int]
+    silence: str | None = None
 
 
 def watch(site: SiteFile = None, as_json: AsJson = False) -> None:
@@ -74,7 +78,7 @@ def _look(site: Site, ledger: LedgerView | ServiceView) -> Board:
     from ptyplugin.jobs import read_progress
 
     running = tuple((entry, read_progress(site.jobs / entry.key)) for entry in ledger.list(state="running"))
-    return Board(running, tuple(ledger.lately(_LATELY)), ledger.counts())
+    return Board(running, tuple(ledger.lately(_LATELY)), ledger.counts(), None if answers(ledger) else silence(site))
 
 
 def _table(site: Site) -> None:
@@ -114,6 +118,7 @@ def board(seen: Board) -> RenderableType:
         )
     counts = ", ".join(f"{count} {state}" for state, count in seen.counts.items()) or "no jobs yet"
     parts: list[RenderableType] = [Text(counts, "dim")]
+    parts += [Text(seen.silence, "yellow")] if seen.silence else []
     parts += [table] if seen.running else []
     parts += [Text(), lately] if seen.lately else []
     return Group(*parts)
@@ -142,7 +147,7 @@ def record(seen: Board) -> dict[str, Any]:
         {"key": entry.key, "scan_id": entry.scan_id, "run_uid": entry.run_uid, "state": entry.state, "sentence": entry.sentence}
         for entry in seen.lately
     ]
-    return {"running": running, "lately": lately, "counts": seen.counts}
+    return {"running": running, "lately": lately, "counts": seen.counts, "daemon": seen.silence is None}
 
 
 def _names(entry: Entry) -> tuple[str, str, str]:

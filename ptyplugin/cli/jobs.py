@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ptyplugin.cli.job_finding import AsJson, Key, SiteFile, entry_of, key_meant, open_ledger
+from ptyplugin.cli.job_finding import STANDS_STILL, AsJson, Key, SiteFile, answers, entry_of, key_meant, not_published, open_ledger, silence
 from ptyplugin.cli.job_logs import logs
 from ptyplugin.cli.job_orders import cancel, retry
 from ptyplugin.cli.job_watch import watch
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from ptyplugin.jobs import Entry, JobProgress, Transition
+    from ptyplugin.model import Site
 
 app = typer.Typer(help="What became of the jobs that were handed over.", no_args_is_help=True, rich_markup_mode="rich")
 
@@ -43,20 +44,24 @@ def list_jobs(
         ptyplugin jobs list --state failed
         ptyplugin jobs list --scan-id 1742 --json
 
-    Below a job that failed or has to wait stands why; a long recipe is whole
-    in --json.
+    Below a job that failed or has to wait stands why: for another try, for the
+    catalog, for a daemon. A long recipe is whole in --json.
     """
     from ptyplugin.jobs.records import record_of
     from ptyplugin.model import load_site
 
-    with open_ledger(load_site(site)) as ledger:
-        found = ledger.list(state=state, scan_id=scan_id, limit=limit)
+    where = load_site(site)
+    with open_ledger(where) as ledger:
+        found, is_told = ledger.list(state=state, scan_id=scan_id, limit=limit), answers(ledger)
     if as_json:
         answer([record_of(entry) for entry in found])
-    elif found:
-        show_table(_HEADS, [_row(entry) for entry in found])
+        return
+    if found:
+        show_table(_HEADS, [_row(entry, where, is_told) for entry in found])
     else:
         stderr().print("no jobs found.")
+    if not is_told:
+        stderr().print(silence(where), soft_wrap=True)
 
 
 def show_job(key: Key, site: SiteFile = None, as_json: AsJson = False) -> None:
@@ -76,17 +81,34 @@ def show_job(key: Key, site: SiteFile = None, as_json: AsJson = False) -> None:
     entry = entry_of(where, key_meant(where, key))
     with open_ledger(where) as ledger:
         history, progress = ledger.history(entry.key), read_progress(where.jobs / entry.key) if entry.state == "running" else None
+        is_told = answers(ledger)
     said = shown(entry, history, progress, _outcome(entry))
     if as_json:
         answer(said)
         return
-    for name, value in said.items():
-        if value not in (None, [], "") and name not in _FOR_PROGRAMS:
-            typer.echo(f"{name:<14} {'; '.join(value) if isinstance(value, list) else f'{value:.4g}' if name == 'error' else value}")
-    if progress:
-        typer.echo(f"{'progress':<14} {_how_far(progress)}")
+    _print_fields(
+        {name: value for name, value in said.items() if value not in (None, [], "") and name not in _FOR_PROGRAMS}
+        | {"sentence": _why(entry, where, is_told) or entry.sentence}
+        | ({"progress": _how_far(progress)} if progress else {})
+    )
     for one in history:
-        typer.echo(_line(one))
+        typer.echo(_line(one, entry))
+
+
+def _print_fields(fields: dict[str, Any]) -> None:
+    """One line each, for lists one for each part; all begin in the same column."""
+    width = max(map(len, fields)) + 1
+    for name, value in fields.items():
+        parts = value if isinstance(value, list) else [] if value is None else [f"{value:.4g}" if name == "error" else value]
+        for number, part in enumerate(parts):
+            typer.echo(f"{'' if number else name:<{width}} {part}")
+
+
+def _why(entry: Entry, site: Site, is_told: bool) -> str | None:
+    """Why a job is where it is, in one sentence, if there is something to say."""
+    if entry.state == "running" and not is_told:
+        return STANDS_STILL
+    return not_published(entry, site) or (entry.sentence if entry.state in ("failed", "queued") else None)
 
 
 def _outcome(entry: Entry) -> dict[str, Any]:
@@ -103,13 +125,14 @@ def _how_far(progress: JobProgress) -> str:
     return f"{progress.stage}, iteration {progress.iteration} of {progress.iterations}{errors}, about {progress.left_s:.0f} s left"
 
 
-def _line(one: Transition) -> str:
+def _line(one: Transition, entry: Entry) -> str:
     from ptyplugin.jobs.records import time_of
 
-    return f"{time_of(one.at_s)[:19].replace('T', ' ')}  {one.state:<10} {one.sentence or ''}".rstrip()
+    other = f" (ptyplugin {one.version})" if one.version not in (None, entry.version) else ""
+    return f"{time_of(one.at_s)[:19].replace('T', ' ')}  {one.state:<10} {one.sentence or ''}{other}".rstrip()
 
 
-def _row(entry: Entry) -> tuple[list[str | Text], str | None]:
+def _row(entry: Entry, site: Site, is_told: bool) -> tuple[list[str | Text], str | None]:
     from rich.text import Text
 
     from ptyplugin.jobs.records import time_of
@@ -124,7 +147,7 @@ def _row(entry: Entry) -> tuple[list[str | Text], str | None]:
         "-" if entry.frames is None else str(entry.frames),
         entry.recipe or "",
     ]
-    return cells, entry.sentence if entry.state in ("failed", "queued") else None
+    return cells, _why(entry, site, is_told)
 
 
 app.command("list")(one_sentence(list_jobs))

@@ -20,13 +20,15 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from ptyplugin.cli import job_orders
+from ptyplugin.cli import job_orders, jobs
 from ptyplugin.cli.app import app
 from ptyplugin.cli.job_watch import Board, board, record
 from ptyplugin.jobs import Inbox, Ledger, Order, ProgressFile, give, open_read_only, submit
 from ptyplugin.model import FrameBlock, GeometryNumbers, Hdf5Source, Job, JobError, Progress, Refusal, RunSource, Site, load_site
 from ptyplugin.service import Daemon, Launcher, Wish
+from ptyplugin.service.operations import Operations
 from ptyplugin.service.solving import Task
+from ptyplugin.service.sources import Sources
 
 
 def run(*words: object) -> Result:
@@ -36,7 +38,7 @@ def run(*words: object) -> Result:
 @pytest.fixture
 def site_file(tmp_path: Path) -> Path:
     file = tmp_path / "site.toml"
-    file.write_text(f'home = "{tmp_path}/home"\n')
+    file.write_text(f'home = "{tmp_path}/home"\nhttp_port = 0\n')
     return file
 
 
@@ -81,12 +83,12 @@ class Scripted(Launcher):
 
 
 @contextmanager
-def daemon(site: Site, fails: bool = False) -> Iterator[None]:
+def daemon(site: Site, fails: bool = False) -> Iterator[Daemon]:
     with Daemon(site, Scripted(fails)) as working:
         thread = threading.Thread(target=working.run)
         thread.start()
         try:
-            yield
+            yield working
         finally:
             working.stop()
             thread.join(20)
@@ -192,6 +194,47 @@ def test_show_and_list_tell_how_far_a_job_is_and_why_it_waits(site: Site) -> Non
     assert json.loads(run("show", 1, "--json").stdout)["progress"] is None
 
 
+def test_list_and_show_say_that_no_daemon_answers(site: Site) -> None:
+    with Ledger(site.ledger) as ledger:
+        ledger.put(make_job(1))
+        ledger.claim(60.0)
+    submit(site, make_job(2))
+    listed = run("list")
+    assert "no daemon answers: it goes on when one is started (ptyplugin serve)." in listed.stdout
+    assert listed.stderr.strip() == "no daemon answers (ptyplugin serve): this is what was noted last; 1 more wait in the inbox."
+    assert "no daemon answers: it goes on when one is started (ptyplugin serve)." in run("show", 1).stdout
+    with daemon(site) as working, Sources(site) as sources, Operations(site, working, sources):
+        until(site, make_job(2).key, "running")
+        until_text(site.home / "service.json", "port")
+        assert "no daemon" not in said(run("list")) + said(run("show", 2))
+
+
+def test_a_result_that_waits_for_the_catalog_says_so(site: Site, site_file: Path) -> None:
+    with Ledger(site.ledger) as ledger:
+        for number in (1, 2):
+            ledger.put(make_job(number))
+            entry = ledger.claim(60.0)
+            assert entry is not None
+            ledger.solved(entry, site.results / f"{number}.h5")
+        ledger.not_published_yet(ledger.show(make_job(1).key), "the catalog does not answer.")
+    assert "not in the catalog yet: the catalog does not answer." in run("list").stdout
+    assert "not in the catalog yet: the catalog does not answer." in run("show", 1).stdout
+    assert "not in the catalog" not in run("show", 2).stdout, "this site has no catalog"
+    with site_file.open("a") as file:
+        file.write('tiled_uri = "http://127.0.0.1:9"\n')
+    assert "not in the catalog yet." in run("show", 2).stdout
+
+
+def test_the_fields_of_show_begin_in_one_column(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs._print_fields({"key": "k", "verdict_reasons": ["one.", "two."], "error": 0.123456, "sentence": None})
+    assert capsys.readouterr().out.splitlines() == [
+        "key              k",
+        "verdict_reasons  one.",
+        "                 two.",
+        "error            0.1235",
+    ]
+
+
 def test_logs(site: Site) -> None:
     key = submit(site, make_job(1))
     none = run("logs", key)
@@ -252,6 +295,7 @@ def test_the_board_of_watch(site: Site) -> None:
         seen = entries(site)
     lines = drawn(seen)
     assert lines[0] == "1 queued, 2 running, 1 failed"
+    assert lines.pop(1) == "no daemon answers (ptyplugin serve): this is what was noted last."
     assert lines[1].split() == ["job", "scan", "run", "stage", "iteration", "error", "left"]
     assert lines[2].split()[:5] == [first.key, "1", "a1b2c3d1", "DM", "5/20"]
     assert lines[2].split()[-3:] == ["0.25", "15", "min"]
@@ -261,13 +305,13 @@ def test_the_board_of_watch(site: Site) -> None:
     assert len(lines) == 6, "each job has one line"
     assert max(len(line) for line in lines) <= 110
     told: dict[str, Any] = record(seen)
-    assert told["counts"] == {"queued": 1, "running": 2, "failed": 1}
+    assert (told["counts"], told["daemon"]) == ({"queued": 1, "running": 2, "failed": 1}, False)
     assert [one["progress"] and one["progress"]["iteration"] for one in told["running"]] == [5, None]
 
 
 def test_an_empty_board(site: Site) -> None:
     with Ledger(site.ledger):
-        assert drawn(entries(site)) == ["no jobs yet"]
+        assert drawn(entries(site)) == ["no jobs yet", "no daemon answers (ptyplugin serve): this is what was noted last."]
 
 
 def test_watch_needs_a_terminal_or_json(site: Site) -> None:
