@@ -6,12 +6,14 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 from urllib.parse import unquote, urlparse
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 from ptyplugin.model.errors import FramesError, OutsideDataRoots, SiteError
 from ptyplugin.model.job import DeviceName
+from ptyplugin.model.site_errors import said_wrong
 from ptyplugin.model.sources import SourceTable
 
 #: Environment variable that names the site's TOML file.
@@ -129,11 +131,16 @@ class Site(BaseModel):
         return resolved
 
 
+def _keys() -> set[str]:
+    tables = (Site, SlotNumbers, *get_args(get_args(SourceTable)[0]))
+    return {name for table in tables for name in table.model_fields}
+
+
 def load_site(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Site:
     """Read the site's TOML: ``path``, else the file that PTYPLUGIN_SITE names, else the defaults.
 
     Raises:
-        SiteError: the file is missing, no TOML, or has a wrong key; the message names it.
+        SiteError: the file is missing, no TOML, or has wrong keys; the message names all of them.
     """
     named = path or (Path(environment[SITE_VARIABLE]) if environment.get(SITE_VARIABLE) else None)
     if named is None:
@@ -145,6 +152,4 @@ def load_site(path: Path | None = None, environment: Mapping[str, str] = os.envi
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SiteError(f"the site file {named} is no TOML: {error}.") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise SiteError(f"site file {named}: {place}: {first['msg']}.") from error
+        raise SiteError(f"site file {named}: {said_wrong(error, _keys())}") from error

@@ -189,13 +189,37 @@ def test_the_site_file_is_read_and_its_mistakes_named(tmp_path: Path) -> None:
     )
     assert load_site(environment={"PTYPLUGIN_SITE": str(path)}) == site
     path.write_text('hom = "/srv"\n')
-    with pytest.raises(SiteError, match=r"site.toml: hom: Extra inputs"):
+    with pytest.raises(SiteError, match=r"site\.toml: hom: there is no such key: did you mean home\?"):
         load_site(path)
     path.write_text("home = \n")
     with pytest.raises(SiteError, match="is no TOML"):
         load_site(path)
     with pytest.raises(SiteError, match="cannot be read"):
         load_site(tmp_path / "absent.toml")
+
+
+def test_all_mistakes_of_a_site_file_are_named_with_value_and_advice(tmp_path: Path) -> None:
+    path = tmp_path / "site.toml"
+    path.write_text(
+        'home = 5\nranks = "many"\nhttp_port = 99999\ndata_roots = ["/a", 7]\nwhatever = 1\n'
+        '[[slot]]\nrank = 2\n[[source]]\nkind = "pigeon"\n[[source]]\nprofiles = ["sim"]\n[[source]]\nkind = "sweep"\n'
+    )
+    with pytest.raises(SiteError) as caught:
+        load_site(path)
+    said = str(caught.value)
+    for sentence in (
+        'home: it is 5: write a path in quotes, such as "/data".',
+        "ranks: it is 'many': write a whole number.",
+        "http_port: Input should be less than or equal to 65535 (it is 99999).",
+        'data_roots 2: it is 7: write a path in quotes, such as "/data".',
+        "whatever: there is no such key: the reference of the site file has all.",
+        "slot 1 rank: there is no such key: did you mean ranks?",
+        "source 1: there is no kind 'pigeon': write one of zmq, kafka, tiled, sweep, http.",
+        'source 2: this table has no kind: add one, such as kind = "zmq".',
+        "source 3 sweep profiles: this key is missing: add it.",
+    ):
+        assert sentence in said
+    assert "\n" not in said
 
 
 def test_a_quantity_is_one_thing_with_a_unit() -> None:
