@@ -4,37 +4,25 @@ a crash of a job. Control goes over one socket per rank, data over MPI. Decision
 
 from __future__ import annotations
 
-import hmac
 import logging
-import os
-import secrets
 import selectors
-import shutil
-import signal
 import socket
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ptyplugin.model import Cancelled, DiskError, Progress, RanksAway, RanksCrashed, TimeIsUp
-from ptyplugin.service import tied
-from ptyplugin.service.processes import Process, forget, kill, remember
+from ptyplugin.service.engines import STRANGERS, Engine
+from ptyplugin.service.handshake import Challenge, answer
 from ptyplugin.service.solving import Task, Wish, disk_is_in_trouble
-from ptyplugin.service.wire import TOKEN_VARIABLE, Message, Wire, error_of, progress_of
+from ptyplugin.service.wire import Message, Wire, error_of, progress_of
 
 _log = logging.getLogger(__name__)
 
 #: How long the loop sleeps when no rank says anything, seconds.
 _TICK_S = 0.05
-#: Connections that may wait to be heard beside those of the ranks.
-_STRANGERS = 8
-#: In the group's folder: what its ranks say while they have no job, and what becomes too long of it (bytes).
-GROUP_LOG, _LONG_LOG = "log.txt", 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +56,8 @@ class Work:
 @dataclass(slots=True)
 class _Rank:
     wire: Wire
+    challenge: Challenge = field(default_factory=Challenge)
     number: int | None = None
-    process: Process | None = None
     is_ready: bool = False
     outcome: Message | None = None
 
@@ -86,29 +74,24 @@ class _Going:
 
 
 class Group:
-    """The processes. Who has one calls ``end`` whatever happens; after a job that did not come home, that has been done.
+    """The ranks. Who has one calls ``end`` whatever happens; after a job that did not come home, that has been done.
 
-    size: how many ranks
-    folder: keeps what is to be known of them: their log, and which processes they are
-    environment: of the ranks
+    engine: brings them to life
     """
 
-    def __init__(self, size: int, folder: Path, environment: Mapping[str, str], patience: Patience) -> None:
-        self._size, self._folder, self._patience = size, folder, patience
-        self._token = secrets.token_hex(16)
-        self._environment = {**environment, TOKEN_VARIABLE: self._token}
-        self._address: Path | None = None
-        self._listener = socket.socket(socket.AF_UNIX)
+    def __init__(self, engine: Engine, patience: Patience) -> None:
+        self._engine, self._patience, self._size = engine, patience, engine.size
+        self._listener: socket.socket | None = None
         self._selector = selectors.DefaultSelector()
+        self._strangers: list[_Rank] = []
         self._ranks: list[_Rank] = []
         self._gone: list[_Rank] = []
-        self._mpiexec: subprocess.Popen[bytes] | None = None
         self._heard = time.monotonic()
         self._going: _Going | None = None
         self._number = 0
         self._trouble = ""
         self._is_told_to_warm_up = False
-        self._is_closed = False
+        self._is_over = False
 
     @property
     def jobs(self) -> int:
@@ -128,38 +111,32 @@ class Group:
     @property
     def is_over(self) -> bool:
         """Whether it has been ended."""
-        return self._mpiexec is None
+        return self._is_over
+
+    @property
+    def waits(self) -> str:
+        """Why its ranks are not to be expected soon, though nothing is wrong; empty if that is not so."""
+        return "" if self.is_there else self._engine.waits
+
+    @property
+    def ends_soon(self) -> str:
+        """Why its ranks should do no more than make a checkpoint; empty if they need not hurry."""
+        return self._engine.ends_soon
 
     def start(self) -> None:
         """Start the ranks; they come by and by.
 
         Raises:
             DiskError: there is no room for its log or temporary files.
-            RanksAway: there is no mpiexec, or it cannot be started now (no memory).
+            RanksAway: the ranks cannot be started now.
         """
-        mpiexec = Path(sys.executable).parent / "mpiexec"
-        if not mpiexec.exists():
-            raise RanksAway(f"there is no {mpiexec}: install mpich with pip in the environment of this Python.")
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._address = Path(tempfile.mkdtemp(prefix="ptyplugin-"))
-            self._listener.bind(str(self._address / "s"))
-            self._listener.listen(self._size + _STRANGERS)
-            self._selector.register(self._listener, selectors.EVENT_READ)
-            log = self._folder / GROUP_LOG
-            with log.open("wb" if log.exists() and log.stat().st_size > _LONG_LOG else "ab") as said:
-                self._mpiexec = subprocess.Popen(
-                    self._command(mpiexec, self._address / "s"),
-                    stdin=subprocess.DEVNULL,
-                    stdout=said,
-                    stderr=said,
-                    start_new_session=True,
-                    env=self._environment,
-                )
-            self._heard = time.monotonic()
+            self._listener = self._engine.start()
         except OSError as error:
             kind = DiskError if disk_is_in_trouble(error) else RanksAway
             raise kind(f"the {self._size} ranks of the solver cannot be started ({error}).") from error
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._heard = time.monotonic()
 
     def look(self) -> None:
         """Between jobs: hear what the ranks have said.
@@ -201,34 +178,19 @@ class Group:
             self._going = None
 
     def end(self) -> None:
-        """Let the ranks leave in good order if they have nothing to do, and kill what is left in any case."""
-        if self._mpiexec is not None:
-            if self.is_there and self._all_home() and not self._is_broken():
-                self._tell("leave")
-                with suppress(subprocess.TimeoutExpired):
-                    self._mpiexec.wait(self._patience.leave_s)
-            with suppress(ProcessLookupError):
-                os.killpg(self._mpiexec.pid, signal.SIGKILL)
-            self._mpiexec.wait()
-            kill(rank.process for rank in self._ranks if rank.process)
-            forget(self._folder)
-            self._mpiexec = None
-        if not self._is_closed:
-            self._is_closed = True
-            for key in list(self._selector.get_map().values()):
-                if key.data is not None:
-                    key.data.wire.close()
-            self._selector.close()
+        """Let the ranks leave in good order if they have nothing to do, and end what is left in any case."""
+        if self._is_over:
+            return
+        if self.is_there and self._all_home() and not self._is_broken():
+            self._tell("leave")
+            self._engine.let_leave(self._patience.leave_s)
+        self._is_over = True
+        for rank in (*self._ranks, *self._strangers):
+            rank.wire.close()
+        self._selector.close()
+        if self._listener is not None:
             self._listener.close()
-            self._remove_address()
-
-    def _command(self, mpiexec: Path, address: Path) -> list[str]:
-        # -launcher fork -rmk user: on this machine, even inside somebody's Slurm allocation.
-        ranks = ["-launcher", "fork", "-rmk", "user", "-n", str(self._size)]
-        return [
-            *(sys.executable, "-I", "-S", tied.__file__, str(os.getpid())),
-            *(str(mpiexec), *ranks, sys.executable, "-P", "-u", "-m", "ptyplugin.service.worker", str(address)),
-        ]
+        self._engine.end()
 
     def _wait_for_all(self, work: Work) -> None:
         self.look()
@@ -239,6 +201,8 @@ class Group:
             self._check_start()
 
     def _check_start(self) -> None:
+        if self.waits:
+            self._heard = time.monotonic()
         if self._is_broken() or (not self.is_there and time.monotonic() - self._heard > self._patience.start_s):
             sentence = self._trouble or self._why_broken("")
             self.end()
@@ -282,18 +246,34 @@ class Group:
     def _listen(self, timeout_s: float) -> None:
         for key, _ in self._selector.select(timeout_s):
             if key.data is None:
-                rank = _Rank(Wire(self._listener.accept()[0]))
-                self._selector.register(rank.wire, selectors.EVENT_READ, rank)
-            else:
+                self._answer_the_door()
+            # Not one that was sent away a moment ago.
+            elif key.data in self._strangers or key.data in self._ranks:
                 self._hear(key.data)
+
+    def _answer_the_door(self) -> None:
+        if self._listener is None:
+            return
+        with suppress(ConnectionError):
+            rank = _Rank(Wire(self._listener.accept()[0]))
+            self._selector.register(rank.wire, selectors.EVENT_READ, rank)
+            self._strangers.append(rank)
+            if len(self._strangers) > self._size + STRANGERS:
+                self._send_away(self._strangers[0])
+            rank.wire.send("challenge", **rank.challenge.fields)
+
+    def _send_away(self, rank: _Rank) -> None:
+        self._selector.unregister(rank.wire)
+        rank.wire.close()
+        if rank in self._strangers:
+            self._strangers.remove(rank)
+        else:
+            self._gone.append(rank)
 
     def _hear(self, rank: _Rank) -> None:
         messages = rank.wire.receive()
-        if messages is None or (rank.number is None and messages and not self._is_ours(messages[0])):
-            self._selector.unregister(rank.wire)
-            rank.wire.close()
-            if rank.number is not None:
-                self._gone.append(rank)
+        if messages is None or (rank.number is None and messages and not self._is_ours(rank, messages[0])):
+            self._send_away(rank)
             return
         for message in messages:
             if rank.number is None:
@@ -314,36 +294,25 @@ class Group:
         elif message["kind"] == "cancelled":
             going.deadline = min(going.deadline, time.monotonic() + self._patience.wish_s)
 
-    def _is_ours(self, hello: Message) -> bool:
-        if hello.get("kind") == "hello" and hmac.compare_digest(str(hello.get("token")).encode(), self._token.encode()):
+    def _is_ours(self, rank: _Rank, hello: Message) -> bool:
+        if hello.get("kind") == "hello" and rank.challenge.is_met_by(self._engine.token, "rank", hello):
             return True
         _log.warning("somebody who is no rank of this group has called it, and is not heard")
         return False
 
     def _greet(self, rank: _Rank, hello: Message) -> None:
-        rank.number, rank.process = hello["rank"], Process.running(hello["pid"])
+        rank.number = hello["rank"]
+        rank.wire.trust()
+        self._strangers.remove(rank)
         self._ranks.append(rank)
+        with suppress(OSError):
+            rank.wire.send("welcome", **answer(self._engine.token, "daemon", hello))
+        self._engine.met(hello["pid"])
         if hello["size"] != self._size:
-            self._trouble = (
-                f"MPI made a group of {hello['size']} where {self._size} ranks were started: mpiexec and the MPI library do not fit "
-                "together. Reinstall mpi4py and mpich in one environment, and unset MPI4PY_LIBMPI and MPI4PY_MPIABI."
-            )
-        elif self.is_there and self._mpiexec is not None:
-            starter = Process.running(self._mpiexec.pid)
-            known = [each.process for each in self._ranks if each.process]
-            try:
-                remember(self._folder, [*known, starter] if starter else known)
-            except OSError as error:
-                _log.warning(
-                    "%s cannot be written (%s): if the daemon is killed, see that its ranks are gone", self._folder, error.strerror
-                )
-            self._remove_address()
-
-    def _remove_address(self) -> None:
-        # Somebody who tidies up temporary files may have been here before; that is no failure of the job.
-        if self._address is not None:
-            shutil.rmtree(self._address, ignore_errors=True)
-            self._address = None
+            self._trouble = f"MPI made a group of {hello['size']} where {self._size} ranks were started: {self._engine.mismatch}"
+        if self.is_there and self._listener is not None:
+            self._selector.unregister(self._listener)
+            self._listener.close()
 
     def _tell(self, kind: str, **fields: object) -> None:
         for rank in self._ranks:
@@ -355,14 +324,11 @@ class Group:
         return self._going is None or all(rank.outcome for rank in self._ranks)
 
     def _is_broken(self) -> bool:
-        if self._mpiexec is None or self._gone or self._trouble:
+        if self._is_over or self._gone or self._trouble:
             return True
-        return self._mpiexec.poll() is not None and not self._selector.select(0)
+        return self._engine.is_over and not self._selector.select(0)
 
     def _why_broken(self, log: str) -> str:
         if self._gone:
             return f"rank {self._gone[0].number} of {self._size} was killed or crashed{log}."
-        own = f"; the log is {self._folder / GROUP_LOG}"
-        if self.is_there:
-            return f"mpiexec, which keeps the {self._size} ranks of the solver, was killed or crashed{log or own}."
-        return f"the {self._size} ranks of the solver did not start or ended at once{own}."
+        return self._engine.why_over(self.is_there, log)

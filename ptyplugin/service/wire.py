@@ -1,9 +1,10 @@
 """What a daemon and its ranks say to each other: JSON lines over one socket per rank, beside MPI and not through it.
 
-rank -> daemon: hello (token, rank, size, pid), ready; of the job with a number: progress, and one of done (result),
+daemon -> rank: challenge (nonce), and after its hello: welcome (proof), warm (cards), job (number, folder, site, solve, cards),
+ask (number, wish), leave
+rank -> daemon: hello (proof, nonce, rank, size, pid), ready; of the job with a number: progress, and one of done (result),
 failed (sentence, echo, error), cancelled
-daemon -> rank: warm (cards), job (number, folder, site, solve, cards), ask (number, wish), leave
-A closed socket means that the other one is gone. A rank shows by the token that it is one that the daemon has started.
+A closed socket means that the other one is gone. Each shows the other by a proof that it knows the token of the group (handshake.py).
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ _ERRORS: dict[str, type[PtypluginError]] = {kind.__name__: kind for kind in _KIN
 
 #: Environment variable in which a rank gets its token.
 TOKEN_VARIABLE = "PTYPLUGIN_GROUP_TOKEN"
-#: Bytes that are read at a time, and that a message may have.
-_CHUNK, _LIMIT = 1 << 16, 1 << 24
+#: Bytes that are read at a time, and that a message may have; at first, and from one that is known.
+_CHUNK, _FIRST_LIMIT, _LIMIT = 1 << 16, 1 << 12, 1 << 24
+#: Over a network, one that has not answered for so long is gone: seconds until it is asked, between questions, and how many of them.
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
 
 class Wire:
@@ -33,6 +36,16 @@ class Wire:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._rest = b""
+        self._limit = _FIRST_LIMIT
+        if connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in _KEEPALIVE.items():
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+    def trust(self) -> None:
+        """The other end is known: take large messages from it."""
+        self._limit = _LIMIT
 
     def fileno(self) -> int:
         """For selectors."""
@@ -50,16 +63,16 @@ class Wire:
         """Wait for what comes next: whole messages, perhaps none yet; None when the other end is gone, or talks nonsense."""
         try:
             data = self._connection.recv(_CHUNK)
-        except ConnectionError:
+        except OSError:
             return None
         if not data:
             return None
         *lines, self._rest = (self._rest + data).split(b"\n")
         try:
             messages = [json.loads(line) for line in lines]
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
-        return messages if len(self._rest) <= _LIMIT and all(isinstance(message, dict) for message in messages) else None
+        return messages if len(self._rest) <= self._limit and all(isinstance(message, dict) for message in messages) else None
 
     def close(self) -> None:
         """Close this end."""

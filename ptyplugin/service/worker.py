@@ -1,4 +1,6 @@
-"""One rank of a warm group: ``mpiexec -n R python -m ptyplugin.service.worker SOCKET``, started by ptyplugin.service.group."""
+"""One rank of a warm group, started by an engine: ``mpiexec -n R python -m ptyplugin.service.worker SOCKET``, or
+``srun python -m ptyplugin.service.worker HOST:PORT FILE`` with the group's token in the file.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +20,7 @@ from typing import Any
 
 from ptyplugin.model import Cancelled, ErrorName, Progress, PtypluginError, Site
 from ptyplugin.service.cards import Cards
+from ptyplugin.service.handshake import Challenge, answer
 from ptyplugin.service.logs import set_up_logs
 from ptyplugin.service.solving import Task, Wish, in_one_sentence, solve_function, solve_to_file
 from ptyplugin.service.tied import tie_to_parent
@@ -25,6 +28,10 @@ from ptyplugin.service.warming import warm_up
 from ptyplugin.service.wire import TOKEN_VARIABLE, Message, Wire, failure_fields, progress_fields
 from ptyplugin.solvers.ranks import MpiRanks, RankFailed, failing_together
 
+_log = logging.getLogger(__name__)
+
+#: How long the daemon may take to answer the door, seconds.
+_CONNECT_S = 30.0
 #: At most so often the daemon hears of an iteration, seconds.
 PERIOD_S = 0.1
 #: What was made by a job that took longer may be large and not free yet, seconds.
@@ -32,12 +39,22 @@ _LONG_S = 1.0
 
 
 class Parent:
-    """The daemon, as a rank sees it. When it is gone, this process ends at once, whatever it is doing."""
+    """The daemon, as a rank sees it. When it is gone, this process ends at once, whatever it is doing.
 
-    def __init__(self, address: str) -> None:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.connect(address)
-        self._wire = Wire(connection)
+    address: of its socket: a path, or ``host:port``
+    token: of the group
+    hello: what it is to know of this rank
+    """
+
+    def __init__(self, address: str, token: str, hello: Message) -> None:
+        self._wire, self._unread = _connected(address), list[Message]()
+        mine = Challenge()
+        challenged = self._next()
+        self.send("hello", **answer(token, "rank", challenged), **mine.fields, **hello)
+        if not mine.is_met_by(token, "daemon", self._next()):
+            _log.critical("who listens at %s is not the daemon that started this rank: nothing that it says is done", address)
+            os._exit(1)
+        self._wire.trust()
         self._orders: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._wish = (0, Wish.GO_ON)
         threading.Thread(target=self._listen, name="listen", daemon=True).start()
@@ -55,16 +72,21 @@ class Parent:
         of, wish = self._wish
         return wish if of == number else Wish.GO_ON
 
+    def _next(self) -> Message:
+        while not self._unread:
+            messages = self._wire.receive()
+            if messages is None:
+                os._exit(1)
+            self._unread += messages
+        return self._unread.pop(0)
+
     def _listen(self) -> None:
-        while (messages := self._wire.receive()) is not None:
-            for message in messages:
-                if message["kind"] == "ask":
-                    self._wish = (message["number"], Wish(message["wish"]))
-                else:
-                    self._orders.put(message)
-                    if message["kind"] == "leave":
-                        return
-        os._exit(1)
+        while (message := self._next())["kind"] != "leave":
+            if message["kind"] == "ask":
+                self._wish = (message["number"], Wish(message["wish"]))
+            else:
+                self._orders.put(message)
+        self._orders.put(message)
 
 
 class Teller:
@@ -92,18 +114,35 @@ class Teller:
             self._errors.clear()
 
 
-def main(address: str) -> None:
+def _connected(address: str) -> Wire:
+    host, _, port = address.rpartition(":")
+    try:
+        if host and "/" not in host:
+            connection = socket.create_connection((host, int(port)), _CONNECT_S)
+            connection.settimeout(None)
+        else:
+            connection = socket.socket(socket.AF_UNIX)
+            connection.connect(address)
+    except OSError as error:
+        _log.critical("the daemon does not answer at %s (%s): this rank has nothing to do", address, error)
+        os._exit(1)
+    return Wire(connection)
+
+
+def main(address: str, token_file: str | None = None) -> None:
     """Say hello; do what the daemon orders, one job after the other; leave with the others."""
-    tie_to_parent(os.getppid())
-    token = os.environ.pop(TOKEN_VARIABLE)
+    if token_file is None:
+        # On the daemon's machine; elsewhere, the closed connection has to do.
+        tie_to_parent(os.getppid())
+    token = os.environ.pop(TOKEN_VARIABLE) if token_file is None else Path(token_file).read_text()
     # Importing it starts MPI.
     from mpi4py import MPI
 
     world, comm = MPI.COMM_WORLD, None
     set_up_logs(rank=world.rank)
-    parent = Parent(address)
-    parent.send("hello", token=token, rank=world.rank, size=world.size, pid=os.getpid())
-    cards = Cards(world.rank, world.size)
+    parent = Parent(address, token, {"rank": world.rank, "size": world.size, "pid": os.getpid()})
+    here = world.Split_type(MPI.COMM_TYPE_SHARED, world.rank)
+    cards = Cards(here.rank, here.size)
     while (order := parent.order())["kind"] != "leave":
         if order["kind"] == "warm":
             _warm(parent, world, cards if order["cards"] else None)
@@ -127,7 +166,7 @@ def _warm(parent: Parent, world: Any, cards: Cards | None) -> None:
                 cards.hold()
         warm_up(ranks)
     except PtypluginError as error:
-        logging.getLogger(__name__).warning("the first job will be slow: %s", error)
+        _log.warning("the first job will be slow: %s", error)
     comm.Free()
     parent.send("ready")
 
@@ -173,4 +212,4 @@ def _written_into(log: Path) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -18,7 +18,7 @@ import pytest
 from ptyplugin.io import read_result
 from ptyplugin.model import Cancelled, CatalogError, DeviceError, Job, Progress, RanksAway, RanksCrashed, Site, SolverError, TimeIsUp
 from ptyplugin.service import Mpiexec, Patience, Wish
-from ptyplugin.service.group import Group
+from ptyplugin.service.engines import LocalEngine
 from ptyplugin.service.processes import Process
 from ptyplugin.service.solving import Task
 from ptyplugin.solvers.verbs.cuda.device import DeviceLost
@@ -240,13 +240,13 @@ def test_a_job_that_takes_too_long_is_ended(task_of, group, make_job, monkeypatc
 
 def test_ranks_that_do_not_find_each_other_are_told(task_of, ranks_of, make_job, monkeypatch) -> None:
     """As with an mpiexec that does not fit the MPI library: each of the ranks believes that it is alone."""
-    command = Group._command
+    command = LocalEngine._command
 
-    def alone(self: Group, mpiexec: Path, address: Path) -> list[str]:
+    def alone(self: LocalEngine, mpiexec: Path, address: Path) -> list[str]:
         words = command(self, mpiexec, address)
         return ["/bin/sh", "-c", '"$@" & exec "$@"', "sh", *words[words.index(sys.executable, 5) :]]
 
-    monkeypatch.setattr(Group, "_command", alone)
+    monkeypatch.setattr(LocalEngine, "_command", alone)
     with pytest.raises(RanksAway, match="MPI made a group of 1 where 2 ranks were started: mpiexec and the MPI library do not fit"):
         ranks_of().run(task_of(make_job()), lambda _: None, go_on)
 
@@ -256,8 +256,10 @@ def test_who_does_not_know_the_token_is_not_heard(task_of, ranks_of, make_job, t
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     group = ranks_of()
     group.look()
+    hello = b'{"kind": "hello", "proof": "x", "nonce": "y", "rank": 0, "size": 2, "pid": 1}\n'
     strangers = []
-    for said in (b'{"kind": "hello", "token": "x", "rank": 0, "size": 2, "pid": 1}\n', b"[1]\n", b"\xff\n", b"{}\n"):
+    # Somebody who says nothing, too much, or nonsense; more of them than may wait.
+    for said in (hello, b"[1]\n", b"\xff\n", b"{}\n", b"[" * 60_000 + b"\n", b"x" * 60_000, *[b""] * 12):
         strangers.append(socket.socket(socket.AF_UNIX))
         strangers[-1].connect(str(next(folder.glob("ptyplugin-*")) / "s"))
         strangers[-1].sendall(said)
