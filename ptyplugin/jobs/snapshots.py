@@ -61,6 +61,15 @@ def read_snapshot(folder: Path) -> Snapshot | None:
     return Snapshot(**said.model_dump(), object=image, probe=probe)
 
 
+def remove_snapshot(folder: Path) -> None:
+    """Remove the snapshot of the job in this folder, if there is one.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    (folder / _FILE).unlink(missing_ok=True)
+
+
 def _checked(name: str, array: NDArray[Any], axes: int) -> NDArray[np.complex64]:
     if array.dtype != np.complex64 or array.ndim != axes:
         raise ValueError(f"its {name} is {array.dtype} of {array.ndim} axes, not complex64 of {axes}")
