@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from ptyplugin.cli.screen import can_redraw, pulse
 from ptyplugin.model import JobError, PtypluginError, Reconstruction, Site, SolverError
 from ptyplugin.model import Progress as Iteration
 
@@ -64,6 +65,12 @@ class _Board:
 
     bars: Progress
 
+    def how_far(self) -> str:
+        """What is being done, in one line."""
+        going = [task for task in self.bars.tasks if not task.finished]
+        said = [task.description + (f" {task.completed:.0f}/{task.total:.0f}" if task.total else "") for task in going]
+        return ", ".join(said) or "waiting for the result in the catalog"
+
     @contextmanager
     def working(self, what: str, done: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
         """A bar while something runs; gives a function that is told how far it is."""
@@ -89,6 +96,8 @@ def run_demo(out: Path, *, frames: int, modes: int, ranks: int, scans: int, cons
     with Progress(*columns, console=console) as bars, ExitStack() as stack:
         stack.enter_context(_log_kept_in(out / LOG_FILE))
         board = _Board(bars)
+        if not can_redraw():
+            stack.enter_context(pulse(board.how_far))
         with board.working("starting the catalog (a Tiled server)", "catalog"):
             site = _start_catalog(out, ranks, stack)
         with board.working("making a sample and a beamline", "beamline"):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Columns of a table that goes into a pipe.
 _WIDE = 500
+#: How often something is said of work that goes on where nothing can move on the screen, seconds.
+PULSE_S = 15.0
 
 
 @cache
@@ -75,19 +79,42 @@ def show_table(heads: Sequence[str], rows: Sequence[tuple[Sequence[str | Text], 
             stdout().print(Padding.indent(Text(said), 4))
 
 
+def can_redraw() -> bool:
+    """Whether bars on stderr can move."""
+    return stderr().is_terminal and not stderr().is_dumb_terminal
+
+
+@contextmanager
+def pulse(how_far: Callable[[], str]) -> Iterator[None]:
+    """Say now and then, a line each, how far the work inside is: a long one that is redirected is not taken for a dead one."""
+    over, begun = threading.Event(), time.monotonic()
+
+    def beat() -> None:
+        while not over.wait(PULSE_S):
+            stderr().print(f"{how_far()} ... {time.monotonic() - begun:.0f} s", soft_wrap=True, markup=False)
+
+    thread = threading.Thread(target=beat, name="ptyplugin-pulse", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 @contextmanager
 def busy(doing: str, quiet: bool = False) -> Iterator[None]:
-    """Something moves on the terminal while work without steps is done."""
-    if quiet or not stderr().is_terminal:
+    """Something moves on the terminal, or is said now and then, while work without steps is done."""
+    if quiet:
         yield
         return
-    with stderr().status(f"{doing} ..."):
+    with stderr().status(f"{doing} ...") if can_redraw() else pulse(lambda: doing):
         yield
 
 
 @contextmanager
 def iteration_bar(iterations: int, quiet: bool = False) -> Iterator[Callable[[Progress], None]]:
-    """A bar over all iterations; gives what is to be called after each."""
+    """A bar over all iterations, or a line now and then; gives what is to be called after each."""
     from rich import progress as bars
 
     columns = (
@@ -99,9 +126,17 @@ def iteration_bar(iterations: int, quiet: bool = False) -> Iterator[Callable[[Pr
         bars.TextColumn("left"),
         bars.TimeRemainingColumn(),
     )
-    hidden = quiet or not stderr().is_terminal
-    with bars.Progress(*columns, console=stderr(), transient=True, disable=hidden) as bar:
+    moves = can_redraw()
+    with ExitStack() as stack:
+        bar = stack.enter_context(bars.Progress(*columns, console=stderr(), transient=True, disable=quiet or not moves))
         task = bar.add_task("reading", total=iterations, error="")
+
+        def how_far() -> str:
+            now = bar.tasks[0]
+            return " ".join(f"{now.description} {now.completed:.0f}/{iterations} {now.fields['error']}".split())
+
+        if not (quiet or moves):
+            stack.enter_context(pulse(how_far))
 
         def step(progress: Progress) -> None:
             bar.update(task, description=progress.stage, completed=progress.iteration)
