@@ -15,6 +15,7 @@ from ptyplugin.cli.reconstruct import reconstruct
 from ptyplugin.cli.results import results
 from ptyplugin.cli.sentences import one_sentence
 from ptyplugin.cli.serve import serve
+from ptyplugin.cli.sim import app as sim
 
 EXIT_CODES = "[bold]Exit codes[/bold]: 0 fine; 1 it failed, one sentence on stderr says why; 2 wrong usage; 130 stopped by Ctrl-C."
 
@@ -65,3 +66,4 @@ app.command("results", epilog=EXIT_CODES)(one_sentence(results))
 app.command("serve", epilog=EXIT_CODES)(one_sentence(serve))
 app.add_typer(jobs, name="jobs", epilog=EXIT_CODES)
 app.add_typer(notify, name="notify", epilog=EXIT_CODES)
+app.add_typer(sim, name="sim", epilog=EXIT_CODES)

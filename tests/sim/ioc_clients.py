@@ -1,0 +1,67 @@
+"""What the tests of the simulated IOC share: sessions in child processes, and frames judged against the camera's."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+import h5py
+import hdf5plugin  # noqa: F401
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyplugin.sim.ioc.imperfections import Imperfections
+from ptyplugin.sim.ioc.instrument import Instrument
+from ptyplugin.sim.ioc.process import Ioc
+
+#: Positions (point, yx) of the step scans, micrometres.
+POSITIONS = [(0.0, 0.0), (1.5, -2.0), (-3.0, 4.0), (2.0, 2.25)]
+SESSION = Path(__file__).with_name("ioc_session.py")
+
+
+@dataclass
+class Seen:
+    """What a session gave: its documents, and what else it saw."""
+
+    documents: list[tuple[str, dict[str, Any]]]
+    seen: dict[str, Any]
+
+    def named(self, name: str) -> list[dict[str, Any]]:
+        return [document for kind, document in self.documents if kind == name]
+
+    def file(self, data_key: str) -> Path:
+        resource = next(each for each in self.named("stream_resource") if each["data_key"] == data_key)
+        return Path(unquote(urlparse(resource["uri"]).path))
+
+
+def session(ioc: Ioc, scenario: str, *arguments: str) -> Seen:
+    """Run a scenario of ``ioc_session.py`` to its end."""
+    done = subprocess.run(
+        [sys.executable, str(SESSION), scenario, str(ioc.folder), *arguments],
+        env={**os.environ, **ioc.environment, "OPHYD_CONTROL_LAYER": "caproto"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-4000:] + (ioc.folder / "ioc.log").read_text()[-2000:]
+    return Seen(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def read(path: Path, dataset: str = "/entry/data/data") -> NDArray[Any]:
+    with h5py.File(path) as file:
+        return np.asarray(file[dataset])
+
+
+def chi_square(frames: NDArray[np.uint16], positions_m: NDArray[np.float64]) -> float:
+    """Per pixel: 1 for frames (frame, y, x) of the camera at these positions (frame, yx), and a lot more for others."""
+    camera = Instrument(Imperfections()).camera
+    expected = np.array([camera.expected(position) for position in positions_m])
+    lit = expected > 20
+    return float(((frames - expected)[lit] ** 2 / expected[lit]).mean())

@@ -1,0 +1,100 @@
+"""A Bluesky session at the simulated IOC, in a process of its own: clients of EPICS read their environment when they are imported.
+
+usage: python ioc_session.py SCENARIO FOLDER [ARGUMENT]; prints one line of JSON: the documents, and what else was seen.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bluesky import plan_stubs, preprocessors
+from bluesky.run_engine import RunEngine
+from bluesky.utils import FailedStatus
+from ioc_clients import POSITIONS
+
+from ptyplugin.sim import ioc
+from ptyplugin.sim.ioc.async_devices import Devices
+
+
+class Session:
+    """A RunEngine and the documents that it gave."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.RE = RunEngine()
+        self.documents: list[tuple[str, dict[str, Any]]] = []
+        self.seen: dict[str, Any] = {}
+
+    def devices(self) -> Devices:
+        found = ioc.devices("SIM:", self.folder)
+        self.in_loop(found.connect())
+        return found
+
+    def in_loop(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self.RE.loop).result(30)
+
+    def run(self, plan: Any) -> str:
+        """The exit status of a plan."""
+        try:
+            self.RE(plan, lambda name, document: self.documents.append((name, document)))
+        except FailedStatus as error:
+            self.seen["failure"] = repr(error.__cause__ or error)
+        return str(self.documents[-1][1]["exit_status"])
+
+
+def step_plan(detector: Any, y: Any, x: Any, others: list[Any]) -> Generator[Any, Any, None]:
+    @preprocessors.stage_decorator([detector, y, x])
+    @preprocessors.run_decorator()
+    def walk() -> Generator[Any, Any, None]:
+        for at_y, at_x in POSITIONS:
+            yield from plan_stubs.mv(y, at_y, x, at_x)
+            yield from plan_stubs.trigger_and_read([detector, y, x, *others])
+
+    return walk()
+
+
+def step(session: Session) -> None:
+    """A step scan, then what motors refuse and how they stop."""
+    devices = session.devices()
+    session.run(step_plan(devices.detector, devices.y, devices.x, [devices.mono, devices.ion_chamber]))
+    session.in_loop(_motors(devices, session.seen))
+
+
+async def _motors(devices: Devices, seen: dict[str, Any]) -> None:
+    x = devices.x
+    await x.velocity.set(20.0)
+    start_s, start = time.monotonic(), await x.user_readback.get_value()
+    await x.set(start - 10.0)
+    seen["move_s"], seen["moved"] = time.monotonic() - start_s, await x.user_readback.get_value() - start
+    moving = x.set(100.0)
+    await asyncio.sleep(0.2)
+    seen["moving"] = await x.motor_done_move.get_value()
+    await x.stop(success=True)
+    seen["stopped_at"] = await x.user_readback.get_value()
+    seen["done"] = await x.motor_done_move.get_value()
+    await asyncio.wait_for(asyncio.gather(moving, return_exceptions=True), 5)
+    try:
+        await x.set(1000.0)
+    except Exception as error:
+        seen["refused"] = type(error).__name__
+    await devices.mono.energy.set(8100.0)
+    seen["energy"] = await devices.mono.energy.get_value()
+    await devices.mono.energy.set(8000.0)
+
+
+SCENARIOS = {"step": step}
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
+
+
+if __name__ == "__main__":
+    session = Session(Path(sys.argv[2]))
+    SCENARIOS[sys.argv[1]](session, *sys.argv[3:])
+    print(json.dumps({"documents": session.documents, "seen": session.seen}, default=_plain))
