@@ -83,7 +83,7 @@ def taken(state: State, way: Walk, task: dict[str, Any], frames: str) -> Checkpo
         "way": _packed(way, "way", arrays),
         "frames": frames,
         "stages": str(Recipe(way.stages)),
-        "progress": [dataclasses.asdict(dataclasses.replace(event, snapshot=None)) for event in way.progress],
+        "progress": [dataclasses.asdict(event) for event in way.progress],
         "waves_are_missing": _needs_waves(way) and not kept,
     }
     return Checkpoint(len(way.progress), task, arrays, numbers)

@@ -23,6 +23,7 @@ class JobProgress(BaseModel):
 
     stage: the algorithm; iteration: 1 .. iterations over all stages; errors: by name, the last one of each
     seconds: since the solver began; left_s: estimate of what is left, seconds; at_s: when this was so, Unix seconds
+    frames: how many a live job has by now; 0 where their number is fixed
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -34,6 +35,7 @@ class JobProgress(BaseModel):
     seconds: float
     left_s: float
     at_s: float
+    frames: int = 0
 
 
 class ProgressFile:
@@ -70,6 +72,7 @@ class ProgressFile:
             "seconds": progress.seconds,
             "left_s": (progress.iterations - progress.iteration) * self._per_iteration_s(progress),
             "at_s": time.time(),
+            "frames": progress.frames,
         }
         return json.dumps(state)
 

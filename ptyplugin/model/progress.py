@@ -26,7 +26,8 @@ class Progress:
 
     job: the job's key; stage: the algorithm's name; iteration: 1 .. iterations over all stages; seconds: since the start
     errors: by name, only those that this iteration measured
-    snapshot: arrays of the moment by name (object, probe), or None
+    frames: how many a live job has by now; 0 where their number is fixed
+    snapshot: whether a new Snapshot of the job is there (in its folder)
     """
 
     job: str
@@ -35,7 +36,8 @@ class Progress:
     iterations: int
     seconds: float
     errors: dict[ErrorName, float]
-    snapshot: dict[str, NDArray[Any]] | None = None
+    frames: int = 0
+    snapshot: bool = False
 
 
 @dataclass(frozen=True, slots=True)

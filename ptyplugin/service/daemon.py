@@ -19,6 +19,7 @@ from ptyplugin.service.mpiexec import Mpiexec
 from ptyplugin.service.processes import make_sure_they_are_gone
 from ptyplugin.service.publisher import CatalogPublish, Publish, Publisher
 from ptyplugin.service.retention import Retention
+from ptyplugin.service.showing import OnSnapshot, Showing
 from ptyplugin.service.slot import Slot
 from ptyplugin.service.slots import Place, places_of
 from ptyplugin.service.solving import Task
@@ -59,9 +60,10 @@ class Daemon:
         self._inbox, self._complaints = Inbox(site.inbox), Complaints(_log)
         places = places_of(site)
         self._ledger = Ledger(site.ledger)
+        self._showing, self._on_progress = Showing(site.jobs, self._ledger), on_progress
         self._intake = Intake(self._inbox, self._ledger, site.jobs, self._obey, needed_bytes)
         self._slots = [
-            Slot(place, self._ledger, _launcher_of(place, launcher), lambda: self._stop.is_set(), on_progress) for place in places
+            Slot(place, self._ledger, _launcher_of(place, launcher), lambda: self._stop.is_set(), self._hear) for place in places
         ]
         for slot in self._slots:
             slot.stand_beside(self._slots)
@@ -96,6 +98,10 @@ class Daemon:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def add_snapshot_listener(self, listener: OnSnapshot) -> None:
+        """Have ``listener`` hear of images of jobs that run, of each the newest, in a thread of their own, perhaps after it has ended."""
+        self._showing.add(listener)
+
     def close(self) -> None:
         """Let go of the slots' ranks, of the ledger and of the catalog."""
         for slot in self._slots:
@@ -116,7 +122,7 @@ class Daemon:
         """
         self._take_in()
         while any(slot.solve_next() for slot in self._slots):
-            pass
+            self._showing.show()
         if self._publisher:
             self._publisher.publish_due()
         self._tidy()
@@ -135,6 +141,7 @@ class Daemon:
             self._stop.set()
             if self._publisher:
                 self._publisher.wake()
+            self._showing.wake()
             self._wake()
             end = time.monotonic() + END_S
             for thread in threads:
@@ -161,6 +168,7 @@ class Daemon:
 
     def _threads(self) -> list[_Thread]:
         threads = [_Thread(f"solve-{slot.place.name}", partial(self._solve_all, slot), self._stop) for slot in self._slots]
+        threads.append(_Thread("show", self._showing.run, self._stop))
         if self._publisher:
             threads.append(_Thread("publish", self._publish_all, self._stop))
         else:
@@ -206,6 +214,12 @@ class Daemon:
             for slot in self._slots:
                 slot.stop(order.job, item)
         return done
+
+    def _hear(self, progress: Progress) -> None:
+        if progress.snapshot:
+            self._showing.hear(progress.job)
+        if self._on_progress:
+            self._on_progress(progress)
 
     def _wake(self) -> None:
         for slot in self._slots:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ptyplugin.io import remove_checkpoints, write_result
-from ptyplugin.jobs import JOB_FILE, LOG_FILE
+from ptyplugin.jobs import JOB_FILE, LOG_FILE, remove_snapshot
 from ptyplugin.model import DiskError, FileFormatError, Job, JobError, Progress, PtypluginError, Reconstruction, Site, SolverError
 from ptyplugin.model.redaction import redacted
 
@@ -70,9 +70,10 @@ class Task:
         return self.site.results / f"{self.folder.name}.h5"
 
     def forget_checkpoints(self) -> None:
-        """Remove what a next start would go on from: there will be none."""
+        """Remove what a next start would go on from, and what was shown meanwhile: there will be none."""
         try:
             remove_checkpoints(self.folder)
+            remove_snapshot(self.folder)
         except OSError as error:
             _log.warning("checkpoints in %s cannot be removed (%s)", self.folder, error.strerror)
 

@@ -80,7 +80,7 @@ class Wire:
 
 
 def progress_fields(progress: Progress) -> Message:
-    """A Progress as a message; snapshots stay with the rank."""
+    """A Progress as a message."""
     return {
         "job": progress.job,
         "stage": progress.stage,
@@ -88,6 +88,8 @@ def progress_fields(progress: Progress) -> Message:
         "iterations": progress.iterations,
         "seconds": progress.seconds,
         "errors": progress.errors,
+        "frames": progress.frames,
+        "snapshot": progress.snapshot,
     }
 
 

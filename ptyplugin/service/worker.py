@@ -90,7 +90,7 @@ class Parent:
 
 
 class Teller:
-    """Tells the daemon of iterations, now and then; errors of those in between are not lost."""
+    """Tells the daemon of iterations, now and then, and of each snapshot at once; errors of those in between are not lost."""
 
     def __init__(self, parent: Parent, number: int) -> None:
         self._parent, self._number = parent, number
@@ -102,7 +102,7 @@ class Teller:
         """An iteration is done."""
         self._errors.update(progress.errors)
         self._last = progress
-        if time.monotonic() >= self._due:
+        if progress.snapshot or time.monotonic() >= self._due:
             self.rest()
 
     def rest(self) -> None:
