@@ -13,9 +13,9 @@ from ptyplugin.cli.screen import answer, busy, stdout
 if TYPE_CHECKING:
     from ptyplugin.service.findings import Finding
 
-_COLOURS = {"ok": "green", "missing": "yellow", "wrong": "bold red"}
-#: Where what was found begins, columns.
-_INDENT = 26
+_COLOURS = {"ok": "green", "not needed": "dim", "missing": "yellow", "warning": "yellow", "wrong": "bold red"}
+#: Columns of the first two words.
+_WIDTHS = (10, 17)
 
 
 def doctor(
@@ -72,10 +72,12 @@ def _show(finding: Finding) -> None:
     from rich.text import Text
 
     line = Table.grid(padding=(0, 1))
-    for width in (7, _INDENT - 9):
+    for width in _WIDTHS:
         line.add_column(width=width, no_wrap=True)
     line.add_column(overflow="fold")
     line.add_row(Text(finding.state, _COLOURS[finding.state]), Text(finding.about, "bold"), Text(finding.said))
     if finding.todo:
         line.add_row("", Text("to do", "dim"), Text(finding.todo))
-    stdout().print(line)
+    with stdout().capture() as drawn:
+        stdout().print(line)
+    typer.echo("\n".join(part.rstrip() for part in drawn.get().splitlines()))

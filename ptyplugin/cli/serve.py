@@ -38,6 +38,7 @@ def serve(
     from ptyplugin.service import Daemon
     from ptyplugin.service.logs import set_up_logs
     from ptyplugin.service.operations import Operations
+    from ptyplugin.service.slots import crowding
     from ptyplugin.service.sources import Sources
 
     set_up_logs(log_format)
@@ -46,6 +47,8 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with Daemon(site) as daemon, Sources(site, stop) as sources, Operations(site, daemon, sources):
+        if crowded := crowding([slot.place for slot in daemon.slots]):
+            _log.warning("%s", crowded)
         _log.info("serving: inbox %s, results %s, catalog %s", site.inbox, site.results, site.tiled_uri or "none")
         for state in sources.states():
             _log.info("source: %s", state.name)

@@ -16,10 +16,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import ptyplugin
-from ptyplugin.model import CatalogError, DeviceName, PtypluginError, Site
+from ptyplugin.model import CatalogError, DeviceName, PtypluginError, Site, SiteError
 from ptyplugin.service.findings import Finding, in_gb, self_tested
 from ptyplugin.service.gpu_findings import cards_found, self_test_of_cards
 from ptyplugin.service.hello import greet
+from ptyplugin.service.slots import crowding, places_of
 from ptyplugin.solvers.devices import Devices
 from ptyplugin.solvers.driver import ask_cupy, drivers_cards
 from ptyplugin.solvers.memory import memory_of_machine
@@ -68,6 +69,7 @@ def examine(site: Site | None, device: DeviceName = "auto", means: Means | None 
     yield from (_fft(), _mpi(means.greet))
     if site:
         yield from _folders(site)
+        yield _slots(site)
         yield from _catalog(site, means.client)
     else:
         yield Finding("site", "missing", "no site file is named: its folders and Tiled were not looked at", "--site FILE or PTYPLUGIN_SITE")
@@ -158,6 +160,17 @@ def _folders(site: Site) -> Iterator[Finding]:
             yield Finding("data root", "wrong", f"{root} is no folder that can be read", "mount it, or correct data_roots in the site file")
     if not site.data_roots:
         yield Finding("data root", "missing", "none: no detector file of a run may be read", "name them in data_roots in the site file")
+
+
+def _slots(site: Site) -> Finding:
+    try:
+        places = places_of(site)
+    except SiteError as error:
+        return Finding("slots", "wrong", str(error), "correct [[slot]] in the site file")
+    if said := crowding(places):
+        why, _, todo = said.partition(": ")
+        return Finding("slots", "warning", why, todo.rstrip("."))
+    return Finding("slots", "ok", ", ".join(f"{place.ranks} rank(s){' with GPU' if place.gpus else ''}" for place in places))
 
 
 def _cannot_write(folder: Path) -> str:

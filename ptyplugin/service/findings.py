@@ -7,8 +7,8 @@ from typing import Literal
 
 from ptyplugin.solvers.selftest import LARGEST_DIFFERENCE, SIDE_PX, Speed
 
-#: missing: it works without, less well; wrong: something that is needed, or was asked for, does not work.
-State = Literal["ok", "missing", "wrong"]
+#: missing: it works without, less well; warning: it works, but not well; wrong: something that is needed, or was asked for, does not work.
+State = Literal["ok", "not needed", "missing", "warning", "wrong"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def _cupy(devices: Devices, lacking: State) -> Iterator[Finding]:
     mend = mending(devices) if cards else f"with a GPU: {mending(devices)}"
     if "cupy" in cupy.troubles:
         said = f"cannot be imported: {cupy.troubles['cupy']}" if cupy.packages else "is not installed"
-        yield Finding("CuPy", lacking, f"CuPy {said}", mend)
+        yield Finding("CuPy", lacking if cards or lacking == "wrong" else "not needed", f"CuPy {said}", mend)
         return
     packages = ", ".join(f"{name} {version}" for name, version in cupy.packages.items())
     yield Finding("CuPy", "ok", f"{packages or cupy.versions['cupy']}, built for CUDA {cupy.cuda or 'of unknown version'}")

@@ -25,8 +25,9 @@ def set_up_logs(kind: LogFormat = "text", stream: TextIO | None = None, rank: in
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(logging.INFO)
-    # Each request, with its address.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # Each request, with its address; with how many threads something computes that is not used.
+    for library in ("httpx", "numexpr"):
+        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 class TextLines(logging.Formatter):

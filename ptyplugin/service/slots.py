@@ -71,6 +71,18 @@ def places_of(site: Site, devices: Devices | None = None, environment: Mapping[s
     return places
 
 
+def crowding(places: Sequence[Place]) -> str | None:
+    """One sentence if more ranks would share the processor than it has cores for."""
+    ranks = sum(place.ranks for place in places if not place.gpus)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if ranks <= cores:
+        return None
+    return (
+        f"{ranks} ranks share the {cores} core(s) that this process may use, and slow each other down: set ranks so that all slots without "
+        f"GPUs together have at most {cores}."
+    )
+
+
 def _first_gpu(site: Site, devices: Devices) -> list[int]:
     # CuPy is only looked for: to import it is for the ranks.
     return [card.number for card in devices.usable[:1]] if devices.cupy.packages and site.device != "cpu" else []

@@ -53,7 +53,8 @@ def states(findings: Iterator[Finding]) -> dict[str, str]:
 
 def test_a_machine_without_a_gpu_is_well_unless_one_is_asked_for() -> None:
     assert {state for about, state in states(examine(None, means=means())).items() if about not in ("GPU", "CuPy", "FFT", "site")} == {"ok"}
-    assert states(examine(None, means=means()))["GPU"] == "missing"
+    found = states(examine(None, means=means()))
+    assert (found["GPU"], found["CuPy"]) == ("missing", "not needed")
     asked = {finding.about: finding for finding in examine(None, "gpu", means())}
     assert (asked["GPU"].state, asked["CuPy"].state) == ("wrong", "wrong")
     assert asked["GPU"].said == "there is no NVIDIA card or driver"
@@ -189,3 +190,21 @@ def test_a_person_reads_lines_and_an_exit_code(monkeypatch: pytest.MonkeyPatch) 
         ["to", "do", "buy", "one", "[today]"],
     ]
     assert done.stdout.rstrip().endswith("Not well: GPU.")
+    assert all(line == line.rstrip() for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize(("slots", "state"), [([2], "ok"), ([2, 1], "warning"), ([3], "warning")])
+def test_more_ranks_than_cores_are_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, slots: list[int], state: str) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
+    site = Site.model_validate({"home": tmp_path, "slot": [{"ranks": ranks} for ranks in slots]})
+    (found,) = [finding for finding in examine(site, "cpu", means()) if finding.about == "slots"]
+    assert found.state == state
+    if state == "warning":
+        assert found.said == "3 ranks share the 2 core(s) that this process may use, and slow each other down"
+        assert "at most 2" in found.todo
+
+
+def test_a_slot_that_cannot_be_is_told(tmp_path: Path) -> None:
+    site = Site.model_validate({"home": tmp_path, "slot": [{"gpus": [7]}]})
+    (found,) = [finding for finding in examine(site, "cpu", means()) if finding.about == "slots"]
+    assert (found.state, "wants GPU 7" in found.said) == ("wrong", True)

@@ -49,6 +49,12 @@ def test_json_lines_have_fields_and_no_secrets(said: io.StringIO) -> None:
     assert SECRET not in said.getvalue()
 
 
+def test_libraries_do_not_say_with_how_many_threads_they_start(said: io.StringIO) -> None:
+    set_up_logs("text", said)
+    logging.getLogger("numexpr.utils").info("NumExpr defaulting to 2 threads.")
+    assert said.getvalue() == ""
+
+
 def test_text_lines_have_no_secrets(said: io.StringIO) -> None:
     set_up_logs("text", said)
     logging.getLogger("ptyplugin.test").warning("GET http://h/?api_key=abcdef and %s", SECRET)
