@@ -5,6 +5,7 @@ from __future__ import annotations
 from ptyplugin.catalog.connection import connect, warm_up
 from ptyplugin.catalog.documents import TILED_MIMETYPE, run_documents
 from ptyplugin.catalog.frames import CatalogFrames
+from ptyplugin.catalog.live import LIVE, LiveImages
 from ptyplugin.catalog.publishing import PUBLISHED, PUBLISHING, publish
 from ptyplugin.catalog.recent import RecentRun, recent_runs, run_with_uid, runs_with_results
 from ptyplugin.catalog.runs import find_run
@@ -12,10 +13,12 @@ from ptyplugin.catalog.searching import root, search
 from ptyplugin.catalog.server import LocalServer
 
 __all__ = [
+    "LIVE",
     "PUBLISHED",
     "PUBLISHING",
     "TILED_MIMETYPE",
     "CatalogFrames",
+    "LiveImages",
     "LocalServer",
     "RecentRun",
     "connect",

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from math import nan
 from typing import Any, get_args
 
+import numpy as np
+from numpy.typing import NDArray
 from tiled.client.container import Container
 
 from ptyplugin.catalog.connection import catalog_errors
+from ptyplugin.catalog.publishing import PUBLISHED, PUBLISHING
+from ptyplugin.io.live_view import LiveView, view_of_image
 from ptyplugin.model import CatalogError, ErrorName, GeometryNumbers, Progress, Reconstruction, Verdict
 
 _ARRAYS = ("object", "probe", "positions_m", "positions_px", "mask")
 #: Not in every result.
 _OPTIONAL = ("positions_start_px", "background", "intensities")
 _ERRORS: tuple[ErrorName, ...] = get_args(ErrorName)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LiveImage:
+    """What a job showed of itself: phase (y, x) in radians and amplitude (y, x) of the object, float32.
+
+    said: stage, iteration, iterations, frames, error, updated (Unix seconds), pixel_m, origin_m and more, as in the metadata's ``live``
+    """
+
+    phase: NDArray[np.float32]
+    amplitude: NDArray[np.float32]
+    said: dict[str, Any]
+
+    def view(self) -> LiveView:
+        """The same, ready to be shown."""
+        (y, x), (pixel_y, pixel_x) = self.said["origin_m"], self.said["pixel_m"]
+        top, left = (part[0] for part in self.said["window"])
+        height, width = self.said["frame_shape"]
+        return view_of_image(self.phase, self.amplitude, (pixel_y, pixel_x), (y + top * pixel_y, x + left * pixel_x), (height, width))
 
 
 class PtychoReconstruction(Container):
@@ -57,15 +81,40 @@ class PtychoReconstruction(Container):
             verdict=_verdict(metadata),
         )
 
+    def live(self) -> LiveImage | None:
+        """The newest image that the job showed while it ran; None if it showed none.
+
+        Raises:
+            CatalogError: the catalog is away.
+        """
+        with catalog_errors(f"read the live image of {self.item['id']}"):
+            said = self.refresh().metadata.get("live")
+            if said is None:
+                return None
+            canvas, window = self[f"live/{said['current']}"], tuple(slice(*part) for part in said["window"])
+            phase, amplitude = (np.asarray(canvas[name][window]) for name in ("object_phase", "object_amplitude"))
+        return LiveImage(phase, amplitude, dict(said))
+
     def plot(self) -> Any:
         """A matplotlib figure: phase and amplitude of the object, probe, errors; the same picture as the PNG file's.
 
-        Raises:
-            CatalogError: the catalog is away, or the result is not all there yet.
-        """
-        from ptyplugin.io.picture import reconstruction_figure  # Matplotlib is only for those who plot
+        While the job runs, what there is of it: phase and amplitude.
 
-        return reconstruction_figure(self.reconstruction())
+        Raises:
+            CatalogError: the catalog is away, or there is nothing to show yet.
+        """
+        # Matplotlib is only for those who plot.
+        image = self.live() if self.metadata.get("state") not in (PUBLISHING, PUBLISHED) else None
+        if image is None:
+            from ptyplugin.io.picture import reconstruction_figure
+
+            return reconstruction_figure(self.reconstruction())
+        from ptyplugin.io.live_picture import Told, live_figure
+
+        metadata, said = self.metadata, image.said
+        scan = f"Scan {metadata['scan_id']}" if metadata.get("scan_id") is not None else "Reconstruction"
+        facts = f"job {metadata['job']}   ·   {said['frames']} frames   ·   {said['stage']}, iteration {said['iteration']}"
+        return live_figure(Told(f"{scan}  ·  {metadata['beamline']}  ·  {metadata['state']}", facts), image.view())
 
 
 def _verdict(metadata: Any) -> Verdict | None:

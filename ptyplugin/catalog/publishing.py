@@ -63,6 +63,7 @@ def publish(client: Any, site: Site, result_path: Path, key: str) -> Any:
 
     Arrays are registered by reference to the file where reading one back proves that the server sees it, else sent. The state "published"
     is set last, so a node in state "publishing" is one that was interrupted: the next call completes it. A published one is left as it is.
+    One that showed the job while it ran keeps its last live image.
 
     Raises:
         CatalogError: the catalog is away or refuses, or something that is not this job's result has its place.
@@ -72,8 +73,10 @@ def publish(client: Any, site: Site, result_path: Path, key: str) -> Any:
     metadata = result_metadata(reconstruction, key)
     path = site.processed_path.format(beamline=metadata["beamline"])
     with catalog_errors(f"publish {result_path.name} at {path}/{key}"):
-        node = _own_node(ensure_container(plain(client), path), key, metadata)
+        node = own_node(ensure_container(plain(client), path), key, metadata)
         if node.metadata["state"] != PUBLISHED:
+            if node.metadata["state"] != PUBLISHING:
+                node.update_metadata(metadata, drop_revision=True)
             _put_arrays(node, reconstruction, result_path)
             _put_progress(node, reconstruction.progress)
             # The state on the way is not worth a revision.
@@ -143,8 +146,12 @@ def json_clean(value: Any) -> Any:
     raise TypeError(f"{value!r} ({type(value).__name__}) cannot stand in the metadata of a result")
 
 
-def _own_node(folder: Container, key: str, metadata: dict[str, Any]) -> Container:
-    """The node of this job: a new one, or the one that an earlier try has left."""
+def own_node(folder: Container, key: str, metadata: dict[str, Any]) -> Container:
+    """The node of this job: a new one, or the one that an earlier try, or the job's live image, has left.
+
+    Raises:
+        CatalogError: what is there is another one's.
+    """
     try:
         return folder.create_container(key, metadata=metadata, specs=[SPEC])
     except ClientError as error:

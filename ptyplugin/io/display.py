@@ -12,6 +12,8 @@ from ptyplugin.model import Reconstruction
 
 #: Share of the usual illumination below which the object is not shown.
 _DARK = 0.15
+#: A plane through the phase of more pixels than this is laid through some of them.
+_PLANE_PX = 1 << 18
 #: Share of the probe's power that is shown.
 _PROBE_POWER = 0.995
 
@@ -33,31 +35,46 @@ class View(NamedTuple):
 
 def scanned_view(reconstruction: Reconstruction) -> View:
     """The part of the first object mode that the probe saw, with the phase ramp taken off (it is free: the probe carries its opposite)."""
-    light = illumination(reconstruction)
-    seen = np.clip(light / (_DARK * usual_light(light, reconstruction)), 0, 1).astype(np.float32)
+    return scanned_part(reconstruction.object[0], reconstruction.probe, reconstruction.positions_px)
+
+
+def scanned_part(wave: NDArray[np.complex64], probe: NDArray[np.complex64], positions_px: NDArray[np.float64]) -> View:
+    """The same of an object (y, x), a probe (mode, y, x) and the first pixels of its patches (frame, yx)."""
+    light = light_of(wave.shape, probe, positions_px)
+    seen = np.clip(light / (_DARK * light_in_the_middle(light, probe, positions_px)), 0, 1).astype(np.float32)
     rows, columns = (np.flatnonzero((seen >= 1).any(axis=axis)) for axis in (1, 0))
     window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     seen = seen[window]
-    wave, ramp = without_ramp(reconstruction.object[0][window], seen >= 1)
-    return View(wave, seen, ramp, (int(rows[0]), int(columns[0])))
+    flat, ramp = without_ramp(wave[window], seen >= 1)
+    return View(flat, seen, ramp, (int(rows[0]), int(columns[0])))
 
 
 def illumination(reconstruction: Reconstruction) -> NDArray[np.float64]:
     """Sum of the probe's intensity over all positions, (y, x) of the object."""
+    return light_of(reconstruction.object.shape[-2:], reconstruction.probe, reconstruction.positions_px)
+
+
+def light_of(shape: tuple[int, ...], probe: NDArray[np.complex64], positions_px: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same for an object of this shape (y, x), a probe (mode, y, x) and the first pixels of its patches (frame, yx)."""
     # Slow to start, and ranks do without it.
     import scipy.signal
 
-    hits: Any = np.zeros(reconstruction.object.shape[-2:])
-    corners = np.rint(reconstruction.positions_px).astype(int)
+    hits: Any = np.zeros(shape)
+    corners = np.rint(positions_px).astype(int)
     np.add.at(hits, (corners[:, 0], corners[:, 1]), 1.0)
-    intensity: Any = np.sum(np.abs(reconstruction.probe) ** 2, axis=0, dtype=np.float64)
+    intensity: Any = np.sum(np.abs(probe) ** 2, axis=0, dtype=np.float64)
     spread: Any = scipy.signal.fftconvolve(hits, intensity)
     return np.asarray(np.maximum(spread[: hits.shape[0], : hits.shape[1]], 0))
 
 
 def usual_light(light: NDArray[np.float64], reconstruction: Reconstruction) -> float:
     """The light (y, x) in the middle of frames, their median."""
-    middle = np.rint(reconstruction.positions_px + np.array(reconstruction.probe.shape[-2:]) / 2).astype(int)
+    return light_in_the_middle(light, reconstruction.probe, reconstruction.positions_px)
+
+
+def light_in_the_middle(light: NDArray[np.float64], probe: NDArray[np.complex64], positions_px: NDArray[np.float64]) -> float:
+    """The same for a probe (mode, y, x) and the first pixels of its patches (frame, yx)."""
+    middle = np.rint(positions_px + np.array(probe.shape[-2:]) / 2).astype(int)
     return float(np.median(light[middle[:, 0], middle[:, 1]]))
 
 
@@ -70,8 +87,10 @@ def without_ramp(wave: NDArray[np.complex64], good: NDArray[np.bool_]) -> tuple[
     peak = np.unravel_index(int(spectrum.argmax()), spectrum.shape)
     ramp = np.array([scipy.fft.fftfreq(count)[index] for count, index in zip(wave.shape, peak, strict=True)])
     row, column = np.nonzero(good)
+    some = slice(None, None, 1 + len(row) // _PLANE_PX)
+    row, column = row[some], column[some]
     for _ in range(3):
-        part = wave[good] * np.exp(-2j * np.pi * (ramp[0] * row + ramp[1] * column))
+        part = wave[row, column] * np.exp(-2j * np.pi * (ramp[0] * row + ramp[1] * column))
         phase = np.angle(part * np.conj(part.sum()))
         plane = np.stack([row, column, np.ones_like(row)], axis=1) * np.sqrt(np.abs(part))[:, None]
         slope = np.linalg.lstsq(plane, phase * np.sqrt(np.abs(part)), rcond=None)[0]

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from ptyplugin.io.display import View, length_of_bar, limits, probe_view, said_length, scanned_view, take_ramp_off, without_ramp
 from ptyplugin.model import ErrorName, FileFormatError, Recipe, Reconstruction, RingCorrelation
 
-_INK = "#1b2430"
-_PALE = "#6b7480"
+INK = "#1b2430"
+PALE = "#6b7480"
 #: Letters of a recipe that fit into a line.
 _WIDEST_RECIPE = 170
-_CURVES: dict[ErrorName, tuple[str, str]] = {
+CURVES: dict[ErrorName, tuple[str, str]] = {
     "constraint_residual": ("#9db4c8", "constraint residual"),
     "running_error": ("#e08e45", "running error"),
     "held_out_error": ("#b03a5b", "error on frames held out"),
@@ -63,18 +63,18 @@ def reconstruction_figure(reconstruction: Reconstruction, truth: NDArray[Any] | 
         maps["T"] = ("True phase", np.angle(_same_view(truth, view)), "viridis", "rad")
     shown = limits(phase[view.seen >= 1])
     for name, (title, values, colours, unit) in maps.items():
-        axes[name].set_title(title, loc="left", color=_INK)
+        axes[name].set_title(title, loc="left", color=INK)
         _show_map(figure, axes[name], values, view.seen, colours, unit, shown if unit == "rad" else limits(values[view.seen >= 1]))
         _scale(axes[name], view.wave.shape, reconstruction.geometry.object_pixel_m)
     _show_probe(axes["Q"], reconstruction, view.ramp)
     _show_errors(axes["E"], reconstruction)
     if "F" in axes and reconstruction.frc is not None:
         show_ring_correlation(axes["F"], reconstruction.frc)
-    figure.text(0.016, 0.985, _headline(reconstruction), va="top", fontsize=15, fontweight="bold", color=_INK)
-    figure.text(0.016, 0.950, _facts(reconstruction), va="top", fontsize=10, color=_PALE)
+    figure.text(0.016, 0.985, _headline(reconstruction), va="top", fontsize=15, fontweight="bold", color=INK)
+    figure.text(0.016, 0.950, _facts(reconstruction), va="top", fontsize=10, color=PALE)
     recipe = textwrap.shorten(str(reconstruction.provenance.get("recipe", "")), _WIDEST_RECIPE, placeholder=" ...")
-    figure.text(0.016, 0.928, recipe, va="top", fontsize=9, color=_PALE)
-    figure.text(0.016, 0.012, _footnote(view.ramp), fontsize=8.5, color=_PALE)
+    figure.text(0.016, 0.928, recipe, va="top", fontsize=9, color=PALE)
+    figure.text(0.016, 0.012, _footnote(view.ramp), fontsize=8.5, color=PALE)
     return figure
 
 
@@ -99,7 +99,7 @@ def _show_map(
     image = axes.imshow(values, cmap=colours, vmin=low, vmax=high, alpha=seen, interpolation="nearest")
     # A bar made from the norm alone does not fade with the image.
     bar = figure.colorbar(ScalarMappable(image.norm, image.cmap), cax=axes.inset_axes((1.025, 0, 0.035, 1)))
-    bar.set_label(unit, color=_INK)
+    bar.set_label(unit, color=INK)
     bar.ax.spines[:].set_visible(False)
     _bare(axes)
 
@@ -116,7 +116,7 @@ def _scale(axes: Axes, shape: tuple[int, ...], pixel_m: tuple[float, float], dar
     (height, width), (pixel_y, pixel_x) = shape, pixel_m
     length_m = length_of_bar(width * pixel_x)
     left, bottom = 0.04 * width, 0.955 * height
-    ink, paper = ("white", "black") if dark else (_INK, "white")
+    ink, paper = ("white", "black") if dark else (INK, "white")
     for width_pt, colour in ((6.0, paper), (3.5, ink)):
         axes.plot([left, left + length_m / pixel_x], [bottom, bottom], color=colour, linewidth=width_pt, solid_capstyle="butt")
     box = {"boxstyle": "round,pad=0.2", "facecolor": paper, "edgecolor": "none", "alpha": 0.7}
@@ -129,21 +129,21 @@ def _scale(axes: Axes, shape: tuple[int, ...], pixel_m: tuple[float, float], dar
 def _show_probe(axes: Axes, reconstruction: Reconstruction, ramp: tuple[float, float]) -> None:
     power = np.sum(np.abs(reconstruction.probe) ** 2, axis=(1, 2))
     mode = probe_view(take_ramp_off(reconstruction.probe[0], (-ramp[0], -ramp[1])))
-    axes.imshow(_complex_colours(mode), interpolation="nearest")
+    axes.imshow(complex_colours(mode), interpolation="nearest")
     _bare(axes)
     _scale(axes, mode.shape, reconstruction.geometry.object_pixel_m, dark=True)
     share = "" if len(power) == 1 else f", mode 1 of {len(power)} ({power[0] / power.sum():.0%} of the power)"
-    axes.set_title(f"Probe{share}", loc="left", color=_INK)
+    axes.set_title(f"Probe{share}", loc="left", color=INK)
     wheel = axes.inset_axes((0.83, 0.02, 0.15, 0.15))
     y, x = np.mgrid[1:-1:65j, -1:1:65j]
     disc = np.where(np.hypot(x, y) <= 1, x + 1j * y, 0)
-    wheel.imshow(_complex_colours(disc.astype(np.complex64)))
+    wheel.imshow(complex_colours(disc.astype(np.complex64)))
     wheel.set_xlabel("phase", fontsize=7, labelpad=1, color="white")
     wheel.xaxis.set_label_position("top")
     _bare(wheel)
 
 
-def _complex_colours(wave: NDArray[np.complex64]) -> NDArray[np.float64]:
+def complex_colours(wave: NDArray[np.complex64]) -> NDArray[np.float64]:
     """(y, x, rgb): hue is the phase, brightness the amplitude."""
     amplitude = np.abs(wave)
     bright = np.clip(amplitude / max(float(np.percentile(amplitude, 99.9)), np.finfo(np.float32).tiny), 0, 1)
@@ -154,12 +154,12 @@ def _complex_colours(wave: NDArray[np.complex64]) -> NDArray[np.float64]:
 def show_ring_correlation(axes: Axes, frc: RingCorrelation) -> None:
     """Draw a ring correlation with its thresholds, and where it falls below the half-bit one."""
     scale = 1e-6
-    axes.set_title(f"Resolution {said_length(frc.resolution_m)} (half period)", loc="left", color=_INK)
+    axes.set_title(f"Resolution {said_length(frc.resolution_m)} (half period)", loc="left", color=INK)
     frequency = frc.frequency_per_m[1:] * scale  # the first ring is what is left of the mean
     axes.plot(frequency, frc.correlation[1:], color="#1f4e79", linewidth=1.8, label="two halves")
     axes.plot(frequency, frc.half_bit[1:], color="#e08e45", linewidth=1.2, label="half bit")
     axes.plot(frequency, frc.one_bit[1:], color="#9db4c8", linewidth=1.2, label="one bit")
-    axes.axvline(scale / (2 * frc.resolution_m), color=_PALE, linewidth=0.8, linestyle=":")
+    axes.axvline(scale / (2 * frc.resolution_m), color=PALE, linewidth=0.8, linestyle=":")
     axes.set_xlabel("cycles per µm")
     axes.set_xlim(0, float(frc.frequency_per_m[-1]) * scale)
     axes.set_ylim(-0.2, 1.03)
@@ -170,9 +170,9 @@ def show_ring_correlation(axes: Axes, frc: RingCorrelation) -> None:
 
 def _show_errors(axes: Axes, reconstruction: Reconstruction) -> None:
     progress = reconstruction.progress
-    axes.set_title("Error over iterations", loc="left", color=_INK)
+    axes.set_title("Error over iterations", loc="left", color=INK)
     axes.margins(y=0.14)  # room for the names of the stages
-    for name, (colour, label) in _CURVES.items():
+    for name, (colour, label) in CURVES.items():
         points = [(one.iteration, one.errors[name]) for one in progress if name in one.errors]
         if points:
             iterations, errors = zip(*points, strict=True)
@@ -180,8 +180,8 @@ def _show_errors(axes: Axes, reconstruction: Reconstruction) -> None:
             axes.plot(iterations, errors, color=colour, linewidth=1.8, marker=marker, markersize=3.5, label=label)
             axes.set_yscale("log")
     for start, stage in _stages(reconstruction):
-        axes.axvline(start, color=_PALE, linewidth=0.8, linestyle=":")
-        axes.annotate(stage, (start, 1.0), (4, -4), xycoords=("data", "axes fraction"), textcoords="offset points", va="top", color=_PALE)
+        axes.axvline(start, color=PALE, linewidth=0.8, linestyle=":")
+        axes.annotate(stage, (start, 1.0), (4, -4), xycoords=("data", "axes fraction"), textcoords="offset points", va="top", color=PALE)
     axes.set_xlabel("iteration")
     axes.grid(True, which="major", color="#e6e9ed", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)

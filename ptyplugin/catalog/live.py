@@ -1,0 +1,162 @@
+"""The image of a job that runs, in the catalog: in the container of its result to be, written in place, block by block."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tiled.client.container import Container
+from tiled.client.utils import ClientError
+from tiled.structures.array import ArrayStructure, BuiltinDtype
+from tiled.structures.core import StructureFamily
+from tiled.structures.data_source import DataSource
+
+from ptyplugin.catalog.canvas import Canvas, Extent, canvas_for
+from ptyplugin.catalog.connection import catalog_errors, ensure_container, is_conflict, plain
+from ptyplugin.catalog.publishing import PUBLISHED, own_node
+from ptyplugin.model import FileSource, Job, Snapshot
+
+#: State of a node whose job runs, or ran until it ended without a result.
+LIVE = "live"
+#: Name of the container of canvases in a job's container.
+CANVASES = "live"
+#: Side of a block, pixels: as float32 0.8 MB, for a subscriber takes messages of up to 1 MB unless he says otherwise.
+BLOCK_PX = 448
+
+
+class LiveImages:
+    """Puts the snapshots of one job into the catalog. Used by one thread.
+
+    client: for the root of the site's catalog
+    path: container of the beamline's results
+    extent_m: where the scan will go, if it is known
+    """
+
+    def __init__(self, client: Any, path: str, job: Job, extent_m: Extent | None = None) -> None:
+        self._client, self._path, self._job, self._extent_m = client, path, job, extent_m
+        self._node: Container | None = None
+        self._canvas: Canvas | None = None
+        self._number = 0
+        self._arrays: dict[str, Any] = {}
+        #: What lies in the catalog, by array; NaN where that is not known.
+        self._written: dict[str, NDArray[np.float32]] = {}
+
+    def put(self, snapshot: Snapshot) -> int:
+        """Show this snapshot; how many blocks were sent. Nothing is done once the job's result is published.
+
+        Raises:
+            CatalogError: the catalog is away or refuses. The next snapshot makes up for it.
+        """
+        with catalog_errors(f"show job {snapshot.job} in {self._path}"):
+            node = self._node = self._node or self._open()
+            if node.metadata["state"] == PUBLISHED:
+                return 0
+            corner = self._canvas.corner(snapshot) if self._canvas else None
+            if self._canvas is None or corner is None:
+                self._canvas = self._begin(node, canvas_for(snapshot, self._extent_m, self._canvas))
+                corner = self._canvas.corner(snapshot) or (0, 0)
+            window = tuple(slice(first, first + size) for first, size in zip(corner, snapshot.object.shape, strict=True))
+            sent = sum(self._send(name, window, values) for name, values in _images(snapshot.object).items())
+            node.update_metadata({"state": LIVE, "live": self._said(snapshot, self._canvas, window)}, drop_revision=True)
+            return sent
+
+    def end(self, state: str, sentence: str | None) -> None:
+        """The job ended without a result, in this state: the last image stays.
+
+        Raises:
+            CatalogError: the catalog is away or refuses.
+        """
+        with catalog_errors(f"say at {self._path}/{self._job.key} that its job is {state}"):
+            if self._node is not None and self._node.metadata["state"] != PUBLISHED:
+                self._node.update_metadata({"state": state, "sentence": sentence}, drop_revision=True)
+
+    def _open(self) -> Container:
+        node = own_node(ensure_container(plain(self._client), self._path), self._job.key, live_metadata(self._job))
+        self._number = int(node.metadata.get("live", {}).get("current", 0))
+        return node
+
+    def _begin(self, node: Container, canvas: Canvas) -> Canvas:
+        """Make the arrays of a canvas, empty: nothing points to it yet."""
+        canvases, here = ensure_container(node, CANVASES), None
+        while here is None:
+            self._number += 1
+            try:
+                here = canvases.create_container(str(self._number))
+            except ClientError as error:
+                # A daemon that was killed may have begun with it.
+                if not is_conflict(error):
+                    raise
+        chunks = tuple(tuple(stop - start for start, stop in _blocks(size)) for size in canvas.shape)
+        dtype = BuiltinDtype.from_numpy_dtype(np.dtype(np.float32))
+        structure = ArrayStructure(shape=canvas.shape, chunks=chunks, dims=("y", "x"), data_type=dtype)
+        for name in _images(np.zeros((1, 1), np.complex64)):
+            source = DataSource(structure=structure, structure_family=StructureFamily.array)
+            self._arrays[name] = here.new(StructureFamily.array, [source], key=name)
+            self._written[name] = np.zeros(canvas.shape, np.float32)
+        return canvas
+
+    def _send(self, name: str, window: tuple[slice, ...], values: NDArray[np.float32]) -> int:
+        """Write the blocks that are others than before."""
+        before, sent = self._written[name], 0
+        now = np.zeros_like(before)
+        now[window] = values
+        for i, (top, bottom) in enumerate(_blocks(now.shape[0])):
+            for j, (left, right) in enumerate(_blocks(now.shape[1])):
+                block = np.s_[top:bottom, left:right]
+                if not np.array_equal(now[block], before[block]):
+                    before[block] = np.nan
+                    self._arrays[name].write_block(now[block], (i, j))
+                    before[block] = now[block]
+                    sent += 1
+        return sent
+
+    def _said(self, snapshot: Snapshot, canvas: Canvas, window: tuple[slice, ...]) -> dict[str, Any]:
+        errors = {name: value if math.isfinite(value) else None for name, value in snapshot.errors.items()}
+        return {
+            "current": self._number,
+            "stage": snapshot.stage,
+            "iteration": snapshot.iteration,
+            "iterations": snapshot.iterations,
+            "frames": snapshot.frames,
+            "error": errors.get("error"),
+            "errors": errors,
+            "updated": snapshot.taken_s,
+            "window": [[part.start, part.stop] for part in window],
+            "pixel_m": list(canvas.pixel_m),
+            "origin_m": list(canvas.origin_m),
+            "frame_shape": list(snapshot.probe.shape[-2:]),
+        }
+
+
+def live_metadata(job: Job) -> dict[str, Any]:
+    """Metadata of a node whose job runs: what a search asks for, as of a result."""
+    run = None if isinstance(job.source, FileSource) else job.source
+    return {
+        "scan_uid": run.run_uid if run else None,
+        "scan_id": run.scan_id if run else None,
+        "job": job.key,
+        "beamline": job.beamline,
+        "purpose": job.purpose,
+        "state": LIVE,
+        "time": time.time(),
+        "recipe": job.recipe,
+        "quality": {},
+        "verdict": None,
+        "convergence": None,
+        "verdict_reasons": [],
+        "notes": list(job.notes),
+    }
+
+
+def _images(wave: NDArray[np.complex64]) -> dict[str, NDArray[np.float32]]:
+    """The arrays of a canvas by name, for a wave (y, x); as of a result."""
+    return {"object_phase": np.angle(wave).astype(np.float32), "object_amplitude": np.abs(wave).astype(np.float32)}
+
+
+def _blocks(size: int) -> Iterator[tuple[int, int]]:
+    """Where the blocks along an axis begin and end."""
+    return ((start, min(start + BLOCK_PX, size)) for start in range(0, size, BLOCK_PX))
