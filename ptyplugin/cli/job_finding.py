@@ -27,18 +27,19 @@ def open_ledger(site: Site) -> LedgerView | ServiceView:
 
 
 #: What is said of a job that runs, as far as anybody knows, and of all jobs.
-STANDS_STILL = "no daemon answers: it goes on when one is started (ptyplugin serve)."
+STANDS_STILL = "no daemon runs: it goes on when one is started (ptyplugin serve)."
 
 
-def answers(ledger: LedgerView | ServiceView) -> bool:
-    """Whether a daemon tells of the jobs; else this is what one noted last."""
+def is_served(ledger: LedgerView | ServiceView, site: Site) -> bool:
+    """Whether there is a daemon; else this is what one noted last."""
     from ptyplugin.jobs import LedgerView
+    from ptyplugin.jobs.lock import is_held
 
-    return not isinstance(ledger, LedgerView)
+    return not isinstance(ledger, LedgerView) or is_held(site.ledger)
 
 
 def silence(site: Site) -> str:
-    """What there is to say when no daemon answers."""
+    """What there is to say when no daemon runs."""
     from ptyplugin.jobs import waiting_keys
     from ptyplugin.model import SiteError
 
@@ -47,7 +48,7 @@ def silence(site: Site) -> str:
     except SiteError:
         waiting = 0
     more = f"; {waiting} more wait in the inbox" if waiting else ""
-    return f"no daemon answers (ptyplugin serve): this is what was noted last{more}."
+    return f"no daemon runs (ptyplugin serve): this is what was noted last{more}."
 
 
 def not_published(entry: Entry, site: Site) -> str | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ptyplugin.cli.job_finding import AsJson, SiteFile, answers, open_ledger, silence
+from ptyplugin.cli.job_finding import AsJson, SiteFile, is_served, open_ledger, silence
 from ptyplugin.cli.screen import stdout
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _look(site: Site, ledger: LedgerView | ServiceView) -> Board:
     from ptyplugin.jobs import read_progress
 
     running = tuple((entry, read_progress(site.jobs / entry.key)) for entry in ledger.list(state="running"))
-    return Board(running, tuple(ledger.lately(_LATELY)), ledger.counts(), None if answers(ledger) else silence(site))
+    return Board(running, tuple(ledger.lately(_LATELY)), ledger.counts(), None if is_served(ledger, site) else silence(site))
 
 
 def _table(site: Site) -> None:

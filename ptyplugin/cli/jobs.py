@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ptyplugin.cli.job_finding import STANDS_STILL, AsJson, Key, SiteFile, answers, entry_of, key_meant, not_published, open_ledger, silence
+from ptyplugin.cli.job_finding import (
+    STANDS_STILL,
+    AsJson,
+    Key,
+    SiteFile,
+    entry_of,
+    is_served,
+    key_meant,
+    not_published,
+    open_ledger,
+    silence,
+)
 from ptyplugin.cli.job_logs import logs
 from ptyplugin.cli.job_orders import cancel, retry
 from ptyplugin.cli.job_watch import watch
@@ -52,7 +63,7 @@ def list_jobs(
 
     where = load_site(site)
     with open_ledger(where) as ledger:
-        found, is_told = ledger.list(state=state, scan_id=scan_id, limit=limit), answers(ledger)
+        found, is_told = ledger.list(state=state, scan_id=scan_id, limit=limit), is_served(ledger, where)
     if as_json:
         answer([record_of(entry) for entry in found])
         return
@@ -81,7 +92,7 @@ def show_job(key: Key, site: SiteFile = None, as_json: AsJson = False) -> None:
     entry = entry_of(where, key_meant(where, key))
     with open_ledger(where) as ledger:
         history, progress = ledger.history(entry.key), read_progress(where.jobs / entry.key) if entry.state == "running" else None
-        is_told = answers(ledger)
+        is_told = is_served(ledger, where)
     said = shown(entry, history, progress, _outcome(entry))
     if as_json:
         answer(said)
