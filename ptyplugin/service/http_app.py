@@ -15,7 +15,7 @@ class LoopbackApp(HttpSource):
     """Answers GET at the loopback, at the site's ``http_port``."""
 
     def __init__(self, site: Site) -> None:
-        self._begin(HttpSubmit(kind="http", host=LOOPBACK, port=site.http_port))
+        self._begin(HttpSubmit(kind="http", host=LOOPBACK, port=site.http_port), "http_port")
 
     def answer(self, path: str, headers: Mapping[str, str], read: Callable[[int], bytes]) -> tuple[int, dict[str, Any]]:
         """See HttpSource."""

@@ -227,7 +227,7 @@ def test_one_port_for_two_daemons_is_a_sentence_and_both_work(site, until, tmp_p
         other = Site(home=tmp_path / "other", ranks=1, http_port=service.operations.app.address[1])
         with Daemon(other, Inline(STUB)) as daemon, Sources(other) as sources, Operations(other, daemon, sources) as operations:
             until(lambda: operations.app.state.last_error)
-            assert "choose another port" in str(operations.app.state.last_error)
+            assert "set another http_port in the site file" in str(operations.app.state.last_error)
             submit(other, make_job())
             daemon.run_once()
             with open_read_only(other.ledger) as view:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import socket
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ from ptyplugin.jobs import Inbox, Ledger, RemoteInbox
 from ptyplugin.jobs.contents import parse
 from ptyplugin.jobs.packing import pack, unpack
 from ptyplugin.model import Growth, Job, JobError, Site, SiteError, put_beside
-from ptyplugin.service.sources import Sources
+from ptyplugin.service.sources import Sources, http_submit
 from ptyplugin.service.sources.http_submit import HttpSource
 
 TOKEN = "0123456789abcdef-token"
@@ -193,12 +195,41 @@ def test_a_service_that_is_away_is_one_sentence(service: Service, make_job) -> N
 
 
 def test_silent_clients_do_not_keep_others_away(service: Service, make_job) -> None:
-    silent = [http.client.HTTPConnection(service.host, service.port) for _ in range(15)]
-    for connection in silent:
-        connection.connect()
+    """However many they are: those that have asked nothing make way."""
+    silent = [socket.create_connection((service.host, service.port)) for _ in range(200)]
+    begun = time.monotonic()
     assert service.post("/jobs", make_job().to_bytes())[0] == 200
+    assert time.monotonic() - begun < http_submit.ASKING_S
     for connection in silent:
         connection.close()
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /healthz HTTP/1.1\r\n", b"POST /jobs HTTP/1.1\r\nContent-Length: 10\r\n"])
+def test_who_does_not_come_to_the_point_is_hung_up_on(service: Service, monkeypatch, said: bytes) -> None:
+    """Though it says a little now and then."""
+    monkeypatch.setattr(http_submit, "ASKING_S", 0.5)
+    with socket.create_connection((service.host, service.port)) as client:
+        client.settimeout(0.1)
+        client.sendall(said)
+        end = time.monotonic() + 20
+        while not _is_closed(client):
+            assert time.monotonic() < end
+
+
+def _is_closed(client: socket.socket) -> bool:
+    try:
+        client.sendall(b"x")
+        return client.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+def test_a_long_body_of_somebody_known_gets_more_time(service: Service) -> None:
+    known = {"Authorization": f"Bearer {TOKEN}", "Content-Length": "100000"}
+    assert service.source.time_for(known) > service.source.time_for({**known, "Authorization": "Bearer x"}) == http_submit.SERVED_S
+    assert service.source.time_for({**known, "Content-Length": "9" * 12}) == http_submit.SERVED_S
 
 
 def test_without_a_token_or_with_a_short_one_there_is_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +245,7 @@ def test_a_port_in_use_is_said_and_tried_again(service: Service, tmp_path: Path,
     table = {"kind": "http", "port": service.port}
     with Sources(Site.model_validate({"home": tmp_path / "second", "source": [table]})) as second:
         until(lambda: second.states()[0].last_error)
-        assert "choose another port" in str(second.states()[0].last_error)
+        assert "set another port of this source in the site file" in str(second.states()[0].last_error)
         assert not second.states()[0].connected
 
 

@@ -22,9 +22,10 @@ from ptyplugin.service.sources.submissions import Submissions
 
 _log = logging.getLogger(__name__)
 
-#: How long a client may be silent, seconds; and how many may be served at the same time.
-SILENCE_S = 20.0
-_MOST_CLIENTS = 16
+#: How long a client may take for what it asks, and for all the rest (its body besides, at the least so many bytes a second); seconds.
+ASKING_S, SERVED_S, _SLOWEST = 5.0, 20.0, 5e5
+#: How many may be served at the same time. Where that is not enough, one that has not asked anything yet makes way.
+_MOST_CLIENTS = 64
 #: How long to wait for a request before looking whether to stop, seconds.
 _POLL_S = 0.2
 _SHORTEST_TOKEN = 16
@@ -67,8 +68,9 @@ class HttpSource(Source):
         submissions = make_submissions(self)
         self._takes |= {JOBS_PATH: submissions.take_job, GROWTH_PATH: submissions.take_growth, RUNS_PATH: submissions.take_run}
 
-    def _begin(self, table: HttpSubmit) -> None:
+    def _begin(self, table: HttpSubmit, port_named: str = "port of this source") -> None:
         super().__init__(f"HTTP {table.host}:{table.port}")
+        self._port_named = port_named
         self._table, self._expected = table, b""
         self._takes: dict[str, _Take] = {}
         self.address: tuple[str, int] | None = None
@@ -85,7 +87,8 @@ class HttpSource(Source):
             server = _Server((self._table.host, self._table.port), self)
         except OSError as error:
             raise SourceAway(
-                f"{self._table.host}:{self._table.port} cannot be listened at ({error.strerror}): choose another port in the site file."
+                f"{self._table.host}:{self._table.port} cannot be listened at ({error.strerror}): set another {self._port_named} in the "
+                "site file (0: any that is free), or stop what has it."
             ) from error
         with server:
             server.timeout = _POLL_S
@@ -94,6 +97,7 @@ class HttpSource(Source):
             _log.info("%s: listening at %s:%s", self.state.name, self._table.host, server.server_port)
             while not stop.is_set():
                 server.handle_request()
+                server.end_what_is_late()
 
     def answer(self, path: str, headers: Mapping[str, str], read: Callable[[int], bytes]) -> tuple[int, dict[str, Any]]:
         """Status and answer to a POST; ``read`` gives so many bytes of its body."""
@@ -120,6 +124,12 @@ class HttpSource(Source):
         if len(body) < int(length):
             return self._refused(400, "the request is shorter than it says: send it again.")
         return self._taken(take, body)
+
+    def time_for(self, headers: Mapping[str, str]) -> float:
+        """How long a request may take once its headers are there, seconds: longer for a long body of somebody who is known."""
+        length = headers.get("Content-Length", "")
+        fits = length.isdecimal() and len(length) <= _MOST_DIGITS and int(length) <= self._table.largest_mb * _MB
+        return SERVED_S + (int(length) / _SLOWEST if fits and self._is_known(headers) else 0.0)
 
     def see(self, target: str, headers: Mapping[str, str]) -> Page:
         """The answer to a GET. At the loopback it needs no token, but must be meant for it; elsewhere all but /healthz needs one."""
@@ -173,40 +183,76 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     # A request under way ends with the process; its client was not told that it was taken.
     block_on_close = False
+    #: Connections that the system keeps until they are accepted.
+    request_queue_size = 128
 
     def __init__(self, address: tuple[str, int], source: HttpSource) -> None:
         self.source = source
-        self._places = threading.BoundedSemaphore(_MOST_CLIENTS)
+        self._lock = threading.Lock()
+        #: Of each client: when its time is up. Those that have not asked anything yet, the oldest first.
+        self._ends_s: dict[socket.socket, float] = {}
+        self._silent: dict[socket.socket, None] = {}
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        with self._lock:
+            full = len(self._ends_s) >= _MOST_CLIENTS
+            oldest = next(iter(self._silent), None)
+            if full and oldest is not None:
+                del self._silent[oldest]
+                _hang_up(oldest)
+            if not full or oldest is not None:
+                self._ends_s[request] = time.monotonic() + ASKING_S
+                self._silent[request] = None
+        if full and oldest is None:
             self.shutdown_request(request)
+        else:
+            super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._places.release()
+            with self._lock:
+                self._ends_s.pop(request, None)
+                self._silent.pop(request, None)
+
+    def has_asked(self, request: socket.socket, time_s: float) -> None:
+        """The headers of a request are there: it gets so many seconds more."""
+        with self._lock:
+            self._silent.pop(request, None)
+            self._ends_s[request] = time.monotonic() + time_s
+
+    def end_what_is_late(self) -> None:
+        """Hang up on clients whose time is up, however busy they seem."""
+        with self._lock:
+            for request in [request for request, end_s in self._ends_s.items() if end_s < time.monotonic()]:
+                _hang_up(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         _log.debug("a client went away", exc_info=True)
 
 
+def _hang_up(request: socket.socket) -> None:
+    """Its thread finds the connection closed, and ends."""
+    with suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    timeout = SILENCE_S
+    timeout = SERVED_S
     server_version, sys_version = "ptyplugin", ""
 
     def do_POST(self) -> None:
+        self.server.has_asked(self.connection, self.server.source.time_for(self.headers))  # type: ignore[arg-type]
         status, answer = self.server.source.answer(self.path, self.headers, self.rfile.read)  # type: ignore[arg-type]
         self._send(Page(status, "application/json", json.dumps(answer).encode()))
         if status != 200:
             self._drain()
 
     def do_GET(self) -> None:
+        self.server.has_asked(self.connection, SERVED_S)
         self._send(self.server.source.see(self.path, self.headers))  # type: ignore[arg-type]
 
     def _send(self, page: Page) -> None:
