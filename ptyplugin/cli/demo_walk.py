@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from ptyplugin.cli.screen import can_redraw, pulse
+from ptyplugin.cli.sim_site import own_site
 from ptyplugin.model import JobError, PtypluginError, Reconstruction, Site, SolverError
 from ptyplugin.model import Progress as Iteration
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: How often the catalog is asked for the result, and how long at the most, seconds.
 _ASK_S, _PATIENCE_S = 0.25, 600.0
 #: What stays for the reader of --out, by name.
-SITE_FILE, PICTURE_FILE, LOG_FILE = "site.toml", "demo.png", "demo.log"
+PICTURE_FILE, LOG_FILE = "demo.png", "demo.log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,23 +99,10 @@ def run_demo(out: Path, *, frames: int, modes: int, ranks: int, scans: int, cons
         if not can_redraw():
             stack.enter_context(pulse(board.how_far))
         with board.working("starting the catalog (a Tiled server)", "catalog"):
-            site = _start_catalog(out, ranks, stack)
+            site = stack.enter_context(own_site(out, ranks))
         with board.working("making a sample and a beamline", "beamline"):
             beamline = _start_beamline(out, frames, modes, stack)
         return _scan_and_wait(beamline, site, board, out, modes, scans)
-
-
-def _start_catalog(out: Path, ranks: int, stack: ExitStack) -> Site:
-    from ptyplugin.catalog import LocalServer
-
-    server = stack.enter_context(LocalServer(out / "catalog", readable=[out / "data", out / "results"]))
-    stack.enter_context(_key_in_environment(server.api_key))
-    site = Site(home=out / "home", results_dir=out / "results", data_roots=[out / "data"], tiled_uri=server.uri, ranks=ranks)
-    lines = [f'home = "{site.home}"', f'results_dir = "{site.results}"', f'data_roots = ["{out / "data"}"]', f"ranks = {ranks}"]
-    lines += ["# The demo's server has ended; serve its catalog again as catalog/config.yml says, then name it here:"]
-    lines += ['# tiled_uri = "http://127.0.0.1:8000"']
-    (out / SITE_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return site
 
 
 @contextmanager
@@ -134,20 +121,6 @@ def _log_kept_in(path: Path) -> Iterator[None]:
         everything.removeHandler(handler)
         handler.close()
         ours.setLevel(before)
-
-
-@contextmanager
-def _key_in_environment(key: str) -> Iterator[None]:
-    """Catalog clients of this process and its ranks take the key from the environment, as everywhere."""
-    before = os.environ.get("TILED_API_KEY")
-    os.environ["TILED_API_KEY"] = key
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["TILED_API_KEY"]
-        else:
-            os.environ["TILED_API_KEY"] = before
 
 
 def _start_beamline(out: Path, frames: int, modes: int, stack: ExitStack) -> Beamline:
