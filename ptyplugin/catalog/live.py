@@ -18,7 +18,8 @@ from tiled.structures.data_source import DataSource
 from ptyplugin.catalog.canvas import Canvas, Extent, canvas_for
 from ptyplugin.catalog.connection import catalog_errors, ensure_container, is_conflict, plain
 from ptyplugin.catalog.publishing import PUBLISHED, own_node
-from ptyplugin.model import FileSource, Job, Snapshot
+from ptyplugin.jobs import Entry
+from ptyplugin.model import Snapshot
 
 #: State of a node whose job runs, or ran until it ended without a result.
 LIVE = "live"
@@ -33,10 +34,11 @@ class LiveImages:
 
     client: for the root of the site's catalog
     path: container of the beamline's results
+    job: what the ledger has on it
     extent_m: where the scan will go, if it is known
     """
 
-    def __init__(self, client: Any, path: str, job: Job, extent_m: Extent | None = None) -> None:
+    def __init__(self, client: Any, path: str, job: Entry, extent_m: Extent | None = None) -> None:
         self._client, self._path, self._job, self._extent_m = client, path, job, extent_m
         self._node: Container | None = None
         self._canvas: Canvas | None = None
@@ -132,12 +134,11 @@ class LiveImages:
         }
 
 
-def live_metadata(job: Job) -> dict[str, Any]:
+def live_metadata(job: Entry) -> dict[str, Any]:
     """Metadata of a node whose job runs: what a search asks for, as of a result."""
-    run = None if isinstance(job.source, FileSource) else job.source
     return {
-        "scan_uid": run.run_uid if run else None,
-        "scan_id": run.scan_id if run else None,
+        "scan_uid": job.run_uid,
+        "scan_id": job.scan_id,
         "job": job.key,
         "beamline": job.beamline,
         "purpose": job.purpose,

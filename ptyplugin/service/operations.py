@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Self
 
 from ptyplugin.jobs.where import Where, forget_where, write_where
@@ -13,6 +13,7 @@ from ptyplugin.model import Site
 from ptyplugin.service.daemon import Daemon
 from ptyplugin.service.health import Health
 from ptyplugin.service.http_app import LOOPBACK, LoopbackApp
+from ptyplugin.service.live_catalog import LiveCatalog, SiteImages
 from ptyplugin.service.metrics import Metrics, metrics_text
 from ptyplugin.service.notifying import Notifier, addresses_of, events_of
 from ptyplugin.service.pages import Pages
@@ -44,6 +45,11 @@ class Operations:
             daemon.ledger.listen(self.notifier.hear)
         else:
             daemon.ledger.keep_untold(False)
+        self._images = SiteImages(site) if site.tiled_uri else None
+        self.live = LiveCatalog(self._images) if self._images else None
+        if self.live:
+            daemon.add_snapshot_listener(self.live.hear)
+            daemon.ledger.listen(self.live.hear_of)
         pages = self._pages(daemon, sources)
         submits = [source for source in sources.each if isinstance(source, HttpSource)]
         self._own = None if submits else LoopbackApp(site)
@@ -55,6 +61,8 @@ class Operations:
             self._threads.append(threading.Thread(target=self._own.run, args=(self._stop,), name="ptyplugin-http", daemon=True))
         if self.notifier:
             self._threads.append(threading.Thread(target=self.notifier.run, args=(self._stop,), name="ptyplugin-notify", daemon=True))
+        if self.live:
+            self._threads.append(threading.Thread(target=self.live.run, args=(self._stop,), name="ptyplugin-live", daemon=True))
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -66,6 +74,8 @@ class Operations:
         forget_where(self._site)
         for thread in self._threads:
             thread.join(_END_S)
+        if self._images:
+            self._images.close()
 
     def _pages(self, daemon: Daemon, sources: Sources) -> Pages:
         def told() -> list[dict[str, object]]:
@@ -73,7 +83,10 @@ class Operations:
 
         health = Health(self._site, daemon.ledger, daemon.slots, daemon.publisher, told)
         notifier = self.notifier
-        counters = [("notifications_total", "notifications about jobs", lambda: notifier.outcomes)] if notifier else []
+        live = self.live
+        counters: list[tuple[str, str, Callable[[], Mapping[str, int]]]] = []
+        counters += [("notifications_total", "notifications about jobs", lambda: notifier.outcomes)] if notifier else []
+        counters += [("live_images_total", "images of jobs that run, for the catalog", lambda: live.outcomes)] if live else []
         return Pages(
             self._site,
             daemon.ledger,

@@ -17,6 +17,7 @@ from ptyplugin.catalog.canvas import LEAST_MARGIN_PX, Canvas, canvas_for
 from ptyplugin.catalog.client import PtychoReconstruction
 from ptyplugin.catalog.live import BLOCK_PX
 from ptyplugin.io import read_result
+from ptyplugin.jobs import Entry, Ledger
 from ptyplugin.model import CatalogError, Job, Reconstruction, Site, Snapshot
 
 MakeResult = Callable[..., tuple[Path, str, Reconstruction]]
@@ -81,18 +82,20 @@ def test_a_canvas_has_room_for_what_was_announced_unless_that_cannot_be() -> Non
 
 
 @pytest.fixture
-def job_of(make_result: MakeResult) -> Callable[[str, int], tuple[Path, Job]]:
-    """A job and the result file that it will come to."""
+def job_of(make_result: MakeResult, tmp_path: Path) -> Callable[[str, int], tuple[Path, Entry]]:
+    """A job, as the ledger has it, and the result file that it will come to."""
 
-    def of(run_uid: str, seed: int) -> tuple[Path, Job]:
-        path, _, _ = make_result(run_uid, seed=seed, scan_id=21)
-        return path, Job.model_validate(read_result(path).provenance["job"])
+    def of(run_uid: str, seed: int) -> tuple[Path, Entry]:
+        path, key, _ = make_result(run_uid, seed=seed, scan_id=21)
+        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+            ledger.put(Job.model_validate(read_result(path).provenance["job"]))
+            return path, ledger.show(key)
 
     return of
 
 
 @pytest.mark.system
-def test_an_image_grows_until_the_result_takes_its_place(client: Any, site: Site, job_of: Callable[..., tuple[Path, Job]]) -> None:
+def test_an_image_grows_until_the_result_takes_its_place(client: Any, site: Site, job_of: Callable[..., tuple[Path, Entry]]) -> None:
     result, job = job_of("run-live", 31)
     live = LiveImages(client, PATH, job)
     first = snapshot(job.key, (60, 80))
@@ -137,7 +140,7 @@ def test_an_image_grows_until_the_result_takes_its_place(client: Any, site: Site
 
 
 @pytest.mark.system
-def test_another_daemon_goes_on_with_a_canvas_of_its_own(client: Any, job_of: Callable[..., tuple[Path, Job]]) -> None:
+def test_another_daemon_goes_on_with_a_canvas_of_its_own(client: Any, job_of: Callable[..., tuple[Path, Entry]]) -> None:
     _, job = job_of("run-again", 32)
     LiveImages(client, PATH, job).put(snapshot(job.key, (40, 40)))
     # It had begun with another canvas when it was killed.
@@ -158,7 +161,7 @@ def test_another_daemon_goes_on_with_a_canvas_of_its_own(client: Any, job_of: Ca
 @pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager:DeprecationWarning")  # Tiled's client does not
 @pytest.mark.system
 def test_subscribers_get_blocks_that_their_websockets_take(
-    client: Any, job_of: Callable[..., tuple[Path, Job]], until: Callable[..., None]
+    client: Any, job_of: Callable[..., tuple[Path, Entry]], until: Callable[..., None]
 ) -> None:
     """A canvas of several MB, and a subscriber with the default limit of 1 MB."""
     _, job = job_of("run-streamed", 33)
@@ -193,7 +196,7 @@ def test_subscribers_get_blocks_that_their_websockets_take(
 
 
 @pytest.mark.system
-def test_what_is_not_this_jobs_stays(client: Any, job_of: Callable[..., tuple[Path, Job]]) -> None:
+def test_what_is_not_this_jobs_stays(client: Any, job_of: Callable[..., tuple[Path, Entry]]) -> None:
     _, job = job_of("run-foreign", 34)
     client[PATH].create_container(job.key, metadata={"mine": True})
     with pytest.raises(CatalogError, match="not the result of this job"):

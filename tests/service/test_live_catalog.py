@@ -1,0 +1,218 @@
+"""Images on their way into a catalog that is fast, slow, away or hangs: the newest one arrives, and nobody waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ptyplugin.jobs import Entry, Ledger, submit, write_snapshot
+from ptyplugin.model import CatalogAway, CatalogError, Progress, Site, Snapshot
+from ptyplugin.service import Daemon, Inline, live_catalog
+from ptyplugin.service.live_catalog import LiveCatalog
+from ptyplugin.service.operations import Operations
+from ptyplugin.service.sources import Sources
+
+
+def snapshot(job: str, iteration: int) -> Snapshot:
+    wave = np.ones((4, 4), np.complex64)
+    return Snapshot(job, "DM", iteration, 20, {}, 3, 0.0, wave, wave[None], (1e-8, 1e-8), (0.0, 0.0))
+
+
+class Catalog:
+    """Remembers what was shown; ``before`` runs ahead of each call, and may raise."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[str, Any]] = []
+        self.before: Callable[[], object] = lambda: None
+        self.closed = False
+
+    def __call__(self, job: Entry) -> Catalog.Images:
+        return Catalog.Images(self, job.key)
+
+    def close(self) -> None:
+        self.closed = True
+
+    class Images:
+        def __init__(self, catalog: Catalog, key: str) -> None:
+            self._catalog, self._key = catalog, key
+
+        def put(self, snapshot: Snapshot) -> int:
+            self._catalog.before()
+            self._catalog.shown.append((self._key, snapshot.iteration))
+            return 1
+
+        def end(self, state: str, sentence: str | None) -> None:
+            self._catalog.before()
+            self._catalog.shown.append((self._key, state))
+
+
+@pytest.fixture
+def catalog() -> Catalog:
+    return Catalog()
+
+
+@pytest.fixture
+def running_job(site: Site, make_job: Callable[..., Any]) -> Iterator[Callable[[int], tuple[Ledger, Entry]]]:
+    with Ledger(site.ledger) as ledger:
+
+        def of(seed: int = 0) -> tuple[Ledger, Entry]:
+            ledger.put(make_job(seed))
+            entry = ledger.claim(60.0)
+            assert entry is not None
+            return ledger, entry
+
+        yield of
+
+
+@contextmanager
+def at_work(live: LiveCatalog) -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=live.run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_of_images_that_come_too_fast_the_newest_counts(catalog, running_job) -> None:
+    (_, one), (_, other) = running_job(1), running_job(2)
+    live = LiveCatalog(catalog)
+    for iteration in range(1, 6):
+        live.hear(snapshot(one.key, iteration), one)
+    live.hear(snapshot(other.key, 1), other)
+    assert live.send()
+    assert catalog.shown == [(one.key, 5), (other.key, 1)]
+    assert live.send()
+    assert len(catalog.shown) == 2
+    assert live.outcomes == {"shown": 2, "left_out": 4, "refused": 0}
+
+
+def test_sending_takes_a_share_of_the_time_only(catalog, running_job, until, monkeypatch) -> None:
+    monkeypatch.setattr(live_catalog, "PERIOD_S", 0.05)
+    _, job = running_job()
+    live, begun = LiveCatalog(catalog), list[float]()
+
+    def slow() -> None:
+        begun.append(time.monotonic())
+        time.sleep(0.1)
+        live.hear(snapshot(job.key, len(begun)), job)
+
+    catalog.before = slow
+    with at_work(live):
+        live.hear(snapshot(job.key, 0), job)
+        until(lambda: len(begun) >= 3)
+    assert min(np.diff(begun)) >= 0.1 / live_catalog.SHARE
+
+
+def test_a_catalog_that_hangs_delays_nobody(catalog, running_job, until) -> None:
+    _, job = running_job()
+    goes_on = threading.Event()
+    catalog.before = lambda: goes_on.wait(60)
+    live = LiveCatalog(catalog)
+    with at_work(live):
+        live.hear(snapshot(job.key, 1), job)
+        until(lambda: not live._due)
+        begun = time.monotonic()
+        for iteration in range(2, 200):
+            live.hear(snapshot(job.key, iteration), job)
+        assert time.monotonic() - begun < 5
+        goes_on.set()
+        until(lambda: catalog.shown[-1:] == [(job.key, 199)])
+    assert len(catalog.shown) == 2
+
+
+def test_a_catalog_that_was_away_gets_the_newest_image(catalog, running_job, caplog) -> None:
+    _, job = running_job()
+
+    def away() -> None:
+        raise CatalogAway("the catalog does not answer.")
+
+    live = LiveCatalog(catalog)
+    catalog.before = away
+    live.hear(snapshot(job.key, 1), job)
+    assert not live.send()
+    assert not live.send()
+    live.hear(snapshot(job.key, 2), job)
+    catalog.before = lambda: None
+    assert live.send()
+    assert catalog.shown == [(job.key, 2)]
+    assert [record.getMessage() for record in caplog.records if "does not answer" in record.getMessage()] == [
+        "the catalog does not answer. The images of jobs that run wait for it; results are not touched by this."
+    ]
+
+
+@pytest.mark.parametrize("error", [CatalogError("it is another one's."), ZeroDivisionError("odd")])
+def test_a_job_whose_image_is_refused_does_not_hold_up_others(catalog, running_job, error) -> None:
+    (_, one), (_, other) = running_job(1), running_job(2)
+    live = LiveCatalog(catalog)
+
+    def refuse_the_first() -> None:
+        catalog.before = lambda: None
+        raise error
+
+    catalog.before = refuse_the_first
+    live.hear(snapshot(one.key, 1), one)
+    live.hear(snapshot(other.key, 1), other)
+    assert live.send()
+    assert catalog.shown == [(other.key, 1)]
+    assert live.outcomes["refused"] == 1
+
+
+def test_the_end_of_a_job_comes_after_its_last_image(catalog, running_job) -> None:
+    ledger, job = running_job()
+    live = LiveCatalog(catalog)
+    ledger.listen(live.hear_of)
+    live.hear(snapshot(job.key, 1), job)
+    assert live.send()
+    live.hear(snapshot(job.key, 2), job)
+    ledger.failed(job, "it was too dark.")
+    # This one had waited.
+    live.hear(snapshot(job.key, 3), job)
+    assert live.send()
+    assert catalog.shown == [(job.key, 1), (job.key, "failed")]
+    ledger._retried(ledger.show(job.key), "item")
+    again = ledger.claim(60.0)
+    live.hear(snapshot(job.key, 1), again)
+    live.hear(snapshot(job.key, 2), job)
+    assert live.send()
+    assert catalog.shown[2:] == [(job.key, 1)]
+
+
+def test_a_daemon_shows_its_jobs_and_no_result_waits_for_that(catalog, site, until, make_job, monkeypatch) -> None:
+    """All the way from who solves; the catalog takes the image and then hangs."""
+    monkeypatch.setattr("ptyplugin.service.operations.SiteImages", lambda _: catalog)
+    named = site.model_copy(update={"tiled_uri": "http://127.0.0.1:1", "http_port": 0, "ranks": 1})
+    job, goes_on, published = make_job(slow=0.05), threading.Event(), list[str]()
+    catalog.before = lambda: bool(catalog.shown) and goes_on.wait(60)
+
+    def write(progress: Progress) -> None:
+        if not progress.snapshot:
+            write_snapshot(site.jobs / job.key, snapshot(job.key, progress.iteration))
+            daemon._hear(replace(progress, snapshot=True))
+
+    submit(named, job)
+    with (
+        Daemon(named, Inline("stub_solving:solve"), lambda _, key: published.append(key), on_progress=write) as daemon,
+        Sources(named) as sources,
+        Operations(named, daemon, sources),
+    ):
+        thread = threading.Thread(target=daemon.run)
+        thread.start()
+        try:
+            until(lambda: published == [job.key])
+            assert [key for key, _ in catalog.shown] == [job.key]
+        finally:
+            goes_on.set()
+            daemon.stop()
+            thread.join(20)
+    assert catalog.closed
