@@ -11,6 +11,8 @@ from ptyplugin.callbacks.auto import AutoReconstruct
 from ptyplugin.callbacks.bars import ProgressBars
 from ptyplugin.callbacks.collector import Collector, Growth, Output, RunEnded, RunStarted
 from ptyplugin.callbacks.continuity import Continuity, Ending
+from ptyplugin.callbacks.files import FileReader
+from ptyplugin.callbacks.locating import PositionReader
 from ptyplugin.callbacks.pairing import FrameAt, Record
 from ptyplugin.callbacks.run import CollectedRun
 
@@ -21,9 +23,11 @@ __all__ = [
     "Collector",
     "Continuity",
     "Ending",
+    "FileReader",
     "FrameAt",
     "Growth",
     "Output",
+    "PositionReader",
     "ProgressBars",
     "Record",
     "RunEnded",

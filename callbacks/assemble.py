@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ptyplugin.callbacks.checks import check_keys, listed, notes_on
 from ptyplugin.callbacks.documents import quantities_of
+from ptyplugin.callbacks.locating import PositionReader, parted, with_positions
 from ptyplugin.callbacks.pairing import FrameAt, Record
 from ptyplugin.callbacks.quantities import in_stored_unit
 from ptyplugin.callbacks.run import CollectedRun
@@ -41,13 +42,14 @@ from ptyplugin.model import (
 FRAMES_FILE = "frames.npy"
 
 
-def assemble(run: CollectedRun, profile: Profile) -> JobParts | Refusal:
+def assemble(run: CollectedRun, profile: Profile, reader: PositionReader | None = None) -> JobParts | Refusal:
     """The job of a run that has ended, with the arrays that lie beside it; or the refusal that says why there is none.
 
-    The same content of documents gives the same bytes, in whatever order they came.
+    The same content of documents and files gives the same bytes, in whatever order they came. ``reader`` reads positions that lie in
+    files, for which it waits up to DEADLINE_S; without it a run that has such is refused.
     """
     try:
-        return _parts(run, profile)
+        return _parts(run, profile, reader)
     except PtypluginError as error:
         return refusal(run, profile, str(error))
 
@@ -57,13 +59,14 @@ def refusal(run: CollectedRun, profile: Profile, reason: str) -> Refusal:
     return Refusal(beamline=profile.beamline, source=_source(run, profile), reason=reason)
 
 
-def _parts(run: CollectedRun, profile: Profile) -> JobParts:
+def _parts(run: CollectedRun, profile: Profile, reader: PositionReader | None) -> JobParts:
     check_keys(run, profile)
     if run.problems:
         raise FramesError(run.problems[0])
+    run = with_positions(run, profile, reader)
     notes = notes_on(run, profile)
     records, arrays = run.records, dict[str, NDArray[Any]]()
-    positions_m = _positions(records)
+    positions_m = _positions(records, profile.positions.substeps)
     ids = [record.frame_id for record in records]
     monitor = _monitor(records, profile, notes)
     Scan(positions_m, np.array(ids), monitor)
@@ -89,16 +92,17 @@ def _parts(run: CollectedRun, profile: Profile) -> JobParts:
     return JobParts(job, arrays)
 
 
-def _positions(records: Sequence[Record]) -> NDArray[np.float64]:
-    """(frame, substep, yx) m.
+def _positions(records: Sequence[Record], substeps: int | None) -> NDArray[np.float64]:
+    """(frame, substep, yx) m; as many sub-steps as recorded, or ``substeps`` means.
 
     Raises:
-        ScanError: some frames have more positions than others.
+        ScanError: some frames have more positions than others, or fewer than sub-steps.
     """
     counts = {len(record.positions_m) for record in records}
     if len(counts) > 1:
         raise ScanError(f"the frames have {min(counts)} to {max(counts)} positions on their way: record the same number for each.")
-    return np.array([record.positions_m for record in records], dtype=np.float64).reshape(len(records), max(counts, default=1), 2)
+    positions_m = np.array([record.positions_m for record in records], dtype=np.float64).reshape(len(records), max(counts, default=1), 2)
+    return positions_m if substeps is None else parted(positions_m, substeps)
 
 
 def _monitor(records: Sequence[Record], profile: Profile, notes: list[str]) -> NDArray[np.float64] | None:
@@ -120,10 +124,13 @@ def _monitor(records: Sequence[Record], profile: Profile, notes: list[str]) -> N
 
 def _axes_in_words(profile: Profile) -> str:
     """A corrected sign or unit in the profile makes another job of the same run."""
-    axes = {"y": profile.positions.y, "x": profile.positions.x}
-    return ", ".join(
-        f"{name} = {'+' if axis.sign > 0 else '-'}{axis.key} [{axis.unit or 'as the document says'}]" for name, axis in axes.items()
-    )
+    positions = profile.positions
+    axes = {"y": positions.y, "x": positions.x}
+    said = [f"{name} = {'+' if axis.sign > 0 else '-'}{axis.key} [{axis.unit or 'as the document says'}]" for name, axis in axes.items()]
+    said += [f"stream {positions.stream}"] if positions.stream is not None else []
+    said += [f"sub-steps {positions.substeps}"] if positions.substeps is not None else []
+    said += [f"by time {positions.clock.model_dump_json(exclude_none=True)}"] if positions.clock is not None else []
+    return ", ".join(said)
 
 
 def _source(run: CollectedRun, profile: Profile) -> RunSource:
@@ -168,7 +175,8 @@ def _geometry(run: CollectedRun, profile: Profile, shape: tuple[int, int]) -> Ge
         raise ProfileError(f"preparation.crop_px = {crop} px is larger than the frame of {shape[0]} x {shape[1]} px: make it smaller.")
     prepared = (crop, crop) if crop is not None else shape[::-1] if profile.detector.orientation.transposes else shape
     found: dict[str, float] = {}
-    for name, quantity in quantities_of(profile).items():
+    named = {name: quantity for name, quantity in quantities_of(profile).items() if name.startswith("geometry.")}
+    for name, quantity in named.items():
         factors = ENERGY_UNITS_EV if name == "geometry.energy" else LENGTH_UNITS_M
         found[name] = in_stored_unit(quantity, name, factors, run.start, run.configuration, run.readings)
     return Geometry(

@@ -16,25 +16,38 @@ def check_keys(run: CollectedRun, profile: Profile) -> None:
     Raises:
         ProfileError: one is not there; the message lists those that are.
     """
-    where, stream = f"profile {profile.name!r}", profile.detector.stream
-    keys = run.data_keys.get(stream)
-    if keys is None:
-        streams = listed(run.data_keys)
-        raise ProfileError(f"{where}: detector.stream = {stream!r} is no stream of the run, which has: {streams}. Correct the profile.")
-    axes = {"positions.y.key": profile.positions.y.key, "positions.x.key": profile.positions.x.key}
-    measured = axes if profile.monitor is None else {**axes, "monitor": profile.monitor}
-    for place, name in {"detector.key": profile.detector.key, **measured}.items():
-        if name not in keys:
-            elsewhere = [other for other, its_keys in sorted(run.data_keys.items()) if name in its_keys]
-            raise ProfileError(
-                f"{where}: {place} = {name!r} is not in stream {stream!r}{f' but in {elsewhere[0]!r}' if elsewhere else ''}. "
-                f"Its keys are: {listed(keys)}. Correct the profile."
-            )
-        if place in measured and keys[name].external is not None:
-            what, device = ("readings of the monitor", "it") if place == "monitor" else ("positions", "the motor")
-            raise ProfileError(
-                f"{where}: the {what} {name!r} lie in a file instead of events, which is not read: let the plan read {device}."
-            )
+    where, stream, positions = f"profile {profile.name!r}", profile.detector.stream, profile.positions
+    track, clock = positions.stream or stream, positions.clock
+    for place, named in {"detector.stream": stream, "positions.stream": track}.items():
+        if named not in run.data_keys:
+            streams = listed(run.data_keys)
+            raise ProfileError(f"{where}: {place} = {named!r} is no stream of the run, which has: {streams}. Correct the profile.")
+    beside = profile.monitor not in run.data_keys[stream] and profile.monitor in run.data_keys[track]
+    named_keys = {
+        "detector.key": (profile.detector.key, stream),
+        "positions.y.key": (positions.y.key, track),
+        "positions.x.key": (positions.x.key, track),
+        "monitor": (profile.monitor, track if beside else stream),
+        "positions.clock.samples": (clock.samples if clock else None, track),
+        "positions.clock.frames": (clock.frames if clock else None, stream),
+    }
+    for place, (name, its_stream) in named_keys.items():
+        if name is not None:
+            _check_key(run, f"{where}: {place}", name, its_stream)
+
+
+def _check_key(run: CollectedRun, place: str, name: str, stream: str) -> None:
+    keys = run.data_keys[stream]
+    if name not in keys:
+        elsewhere = [other for other, its_keys in sorted(run.data_keys.items()) if name in its_keys]
+        raise ProfileError(
+            f"{place} = {name!r} is not in stream {stream!r}{f' but in {elsewhere[0]!r}' if elsewhere else ''}. "
+            f"Its keys are: {listed(keys)}. Correct the profile."
+        )
+    if not place.endswith("detector.key") and not (keys[name].external or "STREAM:").startswith("STREAM:"):
+        raise ProfileError(
+            f"{place}: {name!r} lies in files of a kind that is not read ({keys[name].external!r:.80}): let the plan read it into events."
+        )
 
 
 def notes_on(run: CollectedRun, profile: Profile) -> list[str]:

@@ -14,6 +14,8 @@ from ptyplugin.model import Profile, Quantity
 
 #: Stream in which a session reads, before and after the plan, what does not scan.
 BASELINE = "baseline"
+#: Stand for data keys: the timestamps that events have for the y motor and for the detector's images.
+SAMPLE_STAMP, FRAME_STAMP = "\0time of y", "\0time of the images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +23,21 @@ class Wanted:
     """The names that a profile looks for; everything else in the documents is passed over.
 
     detector: data key of the images, in ``stream``
-    y, x: data keys of the motors
-    readings, configuration, start: data keys, configuration keys, dotted start keys of energy and distances; and the monitor's data key
+    y, x: data keys of the motors, in ``track``
+    monitor: data key of what measures the beam, in one of both, or None
+    sample_time, frame_time: what tells the time of the motors' samples and of the frames, if positions are found by time
+    readings, configuration, start: data keys, configuration keys, dotted start keys of energy and distances
     plan_names: plans that are ptychography; if empty, what the run has decides
     """
 
     detector: str
     stream: str
+    track: str
     y: str
     x: str
+    monitor: str | None
+    sample_time: str | None
+    frame_time: str | None
     readings: frozenset[str]
     configuration: frozenset[str]
     start: frozenset[str]
@@ -38,25 +46,38 @@ class Wanted:
     @classmethod
     def by(cls, profile: Profile) -> Wanted:
         """What this profile looks for."""
-        quantities = quantities_of(profile).values()
+        quantities, positions = quantities_of(profile).values(), profile.positions
+        clock = positions.clock
         return cls(
             detector=profile.detector.key,
             stream=profile.detector.stream,
-            y=profile.positions.y.key,
-            x=profile.positions.x.key,
-            readings=frozenset(key for key in (profile.monitor, *(each.reading for each in quantities)) if key is not None),
+            track=positions.stream or profile.detector.stream,
+            y=positions.y.key,
+            x=positions.x.key,
+            monitor=profile.monitor,
+            sample_time=None if clock is None else clock.samples or SAMPLE_STAMP,
+            frame_time=None if clock is None else clock.frames or FRAME_STAMP,
+            readings=frozenset(each.reading for each in quantities if each.reading is not None),
             configuration=frozenset(each.configuration for each in quantities if each.configuration is not None),
             start=frozenset(each.start for each in quantities if each.start is not None),
             plan_names=frozenset(profile.plan_names),
         )
 
+    @property
+    def columns(self) -> set[str]:
+        """The keys whose numbers count at each point; those of the two time stamps are no data keys."""
+        named = (self.y, self.x, self.monitor, self.sample_time, self.frame_time)
+        return {key for key in named if key is not None}
+
 
 def quantities_of(profile: Profile) -> dict[str, Quantity]:
-    """Energy and distances of a profile by their names in it; those that it gives."""
+    """Energy, distances and exposure of a profile by their names in it; those that it gives."""
+    clock = profile.positions.clock
     named = {
         "geometry.energy": profile.geometry.energy,
         "geometry.distance": profile.geometry.distance,
         "geometry.focus_distance": profile.geometry.focus_distance,
+        "positions.clock.exposure": None if clock is None else clock.exposure,
     }
     return {name: quantity for name, quantity in named.items() if quantity is not None}
 
@@ -80,13 +101,15 @@ class DataKey:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A run begins. ``values``: those dotted keys of ``Wanted.start`` that it has; ``begun_s``: when, Unix seconds, if it says so."""
+    """A run begins. ``values``: those dotted keys of ``Wanted.start`` that it has; ``begun_s``: when, Unix seconds, if it says so;
+    ``points``: how many it announces, if it does."""
 
     uid: str
     scan_id: int | None
     plan_name: str
     values: Mapping[str, Any]
     begun_s: float | None = None
+    points: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +128,7 @@ class Descriptor:
 class Event:
     """One row of a stream.
 
-    positions: (y, x) in the motors' units, one or those on the way, NaN for what is no number; None where a motor's key is missing
+    columns: numbers of those of ``Wanted.columns`` that it has, in their units: one, or those on the way; NaN for what is no number
     frames: datum id of the detector's frames, the frames themselves (frame, y, x), or None
     readings: those of ``Wanted.readings`` that it has
     """
@@ -114,7 +137,7 @@ class Event:
     seq_num: int
     time: float
     uid: str
-    positions: tuple[tuple[float, float], ...] | None
+    columns: Mapping[str, tuple[float, ...]]
     frames: str | NDArray[Any] | None
     readings: Mapping[str, Any]
 

@@ -19,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.callbacks.assets import Asset
-from ptyplugin.callbacks.documents import Datum, StreamDatum
+from ptyplugin.callbacks.columns import Columns
+from ptyplugin.callbacks.documents import Datum, StreamDatum, Wanted
 from ptyplugin.callbacks.reading import MOST_FRAMES
 from ptyplugin.callbacks.rows import StreamRows
+from ptyplugin.callbacks.samples import Captured, Samples, SamplesAt, shared_out
 from ptyplugin.model import FramesError, FrameSource, TiledSource
 
 MOST_FRAMES_OF_A_POINT = 100_000
@@ -39,31 +41,34 @@ class Record:
     """One frame with its position, or those on its way. A later record with the same ``frame_id`` replaces an earlier one.
 
     frame_id: (seq_num - 1) * frames per point + number within the point
-    positions_m: (y, x) of each sub-step, metres
+    positions_m: (y, x) of each sub-step, metres; none while they are known by reference only
     frame: where it lies, or the counts (y, x) themselves
     monitor: what the monitor read at its point; NaN: nothing
+    captured: what is known by reference only, None if nothing is
     """
 
     frame_id: int
     positions_m: tuple[tuple[float, float], ...]
     frame: FrameAt | NDArray[Any]
     monitor: float = math.nan
+    captured: Captured | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PointEvent:
-    """What an event says about its point: positions (y, x) in metres, datum id or frames (frame, y, x), reading of the monitor."""
+    """What an event says about the frames of its point: datum id or frames (frame, y, x)."""
 
     time: float
     uid: str
-    positions_m: tuple[tuple[float, float], ...] | None
     frames: str | NDArray[Any] | None
-    monitor: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many points there are: with an event, with a position, with frames, with both; and frames that were taken again."""
+    """How many points there are: told of, with a position, with frames, with both; and frames that were taken again.
+
+    A position that lies in a file counts as one.
+    """
 
     events: int = 0
     positions: int = 0
@@ -87,14 +92,15 @@ class Pairing:
     """Events and frames of one detector in one stream of one run. What each ``add`` gives are the records that it completes.
 
     place: what the detector's frames are called in the catalog
+    own, track: what is known of the points of the detector's stream and of the positions' stream, which may be the same
     """
 
-    def __init__(self, place: TiledSource) -> None:
+    def __init__(self, place: TiledSource, wanted: Wanted, own: Columns, track: Columns) -> None:
         #: Frames that one index of a stream_datum stands for, where its resource does not say.
         self.frames_per_point = 1
         #: Bytes of all frames that came inside events.
         self.array_bytes = 0
-        self._place = place
+        self._place, self._wanted, self._own, self._track = place, wanted, own, track
         self._sources: dict[FrameSource, FrameSource] = {}
         self._assets: dict[str, Asset] = {}
         self._datums: dict[str, Datum] = {}
@@ -115,17 +121,17 @@ class Pairing:
         if before is not None:
             self._replaced[before.uid] = before
         self._events[seq_num] = event
-        return self._grown([seq_num])
+        return self.grown([seq_num])
 
     def add_datum(self, datum: Datum) -> list[Record]:
         """Take a datum (ophyd)."""
         self._datums.setdefault(datum.datum_id, datum)
-        return self._grown(self._waiting.pop(datum.datum_id, []))
+        return self.grown(self._waiting.pop(datum.datum_id, []))
 
     def add_asset(self, uid: str, asset: Asset) -> list[Record]:
         """Take a resource."""
         self._assets.setdefault(uid, asset)
-        return self._grown(self._waiting.pop(uid, []))
+        return self.grown(self._waiting.pop(uid, []))
 
     def add_stream_datum(self, datum: StreamDatum) -> list[Record]:
         """Take a stream_datum (ophyd-async) whose resource was added.
@@ -134,7 +140,7 @@ class Pairing:
             FramesError: more rows than a run can have.
         """
         self._rows.add(datum)
-        return self._grown(datum.seq_nums)
+        return self.grown(datum.seq_nums)
 
     def knows_datum(self, datum_id: str) -> bool:
         """Whether this datum was added."""
@@ -146,12 +152,14 @@ class Pairing:
         Raises:
             FramesError: a datum that does not say which frames it stands for.
         """
-        with_position = {seq_num for seq_num, event in self._events.items() if event.positions_m is not None}
-        with_frames = {seq_num for seq_num in self._rows.points() | self._events.keys() if self._frames_of(seq_num) is not None}
+        told = self._rows.points() | self._events.keys()
+        with_frames = {seq_num for seq_num in told if self._frames_of(seq_num) is not None}
+        found_by_time = self._wanted.frame_time is not None
+        with_position = {seq_num for seq_num in (told if found_by_time else self._track.points()) if self._has_position(seq_num)}
         unused = sum(count * self._per_row(self._assets[uid]) for uid, count in self._rows.unused().items())
         replaced = sum(_count(self._frames_of_event(event)) for event in self._replaced.values())
         matched = len(with_frames & with_position)
-        return Tally(len(self._events), len(with_position), len(with_frames), matched, unused + replaced)
+        return Tally(len(self._events or told | self._own.points()), len(with_position), len(with_frames), matched, unused + replaced)
 
     def records(self) -> list[Record]:
         """All frames that have a position, by their frame id.
@@ -159,7 +167,8 @@ class Pairing:
         Raises:
             FramesError: frames of a kind that is not read, too many, or points with different numbers of frames.
         """
-        counts = {seq_num: _count(self._frames_of(seq_num)) for seq_num, event in self._events.items() if event.positions_m is not None}
+        told = self._rows.points() | self._events.keys()
+        counts = {seq_num: _count(self._frames_of(seq_num)) for seq_num in told if self._has_position(seq_num)}
         points = sorted(seq_num for seq_num, count in counts.items() if count)
         sizes = {counts[seq_num] for seq_num in points}
         if sum(counts.values()) > MOST_FRAMES:
@@ -168,7 +177,8 @@ class Pairing:
             raise FramesError(f"the points of this run have {min(sizes)} to {max(sizes)} frames: take the same number at each point.")
         return [record for seq_num in points for record in self._records_of(seq_num)]
 
-    def _grown(self, seq_nums: Iterable[int]) -> list[Record]:
+    def grown(self, seq_nums: Iterable[int]) -> list[Record]:
+        """The records of these points, as far as they are complete: something has come for them."""
         records: list[Record] = []
         for seq_num in seq_nums:
             missing = self._missing(seq_num)
@@ -193,16 +203,33 @@ class Pairing:
         return None if datum.resource in self._assets else datum.resource
 
     def _records_of(self, seq_num: int) -> list[Record]:
-        event, frames = self._events.get(seq_num), self._frames_of(seq_num)
-        if event is None or event.positions_m is None or frames is None:
+        frames = self._frames_of(seq_num)
+        if frames is None or not self._has_position(seq_num):
             return []
         first = (seq_num - 1) * _count(frames)
         if _count(frames) > MOST_FRAMES_OF_A_POINT:
             raise FramesError(f"a point announces {_count(frames)} frames: at most {MOST_FRAMES_OF_A_POINT} are read.")
-        at, found = _shared_out(event.positions_m, _count(frames)), event.monitor
-        if isinstance(frames, _Located):
-            return [Record(first + part, at[part], self._frame_at(frames, number), found) for part, number in enumerate(frames.numbers)]
-        return [Record(first + part, at[part], counts, found) for part, counts in enumerate(frames)]
+        places = [self._frame_at(frames, number) for number in frames.numbers] if isinstance(frames, _Located) else list(frames)
+        found = [self._samples(name, seq_num, len(places)) for name in Captured._fields]
+        known = [Captured(*each) for each in zip(*found, strict=True)]
+        return [_record(first + part, place, known[part]) for part, place in enumerate(places)]
+
+    def _has_position(self, seq_num: int) -> bool:
+        if self._wanted.frame_time is not None:
+            return self._own.has([self._wanted.frame_time], seq_num)
+        return self._track.has([self._wanted.y, self._wanted.x], seq_num)
+
+    def _samples(self, name: str, seq_num: int, frames: int) -> list[Samples | None]:
+        """For each frame of a point what is known of it for one field of Captured."""
+        wanted, by_time = self._wanted, self._wanted.frame_time is not None
+        if name == "monitor":
+            key = wanted.monitor
+            found = None if key is None else self._own.of(key, seq_num) or (None if by_time else self._track.of(key, seq_num))
+        elif by_time:
+            found = self._own.of(str(wanted.frame_time), seq_num) if name == "time" else None
+        else:
+            found = None if name == "time" else self._track.of(wanted.y if name == "y" else wanted.x, seq_num)
+        return [None] * frames if found is None else list(shared_out(found, frames))
 
     def _frame_at(self, frames: _Located, number: int) -> FrameAt:
         source, number_there = frames.asset.source(number, frames.dataset, self._place)
@@ -230,18 +257,25 @@ class Pairing:
         return asset.frames_per_row or self.frames_per_point
 
 
-def _shared_out(positions_m: tuple[tuple[float, float], ...], frames: int) -> list[tuple[tuple[float, float], ...]]:
-    """The positions of each frame of a point: one for all, or as many for each, in their order.
+def _record(frame_id: int, place: FrameAt | NDArray[Any], known: Captured) -> Record:
+    """A record; of what lies in files, the references."""
+    y, x, time, monitor = known.y, known.x, known.time, known.monitor
+    if time is not None or isinstance(y, SamplesAt) or isinstance(x, SamplesAt) or isinstance(monitor, SamplesAt):
+        return Record(frame_id, (), place, captured=known)
+    return Record(frame_id, pairs(y or (), x or ()), place, mean(monitor or (math.nan,)))
 
-    Raises:
-        FramesError: they cannot be shared out evenly.
-    """
-    if len(positions_m) == 1:
-        return [positions_m] * frames
-    each = len(positions_m) // max(frames, 1)
-    if frames and each * frames != len(positions_m):
-        raise FramesError(f"a point has {frames} frames and {len(positions_m)} positions: record one, or the same number for each frame.")
-    return [positions_m[part * each : (part + 1) * each] for part in range(frames)]
+
+def pairs(y: tuple[float, ...], x: tuple[float, ...]) -> tuple[tuple[float, float], ...]:
+    """Pairs (y, x) of two readbacks; one that is a single number goes with all of the other. NaN where they do not go together."""
+    count = max(len(y), len(x))
+    if not {len(y), len(x)} <= {1, count}:
+        return ((math.nan, math.nan),)
+    return tuple(zip(y * (count // len(y)), x * (count // len(x)), strict=True))
+
+
+def mean(numbers: tuple[float, ...]) -> float:
+    """Their mean; a single one as it is."""
+    return numbers[0] if len(numbers) == 1 else math.fsum(numbers) / len(numbers)
 
 
 def _count(frames: _PointFrames) -> int:

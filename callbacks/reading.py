@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from ptyplugin.callbacks.assets import asset_of_resource, asset_of_stream_resource
 from ptyplugin.callbacks.documents import (
+    FRAME_STAMP,
+    SAMPLE_STAMP,
     DataKey,
     Datum,
     Descriptor,
@@ -79,7 +82,13 @@ def _start(document: Mapping[str, Any], wanted: Wanted) -> list[Document]:
     plan_name = text_or_none(document.get("plan_name")) or ""
     begun_s = moment(document.get("time"))
     said_s = begun_s if math.isfinite(begun_s) else None
-    return [Start(text(document["uid"]), whole_or_none(document.get("scan_id")), plan_name, values, said_s)]
+    return [Start(text(document["uid"]), whole_or_none(document.get("scan_id")), plan_name, values, said_s, _announced(document))]
+
+
+def _announced(document: Mapping[str, Any]) -> int | None:
+    """Number of points that the plan says it will take."""
+    sides = shape(document.get("shape"))
+    return whole_or_none(document.get("num_points"), 1) or (prod(sides) if sides else None) or None
 
 
 def _descriptor(document: Mapping[str, Any], wanted: Wanted) -> list[Document]:
@@ -107,20 +116,19 @@ def _event(document: Mapping[str, Any], wanted: Wanted) -> list[Document]:
             seq_num=whole(document["seq_num"], 1),
             time=moment(document.get("time")),
             uid=text(document["uid"]),
-            positions=_positions(data[wanted.y], data[wanted.x]) if wanted.y in data and wanted.x in data else None,
+            columns=_columns(data, document.get("timestamps"), wanted),
             frames=_frames(data.get(wanted.detector), filled.get(wanted.detector)),
             readings={key: data[key] for key in wanted.readings & data.keys()},
         )
     ]
 
 
-def _positions(y: Any, x: Any) -> tuple[tuple[float, float], ...]:
-    """Pairs (y, x) of two readbacks; one that is a single number goes with all of the other."""
-    ys, xs = numbers(y), numbers(x)
-    count = max(len(ys), len(xs))
-    if not {len(ys), len(xs)} <= {1, count}:
-        return ((math.nan, math.nan),)
-    return tuple(zip(ys * (count // len(ys)), xs * (count // len(xs)), strict=True))
+def _columns(data: Mapping[str, Any], stamps: Any, wanted: Wanted) -> dict[str, tuple[float, ...]]:
+    found = {key: numbers(data[key]) for key in wanted.columns & data.keys()}
+    for mark, key in ((SAMPLE_STAMP, wanted.y), (FRAME_STAMP, wanted.detector)):
+        if mark in wanted.columns and key in data and isinstance(stamps, Mapping):
+            found[mark] = numbers(stamps.get(key))
+    return found
 
 
 def _frames(value: Any, filled: Any) -> str | NDArray[Any] | None:
@@ -138,13 +146,16 @@ def _frames(value: Any, filled: Any) -> str | NDArray[Any] | None:
 
 def _event_page(document: Mapping[str, Any], wanted: Wanted) -> list[Document]:
     columns, data, filled = table(document), table(document["data"]), table(document.get("filled") or {})
-    keys = {wanted.y, wanted.x, wanted.detector, *wanted.readings} & data.keys()
+    stamps = table(document.get("timestamps") or {})
+    keys = {wanted.detector, *wanted.columns, *wanted.readings} & data.keys()
     events: list[Document] = []
     for row, seq_num in enumerate(columns["seq_num"]):
         single = {name: columns[name][row] for name in ("uid", "time")}
         values = {key: data[key][row] for key in keys}
         marks = {key: filled[key][row] for key in keys & filled.keys() if filled[key]}
-        events += _event({**single, "seq_num": seq_num, "descriptor": columns["descriptor"], "data": values, "filled": marks}, wanted)
+        times = {key: stamps[key][row] for key in keys & stamps.keys() & {wanted.y, wanted.detector}} if wanted.frame_time else {}
+        event = {**single, "seq_num": seq_num, "descriptor": columns["descriptor"], "data": values, "filled": marks, "timestamps": times}
+        events += _event(event, wanted)
     return events
 
 

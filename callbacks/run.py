@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
+from ptyplugin.callbacks.columns import Column, Columns
 from ptyplugin.callbacks.documents import (
     BASELINE,
     DataKey,
@@ -23,10 +23,11 @@ from ptyplugin.callbacks.documents import (
     StreamDatum,
     Wanted,
 )
-from ptyplugin.callbacks.fields import number
 from ptyplugin.callbacks.pairing import MOST_FRAMES_OF_A_POINT, Pairing, PointEvent, Record, Tally
-from ptyplugin.callbacks.quantities import metres_per_step
+from ptyplugin.callbacks.quantities import metres_per_step, unit_factor
+from ptyplugin.callbacks.track import Stretch, Track
 from ptyplugin.model import FramesError, Profile, ProfileError, TiledSource
+from ptyplugin.model.profile import TIME_UNITS_S
 
 #: Frames inside events stay in memory until the run ends; more than this belong into a file.
 MOST_ARRAY_BYTES = 4 * 2**30
@@ -42,6 +43,8 @@ class CollectedRun:
     points: number of events that the RunEngine counted in the detector's stream, None if it does not say
     problems: sentences, why there can be no job
     begun_s: when it began, Unix seconds, if its start document says so
+    announced: number of points that its start document announces, if it does
+    track: what was captured of the positions at a rate of their own
     """
 
     uid: str
@@ -58,6 +61,8 @@ class CollectedRun:
     tally: Tally
     problems: tuple[str, ...]
     begun_s: float | None = None
+    announced: int | None = None
+    track: tuple[Stretch, ...] = ()
 
 
 class Run:
@@ -68,19 +73,21 @@ class Run:
         self._begun = start
         self._wanted = wanted
         self._axes = profile.positions
-        self._monitor_key = profile.monitor
         self._descriptors: dict[str, Descriptor] = {}
-        self._metres: dict[str, tuple[float, float]] = {}
+        self._factors: dict[str, dict[str, float]] = {}
         self._readings: dict[tuple[str, str], tuple[tuple[float, str], Reading]] = {}
         self._problems: set[str] = set()
         self._shapes: set[tuple[int, ...]] = set()
-        self._resources: dict[str, bool] = {}
+        self._resources: dict[str, Resource] = {}
         self._early: dict[str, list[StreamDatum]] = {}
-        self._pairing = Pairing(TiledSource(run_uid=start.uid, stream=wanted.stream, key=wanted.detector))
+        self._own = Columns()
+        self._points = self._own if wanted.track == wanted.stream else Columns()
+        self._track = Track((wanted.sample_time or "", wanted.y, wanted.x, wanted.monitor))
+        self._pairing = Pairing(TiledSource(run_uid=start.uid, stream=wanted.stream, key=wanted.detector), wanted, self._own, self._points)
 
     def missing_datum(self, event: Event) -> str | None:
         """The datum that this event refers to, if it has not come."""
-        named = event.frames if isinstance(event.frames, str) and self._is_detectors(event.descriptor) else None
+        named = event.frames if isinstance(event.frames, str) and self._stream(event.descriptor) == self._wanted.stream else None
         return None if named is None or self._pairing.knows_datum(named) else named
 
     def add(self, document: OfRun) -> list[Record]:
@@ -107,10 +114,10 @@ class Run:
     def ended(self, stop: Stop) -> CollectedRun:
         """The run as it is at its end."""
         records: list[Record] = []
-        tally = Tally()
+        tally, track = Tally(), list[Stretch]()
         if not self._problems:
             try:
-                tally, records = self._pairing.tally(), self._pairing.records()
+                tally, records, track = self._pairing.tally(), self._pairing.records(), self.track()
             except FramesError as error:
                 self._problems.add(str(error))
         return CollectedRun(
@@ -128,17 +135,28 @@ class Run:
             tally=tally,
             problems=tuple(sorted(self._problems)),
             begun_s=self._begun.begun_s,
+            announced=self._begun.points,
+            track=tuple(track),
         )
+
+    def track(self) -> list[Stretch]:
+        """What was captured so far of the positions at a rate of their own.
+
+        Raises:
+            FramesError: it lies in files of a kind that is not read.
+        """
+        return self._track.stretches()
 
     def _add_descriptor(self, descriptor: Descriptor) -> None:
         if descriptor.uid in self._descriptors:
             return
         self._descriptors[descriptor.uid] = descriptor
-        if descriptor.stream != self._wanted.stream:
+        if descriptor.stream not in (self._wanted.stream, self._wanted.track):
             return
         try:
-            self._note_shape(descriptor.data_keys.get(self._wanted.detector))
-            self._metres[descriptor.uid] = self._metres_per_step(descriptor)
+            if descriptor.stream == self._wanted.stream:
+                self._note_shape(descriptor.data_keys.get(self._wanted.detector))
+            self._factors[descriptor.uid] = self._factors_of(descriptor)
         except (FramesError, ProfileError) as error:
             self._problems.add(str(error))
 
@@ -150,32 +168,44 @@ class Run:
         if len(self._shapes) > 1:
             raise FramesError(f"the shape of the detector's frames changed during the run ({len(self._shapes)} shapes): keep one.")
 
-    def _metres_per_step(self, descriptor: Descriptor) -> tuple[float, float]:
-        y, x = (descriptor.data_keys.get(axis.key) for axis in (self._axes.y, self._axes.x))
-        # That a motor is missing is said at the end, when all keys are known.
-        if y is None or x is None:
-            return 1.0, 1.0
-        return metres_per_step(self._axes.y, y), metres_per_step(self._axes.x, x)
+    def _factors_of(self, descriptor: Descriptor) -> dict[str, float]:
+        """What one unit of each number is in metres or seconds. That a key is missing is said at the end, when all are known."""
+        found: dict[str, float] = {}
+        if descriptor.stream == self._wanted.track:
+            motors = [axis for axis in (self._axes.y, self._axes.x) if axis.key in descriptor.data_keys]
+            found = {axis.key: metres_per_step(axis, descriptor.data_keys[axis.key]) for axis in motors}
+        for key in (self._wanted.sample_time, self._wanted.frame_time):
+            if key is not None and key in descriptor.data_keys:
+                found[key] = unit_factor(descriptor.data_keys[key].units or "s", TIME_UNITS_S, f"the time {key!r}")
+        return found
 
     def _add_event(self, event: Event) -> list[Record]:
-        stream = self._descriptors[event.descriptor].stream
+        stream = self._stream(event.descriptor)
         # The first reading counts, and no later one in its place: the energy may have been changed between.
-        if event.seq_num == 1 and stream in (BASELINE, self._wanted.stream):
+        if event.seq_num == 1 and stream is not None and stream in (BASELINE, self._wanted.stream):
             self._note_first_readings(event, stream)
-        if not self._is_detectors(event.descriptor) or event.descriptor not in self._metres:
+        if event.descriptor not in self._factors:
             return []
-        (y_m, x_m), positions = self._metres[event.descriptor], None
-        if event.positions is not None:
-            positions = tuple((y * y_m, x * x_m) for y, x in event.positions)
+        rank, stored = (event.time, event.uid), self._in_stored_units(event)
+        if stream == self._wanted.track:
+            if self._wanted.sample_time is None:
+                self._points.add_event(event.seq_num, rank, stored)
+            else:
+                self._track.add_event(event.seq_num, rank, stored)
+        if stream != self._wanted.stream:
+            return self._pairing.grown([event.seq_num])
+        self._own.add_event(event.seq_num, rank, stored)
         frames = event.frames
         if isinstance(frames, np.ndarray) and self._pairing.array_bytes + frames.nbytes > MOST_ARRAY_BYTES:
             raise FramesError(
                 f"the frames inside the events need more than {MOST_ARRAY_BYTES / 2**30:g} GiB: let the detector write a file."
             )
-        return self._pairing.add_event(event.seq_num, PointEvent(event.time, event.uid, positions, frames, self._monitor(event)))
+        return self._pairing.add_event(event.seq_num, PointEvent(event.time, event.uid, frames))
 
-    def _monitor(self, event: Event) -> float:
-        return math.nan if self._monitor_key is None else number(event.readings.get(self._monitor_key))
+    def _in_stored_units(self, event: Event) -> dict[str, tuple[float, ...]]:
+        factors = self._factors[event.descriptor]
+        scaled = {key: factors.get(key, 1.0) for key in event.columns}
+        return {key: tuple(value * scaled[key] for value in values) for key, values in event.columns.items()}
 
     def _note_first_readings(self, event: Event, stream: str) -> None:
         keys = self._descriptors[event.descriptor].data_keys
@@ -189,24 +219,44 @@ class Run:
     def _add_resource(self, resource: Resource) -> list[Record]:
         if resource.uid in self._resources:
             return []
-        self._resources[resource.uid] = resource.data_key in (None, self._wanted.detector)
+        self._resources[resource.uid] = resource
+        records: list[Record] = []
+        if resource.data_key in (None, self._wanted.detector):
+            records = self._pairing.add_asset(resource.uid, resource.asset)
         early = self._early.pop(resource.uid, [])
-        if not self._resources[resource.uid]:
-            return []
-        records = self._pairing.add_asset(resource.uid, resource.asset)
-        return records + [record for datum in early for record in self._pairing.add_stream_datum(datum)]
+        return records + [record for datum in early for record in self._add_stream_datum(datum)]
 
     def _add_stream_datum(self, datum: StreamDatum) -> list[Record]:
-        if not self._is_detectors(datum.descriptor):
+        stream = self._stream(datum.descriptor)
+        if stream not in (self._wanted.stream, self._wanted.track):
             return []
-        if datum.resource not in self._resources:
+        resource = self._resources.get(datum.resource)
+        if resource is None:
             self._early.setdefault(datum.resource, []).append(datum)
             return []
-        return self._pairing.add_stream_datum(datum) if self._resources[datum.resource] else []
+        if resource.data_key in (None, self._wanted.detector):
+            return self._pairing.add_stream_datum(datum) if stream == self._wanted.stream else []
+        return self._add_rows(resource.data_key, resource, datum, stream)
 
-    def _is_detectors(self, descriptor: str) -> bool:
+    def _add_rows(self, key: str, resource: Resource, datum: StreamDatum, stream: str) -> list[Record]:
+        """Rows of numbers: of positions, times or the monitor."""
+        if key not in self._wanted.columns or datum.descriptor not in self._factors:
+            return []
+        described = self._descriptors[datum.descriptor].data_keys.get(key)
+        announced = prod(described.shape) if described is not None and described.shape else 1
+        per_point = resource.asset.frames_per_row or min(max(1, announced), MOST_FRAMES_OF_A_POINT)
+        place = TiledSource(run_uid=self.uid, stream=stream, key=key)
+        file = Column(resource.asset, per_point, self._factors[datum.descriptor].get(key, 1.0), place)
+        if stream == self._wanted.track and self._wanted.sample_time is not None and key != self._wanted.frame_time:
+            self._track.add_rows(key, datum, file)
+            if key != self._wanted.monitor:
+                return []
+        (self._own if stream == self._wanted.stream else self._points).add_rows(key, datum, file)
+        return self._pairing.grown(datum.seq_nums)
+
+    def _stream(self, descriptor: str) -> str | None:
         known = self._descriptors.get(descriptor)
-        return known is not None and known.stream == self._wanted.stream
+        return None if known is None else known.stream
 
     def _plan_is_wanted(self) -> bool:
         return not self._wanted.plan_names or self._begun.plan_name in self._wanted.plan_names
@@ -215,7 +265,7 @@ class Run:
         if self._wanted.plan_names:
             return self._plan_is_wanted()
         keys = self._data_keys()
-        scans = {self._wanted.y, self._wanted.x} <= keys.get(self._wanted.stream, {}).keys()
+        scans = {self._wanted.y, self._wanted.x} <= keys.get(self._wanted.track, {}).keys()
         return scans or any(self._wanted.detector in of_stream for of_stream in keys.values())
 
     def _in_time(self) -> list[Descriptor]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ptyplugin.callbacks.assemble import assemble, refusal
 from ptyplugin.callbacks.collector import Collector, RunEnded
+from ptyplugin.callbacks.files import FileReader
 from ptyplugin.callbacks.run import CollectedRun
 from ptyplugin.model import Job, JobParts, Profile, Refusal, Site
 
@@ -39,6 +40,7 @@ class Worker:
         self._profile = profile
         self.site = site
         self._submit = submit
+        self._reader = FileReader(site)
         self._after_each = after_each
         self._collector = Collector(profile)
         self._jobs: list[tuple[str, JobParts | Refusal]] = []
@@ -108,7 +110,7 @@ class Worker:
             _log.warning("%s: %d documents were passed over: %s", who, count, reason)
         self._collector.ignored.clear()
         try:
-            self._jobs.append((who, assemble(run, self._profile)))
+            self._jobs.append((who, assemble(run, self._profile, self._reader)))
         except Exception as error:
             _log.exception("%s: no job could be made of it", who)
             reason = f"a mistake of ptyplugin: no job could be made of this run ({type(error).__name__}). Report it with the session's log."

@@ -10,11 +10,14 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from numpy.lib.format import read_array, write_array
 
 from ptyplugin.io.durable import to_disk
-from ptyplugin.solvers import Checkpoint, Ranks
+
+if TYPE_CHECKING:
+    from ptyplugin.solvers import Checkpoint, Ranks
 
 _LOG = logging.getLogger(__name__)
 
@@ -140,6 +143,9 @@ def _write(path: Path, checkpoint: Checkpoint) -> None:
 
 def _read(path: Path) -> Checkpoint | str:
     """The checkpoint, or why there is none. Damage shows in the checksums of the file's parts."""
+    # Who only reads frames or positions, in a session, does not load the solvers.
+    from ptyplugin.solvers import Checkpoint
+
     try:
         with zipfile.ZipFile(path) as content:
             numbers = json.loads(content.read(_NUMBERS))

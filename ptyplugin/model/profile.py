@@ -15,6 +15,8 @@ from ptyplugin.model.scan import Subpixel
 
 #: Every unit that a profile or a data key may name, as a factor to the stored unit (m or eV).
 LENGTH_UNITS_M = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "μm": 1e-6, "micron": 1e-6, "microns": 1e-6, "nm": 1e-9, "pm": 1e-12}
+#: A clock may count triggers instead of seconds.
+TIME_UNITS_S = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9, "triggers": 1.0}
 ENERGY_UNITS_EV = {"eV": 1.0, "ev": 1.0, "keV": 1e3, "kev": 1e3, "J": 1.0 / 1.602176634e-19}
 
 
@@ -68,11 +70,29 @@ class GeometryTable(_Table):
     focus_distance: Quantity | None = Field(None, description="focus to sample; makes it near field")
 
 
+class ClockTable(_Table):
+    """Positions that are captured at a rate of their own find their frame by time: of each sample and of each frame, on one clock."""
+
+    samples: str | None = Field(None, description="data key of the samples' times, in their stream; the events' timestamps of y if absent")
+    frames: str | None = Field(
+        None, description="data key of the frames' times, in the detector's stream; the events' timestamps of its images if absent"
+    )
+    exposure: Quantity = Field(description="how long a frame takes; 1 'triggers' where the clock counts triggers")
+    stamped: Literal["start", "end"] = Field("start", description="which moment of its exposure a frame's time is")
+
+
 class PositionsTable(_Table):
     """The two motors that scan."""
 
     y: Axis
     x: Axis
+    stream: str | None = Field(None, description="stream of their readbacks; the detector's if absent")
+    substeps: PositiveInt | None = Field(
+        None,
+        description="positions of each frame: 1 for the mean of those captured while it was exposed, n for the means of n parts of the "
+        "exposure; if absent, captured ones are averaged, and those that an event lists are all kept",
+    )
+    clock: ClockTable | None = Field(None, description="find each frame's positions by time; by number if absent")
     largest_mismatch: float = Field(
         0.05, ge=0, le=1, description="share of frames without position, or positions without frame, up to which the rest is used"
     )

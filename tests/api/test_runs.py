@@ -177,4 +177,4 @@ def test_run_without_what_the_profile_names(scanned: Scanned, tmp_path: Path) ->
 
 def test_run_that_has_not_ended(scanned: Scanned) -> None:
     with pytest.raises(ScanError, match="no stop document"):
-        job_of_documents([each for each in scanned.documents if each[0] != "stop"], load_profile("sim"))
+        job_of_documents([each for each in scanned.documents if each[0] != "stop"], load_profile("sim"), scanned.site)

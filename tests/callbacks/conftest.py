@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ptyplugin.callbacks import Collector, RunEnded, assemble
-from ptyplugin.model import JobParts, Profile, Refusal
+from ptyplugin.callbacks import Collector, RunEnded, assemble, locating
+from ptyplugin.model import FramesError, JobParts, Profile, Refusal
 
 Documents = list[tuple[str, dict[str, Any]]]
 Outcome = tuple[bytes, tuple[tuple[str, bytes], ...]]
@@ -53,6 +54,10 @@ class Stream:
     def descriptor(self, stream: str, data_keys: dict[str, Any], configuration: dict[str, Any] | None = None) -> None:
         document = {"uid": f"{self.run}-{stream}", "run_start": self.run, "name": stream, "time": self.tick(), "data_keys": data_keys}
         self.add("descriptor", {**document, "configuration": configuration or {}, "hints": {}, "object_keys": {}})
+
+    def count(self, stream: str, points: int) -> None:
+        """So many points are in the stop document, though no events came."""
+        self._events[stream] = points
 
     def event(self, stream: str, seq_num: int, data: dict[str, Any], **more: Any) -> None:
         self._events[stream] = max(seq_num, self._events.get(stream, 0))
@@ -139,6 +144,46 @@ def resource_datum(
     return stream.end(**end)
 
 
+def fly(
+    points: int = POINTS, batches: Iterable[int] = (1, 4), samples: int = 4, run: str = "run1", own_stream: str = "", **end: Any
+) -> Documents:
+    """Frames and positions without events, in batches: a box that the detector triggers captures ``samples`` of y and x for each frame.
+
+    batches: after how many points the documents of the next come; own_stream: of the positions, the detector's if empty
+    """
+    stream, track = Stream(run, num_points=points), own_stream or "primary"
+    motor = {"dtype": "array", "shape": [samples], "source": "panda", "external": "STREAM:"}
+    positions = {"y": motor, "x": {**motor, "units": "um"}}
+    stream.begin({"shape": [1, 16, 24], "external": "STREAM:"}, None if own_stream else positions)
+    if own_stream:
+        stream.descriptor(own_stream, positions)
+    for key, of_stream in (("det", "primary"), ("y", track), ("x", track)):
+        resource = {"uid": f"{run}-{key}", "run_start": run, "data_key": key, "mimetype": "application/x-hdf5"}
+        stream.add("stream_resource", {**resource, "uri": f"file://localhost/data/{key}.h5", "parameters": {"dataset": f"/{key}"}})
+        for first, after in pairwise((0, *batches, points)):
+            datum = {"uid": f"{run}-{key}/{first}", "stream_resource": f"{run}-{key}", "descriptor": f"{run}-{of_stream}"}
+            ranges = {"indices": {"start": first, "stop": after}, "seq_nums": {"start": first + 1, "stop": after + 1}}
+            stream.add("stream_datum", {**datum, **ranges})
+    stream.count("primary", points)
+    return stream.end(**end)
+
+
+class CaptureFiles:
+    """Stands for the files that a box writes: y = 10 n, x = -n^2 at the n-th sample; the first ``there`` of a dataset, where given."""
+
+    def __init__(self, there: dict[str, int] | None = None) -> None:
+        self.there = there or {}
+        self.asked: list[tuple[str, int, int]] = []
+
+    def read(self, source: Any, start: int, stop: int, per_point: int) -> np.ndarray[Any, Any]:
+        self.asked.append((source.dataset, start, stop))
+        at = np.arange(start, min(stop, self.there.get(source.dataset, stop)), dtype=np.float64)
+        found = {"/y": 10.0 * at, "/x": -(at**2), "/i0": 5.0 + at, "/t": 100.0 + at}
+        if source.dataset not in found:
+            raise FramesError(f"there is no dataset {source.dataset}.")
+        return found[source.dataset]
+
+
 def arrays_in_events(points: Iterable[int] = range(1, POINTS + 1), frames: int = 1, run: str = "run1", **end: Any) -> Documents:
     """Images as values of the events."""
     stream, random = Stream(run), np.random.default_rng(5)
@@ -149,12 +194,12 @@ def arrays_in_events(points: Iterable[int] = range(1, POINTS + 1), frames: int =
     return stream.end(**end)
 
 
-def collect(documents: Iterable[tuple[Any, Any]], profile: Profile | None = None) -> list[JobParts | Refusal]:
+def collect(documents: Iterable[tuple[Any, Any]], profile: Profile | None = None, reader: Any = None) -> list[JobParts | Refusal]:
     """What the collector and the assembler make of these documents, one entry for each run that ended and is ptychography."""
     profile = profile or make_profile()
     collector = Collector(profile)
     ended = [output.run for name, document in documents for output in collector(name, document) if isinstance(output, RunEnded)]
-    return [assemble(run, profile) for run in ended if run.is_ptychography]
+    return [assemble(run, profile, reader or CaptureFiles()) for run in ended if run.is_ptychography]
 
 
 def outcome(parts: JobParts | Refusal) -> Outcome:
@@ -172,6 +217,7 @@ STREAMS: dict[str, Callable[..., Documents]] = {
     "resource and datum, 2 frames a point": lambda **more: resource_datum(frames=2, **more),
     "resource and datum, rewound": lambda **more: resource_datum(WITH_REWIND, **more),
     "resources that name no run": lambda **more: resource_datum(WITH_REWIND, named=False, **more),
+    "fly": fly,
     "arrays in events": arrays_in_events,
     "arrays in events, rewound": lambda **more: arrays_in_events(WITH_REWIND, frames=2, **more),
 }
@@ -181,6 +227,8 @@ class Bench:
     """All of the above by name, for tests (which cannot import this file)."""
 
     stream = Stream
+    files = CaptureFiles
+    fly = staticmethod(fly)
     streams = STREAMS
     stream_assets = staticmethod(stream_assets)
     resource_datum = staticmethod(resource_datum)
@@ -193,3 +241,8 @@ class Bench:
 @pytest.fixture(scope="session")
 def bench() -> type[Bench]:
     return Bench
+
+
+@pytest.fixture(autouse=True)
+def _nobody_waits_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locating, "DEADLINE_S", 0.05)

@@ -248,7 +248,7 @@ def test_runs_that_are_no_ptychography_give_nothing(bench: Any) -> None:
         ({"detector": {"key": "eiger"}}, "detector.key = 'eiger' is not in stream 'primary'. Its keys are: det, det-sum, x, y."),
         ({"detector": {"stream": "flow"}}, "detector.stream = 'flow' is no stream of the run, which has: baseline, primary."),
         ({"positions": {"x": {"key": "mono_energy"}}}, "positions.x.key = 'mono_energy' is not in stream 'primary' but in 'baseline'."),
-        ({"positions": {"x": {"key": "det-sum", "unit": "m"}}}, "the positions 'det-sum' lie in a file"),
+        ({"positions": {"stream": "panda"}}, "positions.stream = 'panda' is no stream of the run, which has: baseline, primary."),
         ({"positions": {"y": {"key": "y"}}}, "the position 'y' comes without a unit: give its unit in the profile, one of m, mm, um"),
         ({"positions": {"y": {"key": "y", "unit": "furlong"}}}, "in the unit 'furlong', which is not known"),
         (
@@ -414,5 +414,5 @@ def test_a_monitor_that_is_not_there_is_refused(bench: Any) -> None:
     assert "monitor = 'i1' is not in stream 'primary'" in reason_of(bench, bench.stream_assets(), bench.profile(monitor="i1"))
     dark = with_monitor(bench.stream_assets(), [0.0] * 6)
     assert "'i0' reads nothing above zero in this run" in reason_of(bench, dark, bench.profile(monitor="i0"))
-    filed = changed(dark, "descriptor", lambda d: {"data_keys": {**d["data_keys"], "i0": {"external": "STREAM:"}}}, primary)
-    assert "the monitor 'i0' lie in a file" in reason_of(bench, filed, bench.profile(monitor="i0"))
+    filed = changed(dark, "descriptor", lambda d: {"data_keys": {**d["data_keys"], "i0": {"external": "FILESTORE:"}}}, primary)
+    assert "monitor: 'i0' lies in files of a kind that is not read ('FILESTORE:')" in reason_of(bench, filed, bench.profile(monitor="i0"))

@@ -156,10 +156,10 @@ def test_a_mistake_of_ours_in_one_run_does_not_end_the_thread(
 
     assemble = worker.assemble
 
-    def broken_for_run1(run: Any, profile: Any) -> Any:
+    def broken_for_run1(run: Any, *others: Any) -> Any:
         if run.uid == "run1":
             raise ZeroDivisionError
-        return assemble(run, profile)
+        return assemble(run, *others)
 
     monkeypatch.setattr(worker, "assemble", broken_for_run1)
     taker = Taker()

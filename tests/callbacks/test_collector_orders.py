@@ -19,6 +19,7 @@ NAMES = [
     "resource and datum, 2 frames a point",
     "resource and datum, rewound",
     "resources that name no run",
+    "fly",
     "arrays in events",
     "arrays in events, rewound",
 ]

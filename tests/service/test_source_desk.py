@@ -217,10 +217,10 @@ def test_a_mistake_of_ours_is_said_and_the_next_run_is_done(
 ) -> None:
     made: Callable[..., JobParts | Refusal] = desk.assemble
 
-    def assemble(run: Any, profile: Any) -> JobParts | Refusal:
+    def assemble(run: Any, *others: Any) -> JobParts | Refusal:
         if run.uid == "broken":
             raise ZeroDivisionError
-        return made(run, profile)
+        return made(run, *others)
 
     monkeypatch.setattr(desk, "assemble", assemble)
     broken = scan_documents("broken", 6, Path("/data/frames.h5"), time.time())

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ptyplugin.callbacks import CollectedRun, assemble, refusal
+from ptyplugin.callbacks import CollectedRun, FileReader, assemble, refusal
 from ptyplugin.jobs import submit
 from ptyplugin.model import CatalogAway, CatalogError, JobParts, LedgerError, Profile, Refusal, Site, SiteError
 from ptyplugin.service.complaints import Complaints
@@ -56,7 +56,7 @@ class Desk:
     """Hands runs over as jobs, in a thread of its own."""
 
     def __init__(self, site: Site, finished: Finished) -> None:
-        self._site, self._finished = site, finished
+        self._site, self._finished, self._reader = site, finished, FileReader(site)
         self._catalog = Catalog(site)
         self._complaints = Complaints(_log)
         self._cases: dict[str, _Case] = {}
@@ -211,7 +211,7 @@ class Desk:
         return has
 
     def _parts(self, found: Sequence[tuple[Profile, CollectedRun]]) -> list[JobParts | Refusal]:
-        return [_job_of(run, profile) for profile, run in found if run.is_ptychography]
+        return [_job_of(run, profile, self._reader) for profile, run in found if run.is_ptychography]
 
     def _hand_over(self, case: _Case, parts: JobParts | Refusal) -> None:
         if isinstance(parts, Refusal):
@@ -230,9 +230,9 @@ class Desk:
         self._complaints.say(f"{state.name}: {sentence}")
 
 
-def _job_of(run: CollectedRun, profile: Profile) -> JobParts | Refusal:
+def _job_of(run: CollectedRun, profile: Profile, reader: FileReader) -> JobParts | Refusal:
     try:
-        return assemble(run, profile)
+        return assemble(run, profile, reader)
     except Exception as error:
         _log.exception("run %s: no job could be made of it", run.uid)
         reason = f"a mistake of ptyplugin: no job could be made of this run ({type(error).__name__}). Report it with the service's log."

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ptyplugin.callbacks import assemble
+from ptyplugin.callbacks import FileReader, assemble
 from ptyplugin.jobs import GROWTH_FILE, JOB_FILE, Inbox, submit
 from ptyplugin.jobs.packing import unpack, unpack_growth
 from ptyplugin.model import JobError, Profile, Refusal, Site
@@ -73,7 +73,7 @@ class Submissions:
         self._state.count("runs")
         if self._finished.has(ended[0].uid):
             return {"run_uid": ended[0].uid, "jobs": [], "known": True}
-        made = [assemble(run, profile) for profile, run in ended[0].found if run.is_ptychography]
+        made = [assemble(run, profile, FileReader(self._site)) for profile, run in ended[0].found if run.is_ptychography]
         answers = []
         for parts in made:
             if isinstance(parts, Refusal):
