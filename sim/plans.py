@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from ptyplugin.model.errors import ScanError
 
+#: How often a fly scan says which frames there are, seconds.
+_FLUSH_S = 0.25
+
 
 def jittered_raster(points: int, step: float, jitter: float, seed: int) -> NDArray[np.float64]:
     """Positions (point, yx) of a snake of rows about 0, each point moved at random by up to ``jitter``, in the unit of ``step``.
@@ -49,6 +52,43 @@ def fermat_spiral(points: int, step: float) -> NDArray[np.float64]:
     return np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=1)
 
 
+def ptycho_fly(
+    detector: Any, capture: Any, fly: Any, trajectory: Any, *, samples: int = 1, md: dict[str, Any] | None = None
+) -> Generator[Any, Any, Any]:
+    """Plan: a fly scan along a ``ptyplugin.sim.ioc.trajectory.Trajectory``; the uid of the run.
+
+    Frames and positions come as stream_resource and stream_datum in the stream ``primary``, without events.
+    detector, capture, fly: as ``ptyplugin.sim.ioc.devices`` has them; samples: of the encoders, per frame; md: for the start document
+    """
+    from ophyd_async.core import DetectorTrigger, TriggerInfo
+
+    frames = len(trajectory.positions)
+    triggered = {"trigger": DetectorTrigger.EXTERNAL_EDGE, "livetime": trajectory.exposure_s, "number_of_events": frames}
+    metadata = {
+        "plan_name": "ptycho_fly",
+        "plan_type": "generator",
+        "detectors": [detector.name, capture.name],
+        "motors": [],
+        **_extent(trajectory.positions),
+        **(md or {}),
+    }
+
+    @preprocessors.stage_decorator([detector, capture, fly])
+    @preprocessors.run_decorator(md=metadata)
+    def flight() -> Generator[Any, Any, None]:
+        yield from plan_stubs.abs_set(capture.io.samples_per_frame, samples, wait=True)
+        yield from plan_stubs.prepare(detector, TriggerInfo(**triggered), group="prepare")
+        yield from plan_stubs.prepare(capture, TriggerInfo(**triggered, collections_per_event=samples), group="prepare")
+        yield from plan_stubs.prepare(fly, trajectory, group="prepare")
+        yield from plan_stubs.wait("prepare")
+        yield from plan_stubs.declare_stream(detector, capture, name="primary", collect=True)
+        yield from plan_stubs.kickoff_all(detector, capture, wait=True)
+        yield from plan_stubs.kickoff(fly, wait=True)
+        yield from plan_stubs.collect_while_completing([fly], [detector, capture], flush_period=_FLUSH_S, stream_name="primary")
+
+    return (yield from flight())
+
+
 def ptycho_grid(
     detectors: list[Any], stage_y: Any, stage_x: Any, positions: NDArray[np.float64], plan_name: str = "ptycho_grid"
 ) -> Generator[Any, Any, Any]:
@@ -57,14 +97,12 @@ def ptycho_grid(
     ``plan_name`` may say what path it is. The start document has ``extents``, (first, last) of y and x, so that a live view knows its
     canvas.
     """
-    low, high = positions.min(axis=0), positions.max(axis=0)
     metadata = {
         "plan_name": plan_name,
         "plan_type": "generator",
         "detectors": [detector.name for detector in detectors],
         "motors": [stage_y.name, stage_x.name],
-        "num_points": len(positions),
-        "extents": [[float(low[0]), float(high[0])], [float(low[1]), float(high[1])]],
+        **_extent(positions),
     }
 
     @preprocessors.stage_decorator([*detectors, stage_y, stage_x])
@@ -76,3 +114,9 @@ def ptycho_grid(
             yield from plan_stubs.trigger_and_read([*detectors, stage_y, stage_x])
 
     return (yield from walk())
+
+
+def _extent(positions: NDArray[np.float64]) -> dict[str, Any]:
+    """What a start document says about positions (point, yx): how many, and first and last of y and x."""
+    low, high = positions.min(axis=0), positions.max(axis=0)
+    return {"num_points": len(positions), "extents": [[float(low[0]), float(high[0])], [float(low[1]), float(high[1])]]}

@@ -31,11 +31,12 @@ logger = logging.getLogger(__name__)
 CAM, HDF, PVA = "det:cam1:", "det:HDF1:", "det:Pva1:"
 _PORT = "SIM1"
 
-#: PVs of ophyd's classes whose kind they do not tell: choices, first the value.
+#: PVs of ophyd's classes whose kind they do not tell, and their choices.
 _LEGACY_CHOICES = {
-    **dict.fromkeys(("ArrayCallbacks", "BlockingCallbacks", "AutoSave", "StoreAttr", "StorePerform", "DimAttDatasets"), ("Yes", "No")),
+    **dict.fromkeys(("BlockingCallbacks", "AutoSave", "StoreAttr", "StorePerform", "DimAttDatasets"), YES_NO),
     **dict.fromkeys(("ReadFile", "WriteFile", "DeleteDriverFile", "SWMRActive", "XMLValid"), YES_NO),
-    "SWMRSupported": ("Supported", "Not Supported"),
+    "ArrayCallbacks": ("Disable", "Enable"),
+    "SWMRSupported": ("Not Supported", "Supported"),
     "FrameType": ("Normal", "Background", "FlatField"),
 }
 
@@ -176,7 +177,7 @@ class AreaDetector:
         times_s = np.full(len(frames), time.time())
         self._taken += len(frames)
         await self._write(frames, ids, times_s)
-        if self._pv[f"{CAM}ArrayCallbacks"] == "Yes":
+        if self._pv[f"{CAM}ArrayCallbacks"] == "Enable":
             self._send(frames, ids, times_s)
         for part in (CAM, HDF, PVA):
             await self._pv.set(f"{part}ArrayCounter", int(ids[-1]))
@@ -264,6 +265,7 @@ def _first_values(shape: tuple[int, int], folder: Path) -> dict[str, int | float
         f"{HDF}FileName": "frames",
         f"{HDF}FileWriteMode": "Stream",
         f"{HDF}AutoIncrement": "Yes",
+        f"{CAM}ArrayCallbacks": "Enable",
         f"{HDF}Compression": "BSLZ4",
         f"{HDF}SWMRMode": "Yes",
         f"{HDF}NumFramesChunks": 1,

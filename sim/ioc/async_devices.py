@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
+from event_model import DataKey
 from ophyd_async.core import (
+    Array1D,
+    DetectorDataLogic,
     DetectorTriggerLogic,
+    FlyableLogic,
     PathProvider,
     SignalDict,
     SignalR,
     SignalRW,
+    StandardDetector,
+    StandardFlyable,
     StandardReadable,
     StaticPathProvider,
+    StreamableDataProvider,
+    StreamResourceDataProvider,
+    StreamResourceInfo,
     StrictEnum,
     TriggerInfo,
     UUIDFilenameProvider,
+    wait_for_value,
 )
 from ophyd_async.core import StandardReadableFormat as Format
 from ophyd_async.epics.adcore import (
@@ -28,8 +41,13 @@ from ophyd_async.epics.adcore import (
     prepare_exposures,
     trigger_info_from_num_images,
 )
-from ophyd_async.epics.core import PvSuffix, epics_signal_r, epics_signal_rw
+from ophyd_async.epics.core import EpicsDevice, PvSuffix, epics_signal_r, epics_signal_rw
 from ophyd_async.epics.motor import Motor
+
+from ptyplugin.sim.ioc.trajectory import Trajectory
+
+#: How long a fly scan may take beyond its own time, and how long a frame of it may take to be computed, seconds.
+_PATIENCE_S, _PREPARE_S = 60.0, 0.1
 
 
 class TriggerMode(StrictEnum):
@@ -97,14 +115,143 @@ class IonChamber(StandardReadable):
         super().__init__(name=name)
 
 
+#: What the position capture writes: the name of each dataset, and its unit.
+CAPTURED = {"y": "um", "x": "um", "monitor": ""}
+
+
+class CaptureIO(EpicsDevice):
+    """PVs of the position capture."""
+
+    file_path: Annotated[SignalRW[str], PvSuffix("FilePath")]
+    file_name: Annotated[SignalRW[str], PvSuffix("FileName")]
+    full_file_name: Annotated[SignalR[str], PvSuffix("FullFileName_RBV")]
+    samples_per_frame: Annotated[SignalRW[int], PvSuffix.rbv("SamplesPerFrame")]
+    capture: Annotated[SignalRW[bool], PvSuffix.rbv("Capture")]
+    num_captured: Annotated[SignalR[int], PvSuffix("NumCaptured_RBV")]
+
+
+class _CaptureTriggerLogic(DetectorTriggerLogic):
+    """Whatever is captured is triggered by the fly scan."""
+
+    async def prepare_edge(self, num: int, livetime: float) -> None: ...
+
+
+class _CaptureProvider(StreamResourceDataProvider):
+    async def make_datakeys(self, collections_per_event: int) -> dict[str, DataKey]:
+        keys: dict[str, DataKey] = await super().make_datakeys(collections_per_event)
+        for key, unit in zip(keys.values(), CAPTURED.values(), strict=True):
+            key["units"] = unit
+        return keys
+
+
+@dataclass
+class _CaptureDataLogic(DetectorDataLogic):
+    io: CaptureIO
+    path_provider: PathProvider
+
+    async def prepare_unbounded(self, datakey_name: str) -> StreamableDataProvider:
+        place = self.path_provider(datakey_name)
+        await asyncio.gather(self.io.file_path.set(str(place.directory_path)), self.io.file_name.set(place.filename))
+        await self.io.capture.set(True)
+        return _CaptureProvider(
+            uri=f"{place.directory_uri}{place.filename}.h5",
+            resources=[
+                StreamResourceInfo(
+                    data_key=f"{datakey_name}-{name}",
+                    shape=(),
+                    chunk_shape=(16384,),
+                    dtype_numpy="<f8",
+                    parameters={"dataset": f"/{name}"},
+                )
+                for name in CAPTURED
+            ],
+            mimetype="application/x-hdf5",
+            collections_written_signal=self.io.num_captured,
+        )
+
+    async def stop(self) -> None:
+        await self.io.capture.set(False)
+
+    def get_hinted_fields(self, datakey_name: str) -> Sequence[str]:
+        return [f"{datakey_name}-{name}" for name in CAPTURED]
+
+
+class PositionCapture(StandardDetector):
+    """What the encoders of y and x, um, and the beam's monitor said during each frame of a fly scan, in a file of its own.
+
+    Samples per frame: set ``io.samples_per_frame``, and prepare as many ``collections_per_event``.
+    """
+
+    def __init__(self, prefix: str, path_provider: PathProvider, name: str = "") -> None:
+        self.io = CaptureIO(prefix)
+        self.add_detector_logics(_CaptureTriggerLogic(), _CaptureDataLogic(self.io, path_provider))
+        super().__init__(name=name)
+
+
+@dataclass
+class _FlyLogic(FlyableLogic[Trajectory, Any]):
+    fly: FlyScan
+
+    async def on_prepare(self, value: Trajectory) -> Any:
+        fly = self.fly
+        await asyncio.gather(
+            fly.y.set(np.ascontiguousarray(value.positions[:, 0])),
+            fly.x.set(np.ascontiguousarray(value.positions[:, 1])),
+            fly.exposure.set(value.exposure_s),
+            fly.period.set(value.period_s),
+            fly.line_length.set(value.line_length),
+            fly.turn_time.set(value.turn_s),
+        )
+        await fly.prepare_.set(True, timeout=_PATIENCE_S + len(value.positions) * _PREPARE_S)
+        return float(value.starts_s[-1]) + value.period_s
+
+    async def on_kickoff(self, ctx: Any) -> Any:
+        return self.fly.start.set(True, timeout=ctx + _PATIENCE_S)
+
+    async def on_complete(self, ctx: Any) -> None:
+        await ctx
+
+    async def stop(self) -> None:
+        if await self.fly.start.get_value():
+            await self.fly.start.set(False)
+            await wait_for_value(self.fly.start, False, timeout=_PATIENCE_S)
+
+
+class FlyScan(StandardFlyable[Trajectory, Any]):
+    """The controller of fly scans: prepare it with a ``Trajectory``, then kickoff and complete.
+
+    ``status`` says what it does, or why it does not.
+    """
+
+    def __init__(self, prefix: str, name: str = "") -> None:
+        self.y = epics_signal_rw(Array1D[np.float64], f"{prefix}Y")
+        self.x = epics_signal_rw(Array1D[np.float64], f"{prefix}X")
+        self.exposure = epics_signal_rw(float, f"{prefix}Exposure")
+        self.period = epics_signal_rw(float, f"{prefix}Period")
+        self.line_length = epics_signal_rw(int, f"{prefix}LineLength")
+        self.turn_time = epics_signal_rw(float, f"{prefix}TurnTime")
+        self.prepare_ = epics_signal_rw(bool, f"{prefix}Prepare_RBV", f"{prefix}Prepare")
+        self.start = epics_signal_rw(bool, f"{prefix}Start_RBV", f"{prefix}Start")
+        self.frame = epics_signal_r(int, f"{prefix}Frame_RBV")
+        self.status = epics_signal_r(str, f"{prefix}Status_RBV")
+        super().__init__(name=name)
+
+    @cached_property
+    def flyable_logic(self) -> _FlyLogic:
+        """How it flies."""
+        return _FlyLogic(self)
+
+
 @dataclass(frozen=True)
 class Devices:
-    """The instrument's devices, not connected yet: ``y``, ``x`` (um), ``theta`` (deg), ``detector``, ``mono``, ``ion_chamber``."""
+    """The instrument's devices, not connected yet: stages in um and degrees, ``detector`` and ``capture`` for a fly scan by ``fly``."""
 
     y: Motor
     x: Motor
     theta: Motor
     detector: FrameDetector
+    capture: PositionCapture
+    fly: FlyScan
     mono: Monochromator
     ion_chamber: IonChamber
 
@@ -121,6 +268,8 @@ def devices(prefix: str, folder: Path) -> Devices:
         x=Motor(f"{prefix}x", name="x"),
         theta=Motor(f"{prefix}theta", name="theta"),
         detector=FrameDetector(f"{prefix}det:", paths, name="detector"),
+        capture=PositionCapture(f"{prefix}pos:", paths, name="capture"),
+        fly=FlyScan(f"{prefix}fly:", name="fly"),
         mono=Monochromator(f"{prefix}mono:", name="mono"),
         ion_chamber=IonChamber(f"{prefix}ion:", name="ion_chamber"),
     )

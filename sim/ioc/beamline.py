@@ -8,8 +8,10 @@ from pathlib import Path as FilePath
 import numpy as np
 
 from ptyplugin.sim.ioc.area_detector import AreaDetector
+from ptyplugin.sim.ioc.capture import Capture
 from ptyplugin.sim.ioc.database import Database
 from ptyplugin.sim.ioc.faults import FAULTS, Faults
+from ptyplugin.sim.ioc.fly import FlyController, Measured
 from ptyplugin.sim.ioc.images import Images
 from ptyplugin.sim.ioc.instrument import UNIT, UNIT_M, Instrument
 from ptyplugin.sim.ioc.motion import Path
@@ -34,10 +36,12 @@ class Beamline:
         self.database = Database(prefix)
         self._instrument = instrument
         self._faults = Faults(self.database, wanted_faults)
-        self.stages = tuple(self._scan_stage(axis, name) for axis, name in enumerate("yx"))
+        self.stages = (self._scan_stage(0, "y"), self._scan_stage(1, "x"))
         MotorRecord(self.database, "theta", unit="deg", velocity=_DEGREES_PER_S, limits=(-180.0, 180.0))
         self.detector = AreaDetector(self.database, instrument, self._paths, self._faults, images, folder)
         self._serve_energy()
+        self._capture = Capture(self.database, folder, _RATE)
+        FlyController(self.database, instrument, self.stages, self._faults, [self._trigger_detector, self._capture.take])
         self.database.add("ion:Rate_RBV", _RATE, units="1/s")
         for name, call in {"motor_stalled": self._stall, "wrong_unit": self._say_units}.items():
             self.database.after_put(FAULTS[name][0], call)
@@ -53,6 +57,10 @@ class Beamline:
     async def close(self) -> None:
         """Close the files."""
         await self.detector.close()
+        await self._capture.close()
+
+    async def _trigger_detector(self, measured: Measured, first: int, end: int) -> None:
+        await self.detector.take(measured.frames[first:end])
 
     def _scan_stage(self, axis: int, name: str) -> MotorRecord:
         def encoder(path: Path, now_s: float) -> float:

@@ -10,7 +10,7 @@ from ptyplugin.sim.ioc.database import Database
 #: Name of each fault on the command line -> its PV, and what its number means.
 FAULTS = {
     "detector_off": ("fault:DetectorOff", "the detector falls silent after that many frames of an acquisition"),
-    "motor_stalled": ("fault:MotorStalled", "x stands still after that many moves from now on"),
+    "motor_stalled": ("fault:MotorStalled", "x stands still after that many frames of a fly scan, or that many moves from now on"),
     "drop_frames": ("fault:DropFrames", "each n-th frame is not sent over PVAccess; it is in the file"),
     "duplicate_ids": ("fault:DuplicateIds", "each n-th frame is sent twice over PVAccess"),
     "wrong_unit": ("fault:WrongUnit", "1: the motor records of y and x say mm and mean um"),

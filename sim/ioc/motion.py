@@ -104,6 +104,10 @@ class Track:
         line = np.maximum(np.searchsorted(self.line_starts_s, time_s, side="right") - 1, 0)
         return np.maximum(time_s - self.line_starts_s[line], 0.0)
 
+    def later(self, time_s: float) -> Track:
+        """The same, begun at a later time."""
+        return Track(self.times_s + time_s, self.positions, self.line_starts_s + time_s)
+
     def stalled(self, time_s: float) -> Track:
         """The same, standing still from a time on."""
         keep = self.times_s < time_s

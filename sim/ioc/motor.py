@@ -103,6 +103,12 @@ class MotorRecord:
             await self.say_where()
             await self._say_moving(False)
 
+    async def go(self, target: float) -> None:
+        """Move to a position, as a client's put does."""
+        pv, name = self._pv, self._name
+        await pv.set(f"{name}.VAL", target)
+        await self.follow(Ramp(time.monotonic(), self._here(), target, max(pv[f"{name}.VELO"], 1e-9), pv[f"{name}.ACCL"]))
+
     async def halt(self) -> None:
         """Stop here and now."""
         self.path = Ramp.rest(self._here())
@@ -133,7 +139,7 @@ class MotorRecord:
         if stalls:
             await self.follow(Ramp.rest(self._here()))
         else:
-            await self.follow(Ramp(time.monotonic(), self._here(), target, max(pv[f"{name}.VELO"], 1e-9), pv[f"{name}.ACCL"]))
+            await self.go(target)
 
     async def _asked_to_stop(self, wanted: int) -> None:
         await self._pv.set(f"{self._name}.STOP", 0)

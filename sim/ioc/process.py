@@ -87,8 +87,15 @@ def running(folder: Path, *, prefix: str = "SIM:", port: int = 0, faults: Iterab
 def _started(command: list[str], folder: Path) -> tuple[subprocess.Popen[str], dict]:  # type: ignore[type-arg]
     log = folder / _LOG_FILE
     with log.open("a") as errors:
+        # In a session of its own: a Ctrl-C at the terminal is for who measures here.
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True, env=os.environ.copy()
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=os.environ.copy(),
+            start_new_session=True,
         )
     assert process.stdout is not None
     text = _first_line(process.stdout, process)

@@ -19,9 +19,12 @@ from numpy.typing import NDArray
 from ptyplugin.sim.ioc.imperfections import Imperfections
 from ptyplugin.sim.ioc.instrument import Instrument
 from ptyplugin.sim.ioc.process import Ioc
+from ptyplugin.sim.ioc.trajectory import Trajectory
 
 #: Positions (point, yx) of the step scans, micrometres.
 POSITIONS = [(0.0, 0.0), (1.5, -2.0), (-3.0, 4.0), (2.0, 2.25)]
+#: Fly scan: 10 lines of 12 frames at 300 frames a second.
+FLIGHT = Trajectory.grid(10, 12, 0.8, period_s=1 / 300, turn_s=0.02)
 SESSION = Path(__file__).with_name("ioc_session.py")
 
 
@@ -34,6 +37,11 @@ class Seen:
 
     def named(self, name: str) -> list[dict[str, Any]]:
         return [document for kind, document in self.documents if kind == name]
+
+    def run(self, number: int) -> Seen:
+        """The documents of one run of several."""
+        starts = [index for index, (name, _) in enumerate(self.documents) if name == "start"] + [len(self.documents)]
+        return Seen(self.documents[starts[number] : starts[number + 1]], self.seen)
 
     def file(self, data_key: str) -> Path:
         resource = next(each for each in self.named("stream_resource") if each["data_key"] == data_key)
@@ -60,8 +68,9 @@ def read(path: Path, dataset: str = "/entry/data/data") -> NDArray[Any]:
 
 
 def chi_square(frames: NDArray[np.uint16], positions_m: NDArray[np.float64]) -> float:
-    """Per pixel: 1 for frames (frame, y, x) of the camera at these positions (frame, yx), and a lot more for others."""
+    """Per pixel: 1 for frames (frame, y, x) of the camera at positions (frame, yx) or on ways (frame, step, yx), more for others."""
     camera = Instrument(Imperfections()).camera
-    expected = np.array([camera.expected(position) for position in positions_m])
+    ways = positions_m.reshape(len(frames), -1, 2)
+    expected = np.array([np.mean([camera.expected(position) for position in way], axis=0) for way in ways])
     lit = expected > 20
     return float(((frames - expected)[lit] ** 2 / expected[lit]).mean())

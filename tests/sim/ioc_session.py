@@ -11,14 +11,17 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import aioca
 import numpy as np
 from bluesky import plan_stubs, preprocessors
 from bluesky.run_engine import RunEngine
 from bluesky.utils import FailedStatus
-from ioc_clients import POSITIONS
+from ioc_clients import FLIGHT, POSITIONS
+from p4p.client.thread import Context
 
 from ptyplugin.sim import ioc
 from ptyplugin.sim.ioc.async_devices import Devices
+from ptyplugin.sim.plans import ptycho_fly
 
 
 class Session:
@@ -87,7 +90,40 @@ async def _motors(devices: Devices, seen: dict[str, Any]) -> None:
     await devices.mono.energy.set(8000.0)
 
 
-SCENARIOS = {"step": step}
+def fly(session: Session) -> None:
+    """Two fly scans and what came over PVAccess; the second one with lost and doubled frames."""
+    devices = session.devices()
+    images: list[dict[str, Any]] = []
+
+    def note(value: Any) -> None:
+        raw = value.raw
+        images.append(
+            {"id": raw.uniqueId, "sum": int(value.sum()), "shape": value.shape, "dtype": str(value.dtype), "codec": raw.codec.name}
+        )
+
+    with Context("pva") as context, context.monitor("SIM:Pva1:Image", note, request="record[queueSize=1000]"):
+        for faults in ({}, {"DropFrames": 7, "DuplicateIds": 5}):
+            session.in_loop(_put(faults))
+            session.run(ptycho_fly(devices.detector, devices.capture, devices.fly, FLIGHT, samples=3, md={"sample": "star"}))
+            _wait_until_quiet(images)
+            session.seen.setdefault("images", []).append(images[1:] if not faults else list(images))
+            images.clear()
+    session.seen["status"] = session.in_loop(devices.fly.status.get_value())
+
+
+async def _put(faults: dict[str, int]) -> None:
+    for name, value in faults.items():
+        await aioca.caput(f"SIM:fault:{name}", value, wait=True)
+
+
+def _wait_until_quiet(images: list[Any]) -> None:
+    count = -1
+    while count != len(images):
+        count = len(images)
+        time.sleep(0.2)
+
+
+SCENARIOS = {"step": step, "fly": fly}
 
 
 def _plain(value: Any) -> Any:
