@@ -10,6 +10,7 @@ permissions of the folder itself: for an inbox that several accounts share, make
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import secrets
@@ -80,6 +81,12 @@ def key_of(item: Path) -> str | None:
     """The key in the name of an item, or None if it has another name."""
     match = _NAME.match(item.name)
     return match[1] if match else None
+
+
+def age_s(item: Path) -> float:
+    """Seconds since an item with a proper name was made."""
+    match = _NAME.match(item.name)
+    return time.time() - int(match[2], 16) / 1e9 if match else math.inf
 
 
 class Inbox:

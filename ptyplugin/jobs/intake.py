@@ -11,12 +11,13 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from ptyplugin.jobs.contents import JOB_FILE, arrays_beside, parse
+from ptyplugin.jobs.contents import GROWTH_FILE, JOB_FILE, arrays_beside, parse
 from ptyplugin.jobs.durable import copy_handed_over, make_folder, move, read_handed_over, remove_tree, sync_folder, write_bytes
-from ptyplugin.jobs.inbox import Inbox, key_of
+from ptyplugin.jobs.growing import GrowthFolder
+from ptyplugin.jobs.inbox import Inbox, age_s, key_of
 from ptyplugin.jobs.ledger import Ledger
 from ptyplugin.jobs.orders import ORDER_FILE, Order
-from ptyplugin.model import Job, JobError, Refusal
+from ptyplugin.model import Growth, Job, JobError, Refusal, RunSource, ScanError
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ _JOB_LIMIT_BYTES = 64 << 20
 #: Largest array beside a job; more frames than that come as a file, not inside events.
 _ARRAY_LIMIT_BYTES = 64 << 30
 _ORDER_LIMIT_BYTES = 1 << 10
+#: How long growth waits for its job, seconds.
+_LONGEST_WAIT_S = 3600.0
 
 #: Bytes of memory that a job needs, its arrays being in this folder.
 Weigh = Callable[[Job, Path], int]
@@ -47,7 +50,7 @@ class Intake:
         self._inbox.sweep()
 
     def take_in(self, item: Path) -> str | None:
-        """Take one item in; its key, or None when it was bad, set aside, and its key cannot be known.
+        """Take one item in; its key, or None when it was bad, set aside, and its key cannot be known, or when it has to wait.
 
         Raises:
             OSError: the disk or the network is in trouble; the item stays where it is.
@@ -55,6 +58,8 @@ class Intake:
         """
         if os.path.lexists(item / ORDER_FILE):
             return self._take_order(item)
+        if os.path.lexists(item / GROWTH_FILE):
+            return self._take_growth(item)
         try:
             job = self._read(item)
             if self._ledger.knows(job.key):
@@ -64,6 +69,7 @@ class Intake:
                 weighed = self._weigh(job, self._jobs / job.key) if self._weigh and isinstance(job, Job) else 0
                 self._ledger.put(job, weighed)
                 _say_arrival(job)
+            self._end_live(job)
         except JobError as error:
             return self._set_aside(item, str(error))
         self._inbox.remove(item)
@@ -74,8 +80,7 @@ class Intake:
             _check_folder(item)
             order = Order.from_bytes(read_handed_over(item / ORDER_FILE, _ORDER_LIMIT_BYTES))
         except JobError as error:
-            place = self._inbox.set_aside(item, str(error))
-            _log.error("%s It is kept in %s.", _printable(str(error)), _printable(str(place)))
+            self._put_away(item, str(error))
             return None
         try:
             done = self._obey(order, item.name)
@@ -85,6 +90,48 @@ class Intake:
         if done:
             self._inbox.remove(item)
         return order.job
+
+    def _take_growth(self, item: Path) -> str | None:
+        key = key_of(item)
+        if key is None or not self._ledger.knows(key):
+            # Its job may be on the way.
+            if not key or age_s(item) > _LONGEST_WAIT_S:
+                self._put_away(item, f"{item} is growth of a job that is not known.")
+            return None
+        try:
+            _check_folder(item)
+            growth = Growth.from_bytes(read_handed_over(item / GROWTH_FILE, _JOB_LIMIT_BYTES))
+            self._grow(item, growth, key)
+        except (JobError, ScanError) as error:
+            self._put_away(item, f"growth of job {key} cannot be taken in: {error}")
+            return None
+        self._inbox.remove(item)
+        return key
+
+    def _grow(self, item: Path, growth: Growth, key: str) -> None:
+        entry = self._ledger.show(key)
+        if growth.job != key or entry.purpose != "live":
+            raise JobError(f"{item} holds growth of job {growth.job}, and {key} is {'' if entry.purpose == 'live' else 'no '}live.")
+        if entry.state not in ("queued", "running"):
+            _log.info("job %s is %s: %d frames that came later are left to the final job", key, entry.state, growth.frame_count)
+            return
+        folder = GrowthFolder(self._jobs / key)
+        folder.put(item, growth, _ARRAY_LIMIT_BYTES)
+        if growth.frame_count:
+            self._ledger.grow(key, growth.first, growth.scan(folder.place_of(growth.first)).positions_m)
+        else:
+            self._ledger.hurry(key)
+
+    def _end_live(self, job: Job | Refusal) -> None:
+        """The final job of a run is there: its live job gets no more frames."""
+        if job.purpose == "final" and isinstance(job.source, RunSource):
+            for entry in self._ledger.live_jobs(job.source.run_uid, job.source.key):
+                GrowthFolder(self._jobs / entry.key).end()
+                self._ledger.hurry(entry.key)
+
+    def _put_away(self, item: Path, sentence: str) -> None:
+        place = self._inbox.set_aside(item, _printable(sentence))
+        _log.error("%s It is kept in %s.", _printable(sentence), _printable(str(place)))
 
     def _read(self, item: Path) -> Job | Refusal:
         _check_folder(item)

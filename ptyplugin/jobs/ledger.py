@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ptyplugin.jobs.lock import Lock
 from ptyplugin.jobs.orders import Order, check_order
+from ptyplugin.jobs.queueing import NEXT_JOB, Fitting
 from ptyplugin.jobs.schema import KEEP_NOTHING, KEEP_UNTOLD, SCHEMA_VERSION, VERSION, connect_writer, now_s
 from ptyplugin.jobs.view import Entry, LedgerView, State
 from ptyplugin.model import Job, JobError, LedgerError, Refusal, RunSource
@@ -25,27 +26,12 @@ _log = logging.getLogger(__name__)
 
 #: How often a job is started, without coming as far as another checkpoint, before it counts as failed.
 MAX_TRIES = 3
-#: Nothing in the ledger lies further ahead than this, seconds: what does was written before the clock was put back, and is due.
-_CLOCK_S = 3600.0
+#: Why a live job waits that stepped aside.
+ASIDE = "it waits for frames, and makes way for others meanwhile."
 
 
 class Overtaken(LedgerError):
     """Somebody else has decided about the job meanwhile."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fitting:
-    """The jobs that suit somebody who starts them.
-
-    above_bytes, up_to_bytes: memory that they need; rather_above_bytes: of jobs alike in priority, those that need more come first
-    devices: what they want to be computed on; others: keys of jobs that run already, whatever their leases say
-    """
-
-    above_bytes: int = -1
-    up_to_bytes: int = 2**62
-    rather_above_bytes: int = 2**62
-    devices: Collection[str] = ("auto", "cpu", "gpu")
-    others: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,26 +108,23 @@ class Ledger(LedgerView):
             self._insert({"key": key, "kind": "unreadable", "state": "failed", "priority": 0, "notes": "[]"}, sentence)
 
     def claim(self, lease_s: float, fitting: Fitting | None = None) -> Entry | None:
-        """Start the next job: the highest priority first, then the oldest; also one whose lease has run out. None if there is none."""
-        fits = fitting or Fitting()
+        """Start the next job; also one whose lease has run out. None if there is none.
+
+        Live ones come first, then the highest priority, then the oldest. Of a run's live and final job never both run.
+        """
         with self._transaction():
-            now = now_s()
-            found = self._entries(
-                "SELECT * FROM job WHERE ((state = 'queued' AND (not_before_s <= ?1 OR not_before_s > ?2)) "
-                "OR (state = 'running' AND (lease_until_s < ?1 OR lease_until_s > ?2))) AND needed_bytes > ?3 AND needed_bytes <= ?4 "
-                "AND device IN (SELECT value FROM json_each(?5)) AND key NOT IN (SELECT value FROM json_each(?6)) "
-                "ORDER BY priority DESC, needed_bytes > ?7 DESC, number LIMIT 1",
-                (
-                    *(now, now + _CLOCK_S, fits.above_bytes, fits.up_to_bytes),
-                    *(json.dumps(list(fits.devices)), json.dumps(list(fits.others)), fits.rather_above_bytes),
-                ),
-            )
-            if not found:
+            found = self.next(fitting)
+            if found is None:
                 return None
-            changes: dict[str, Any] = {"starts": found[0].starts + 1, "tries": found[0].tries + 1}
-            changes |= {"lease_until_s": now + lease_s, "fraction_done": 0.0}
-            self._move(found[0], ("queued", "running"), "running", None, changes)
-            return self.show(found[0].key)
+            changes: dict[str, Any] = {"starts": found.starts + 1, "tries": found.tries + 1}
+            changes |= {"lease_until_s": now_s() + lease_s, "fraction_done": 0.0}
+            self._move(found, ("queued", "running"), "running", None, changes)
+            return self.show(found.key)
+
+    def next(self, fitting: Fitting | None = None) -> Entry | None:
+        """The job that ``claim`` would start now."""
+        found = self._entries(NEXT_JOB, (fitting or Fitting()).values(now_s()))
+        return found[0] if found else None
 
     def beat(self, entry: Entry, lease_s: float, fraction_done: float) -> None:
         """The job still runs: prolong its lease, and say how far it is (0 .. 1)."""
@@ -258,11 +241,11 @@ class Ledger(LedgerView):
                 self._connection.execute("DELETE FROM untold WHERE transition = ?", (number,))
 
     def grow(self, key: str, first_frame: int, positions_m: NDArray[np.float64]) -> bool:
-        """Add frames to a live job; whether they are new: rows are known by their first frame.
+        """Add frames to a live job, which may go on with them; whether they are new: rows are known by their first frame.
 
         Args:
             key: the job.
-            first_frame: number of the first frame in the run.
+            first_frame: how many frames it has before these.
             positions_m: (frame, substep, yx) m.
         """
         positions = np.ascontiguousarray(positions_m, dtype="<f8")
@@ -271,7 +254,31 @@ class Ledger(LedgerView):
                 "INSERT OR IGNORE INTO growth (job, first_frame, count, positions_m) VALUES (?, ?, ?, ?)",
                 (key, first_frame, len(positions), positions.tobytes()),
             )
+            if done.rowcount == 1:
+                self._connection.execute("UPDATE job SET frames = frames + ? WHERE key = ?", (len(positions), key))
+            self._hurry(key)
             return done.rowcount == 1
+
+    def step_aside(self, entry: Entry, wait_s: float) -> None:
+        """Put back a live job that waits for frames while others could be solved; ``hurry`` has it go on, or ``wait_s`` seconds."""
+        with self._transaction():
+            self._move(entry, ("running",), "queued", ASIDE, {"tries": entry.tries - 1, "not_before_s": now_s() + wait_s})
+
+    def hurry(self, key: str) -> None:
+        """What the live job has stepped aside for is there: it may go on."""
+        with self._transaction():
+            self._hurry(key)
+
+    def _hurry(self, key: str) -> None:
+        query = "UPDATE job SET not_before_s = 0, changed_s = ? WHERE key = ? AND state = 'queued' AND sentence = ?"
+        self._connection.execute(query, (now_s(), key, ASIDE))
+
+    def live_jobs(self, run_uid: str, source: str) -> Sequence[Entry]:
+        """The live jobs of this run and detector that have not ended."""
+        query = (
+            "SELECT * FROM job WHERE run_uid = ? AND source = ? AND purpose = 'live' AND kind = 'job' AND state IN ('queued', 'running')"
+        )
+        return self._entries(query, (run_uid, source))
 
     def growth(self, key: str) -> Sequence[tuple[int, NDArray[np.float64]]]:
         """What was added to a live job: first frame and positions (frame, substep, yx) m, in the order of the frames."""

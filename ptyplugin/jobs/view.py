@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -159,10 +159,10 @@ class LedgerView:
         found = {row["state"]: row["count"] for row in rows}
         return {state: found[state] for state in get_args(State) if state in found}
 
-    def _entries(self, query: str, values: Sequence[Any]) -> Sequence[Entry]:
+    def _entries(self, query: str, values: Sequence[Any] | Mapping[str, Any]) -> Sequence[Entry]:
         return [_entry(row) for row in self._rows(query, values)]
 
-    def _rows(self, query: str, values: Sequence[Any]) -> Sequence[sqlite3.Row]:
+    def _rows(self, query: str, values: Sequence[Any] | Mapping[str, Any]) -> Sequence[sqlite3.Row]:
         try:
             with self._lock:
                 return self._connection.execute(query, values).fetchall()
