@@ -217,10 +217,22 @@ def frames_of_rank(positions_m: NDArray[np.float64], rank: int, size: int) -> ND
 
     positions_m: (frame, yx) m. The frames are cut into equal stretches along a Hilbert curve through the scanned area.
     """
-    if size == 1:
-        return np.arange(len(positions_m), dtype=np.int64)
-    order = hilbert_order(positions_m)
-    return np.sort(np.array_split(order, size)[rank]).astype(np.int64)
+    return np.flatnonzero(owners_of(positions_m, size) == rank).astype(np.int64)
+
+
+def owners_of(positions_m: NDArray[np.float64], size: int, have: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """(frame,): which of ``size`` ranks gets each of the frames at ``positions_m`` (frame, yx) m, as ``frames_of_rank`` tells.
+
+    have: (rank,) how many frames each has already; then all have equal shares with these, within one frame where that can be
+    """
+    count = len(positions_m)
+    if size == 1 or not count:
+        return np.zeros(count, np.int64)
+    filled = (np.zeros(size, np.int64) if have is None else have) + np.arange(count)[:, None]
+    fewest_first = np.argsort(filled.ravel(), kind="stable")[:count] % size
+    owners = np.empty(count, np.int64)
+    owners[hilbert_order(positions_m)] = np.repeat(np.arange(size), np.bincount(fewest_first, minlength=size))
+    return owners
 
 
 def hilbert_order(positions: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -30,11 +30,11 @@ _WHY_BAD = "not finite, negative, at the top of their integer type, or saturated
 
 
 class BrokenFrames(FramesError):
-    """Some frames of a scan are broken, the others can be used. ``numbers`` (frame,) are theirs."""
+    """Some frames of a scan are broken, the others can be used. ``numbers`` (frame,) are theirs, ``sums`` (frame,) counts of all frames."""
 
-    def __init__(self, numbers: NDArray[np.int64], sentence: str) -> None:
+    def __init__(self, numbers: NDArray[np.int64], sums: NDArray[np.float64], sentence: str) -> None:
         super().__init__(sentence)
-        self.numbers = numbers
+        self.numbers, self.sums = numbers, sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,17 @@ class Looked:
     good: (y, x) as stored, what the mask says; loses the pixels that are bad in a frame that is not broken
     inside: (y, x) as stored, the pixels that are kept
     frame_count: of the whole scan
+    earlier: (frame,) counts of its first frames, which were judged before
     """
 
-    def __init__(self, good: NDArray[np.bool_], inside: NDArray[np.bool_], frame_count: int) -> None:
+    def __init__(
+        self, good: NDArray[np.bool_], inside: NDArray[np.bool_], frame_count: int, earlier: NDArray[np.float64] | None = None
+    ) -> None:
         self.masked = ~good & inside
         self.good = good.copy()
         self._counting = good & inside
         self._broken, self._sums = np.zeros(frame_count), np.zeros(frame_count)
+        self._earlier = np.zeros(0) if earlier is None else earlier
         self._top, self._at_top, self._near_top, self._below = 0.0, 0, 0, 0
 
     def see(self, numbers: NDArray[np.int64], chunk: NDArray[Any], bad: NDArray[np.bool_]) -> None:
@@ -99,8 +103,10 @@ class Looked:
         at_top = int(np.count_nonzero(near == self._top))
         self._at_top, self._near_top = self._at_top + at_top, self._near_top + near.size - at_top
 
-    def judge(self, ranks: Ranks, say: Callable[[str], object]) -> None:
+    def judge(self, ranks: Ranks, say: Callable[[str], object]) -> NDArray[np.float64]:
         """Say in sentences what was seen on all ranks; they call it together. ``good`` is then the same on all.
+
+        Gives the counts (frame,) of all frames of the scan.
 
         Raises:
             BrokenFrames: frames that are broken or dark, if the others can be used.
@@ -108,6 +114,7 @@ class Looked:
         """
         sums, broken, masked_somewhere = ranks.sum(self._sums), ranks.sum(self._broken), ranks.sum((~self.good).astype(np.int32))
         self.good = np.asarray(masked_somewhere == 0)
+        sums[: len(self._earlier)] = self._earlier
         self._judge_frames(sums, broken > 0)
         fallen = int(np.count_nonzero(self._counting & ~self.good))
         if fallen:
@@ -121,10 +128,12 @@ class Looked:
                 f"Many pixels have exactly {self._top:g} counts, and none has more: the detector looks saturated. If so, name "
                 f"saturated_counts = {self._top:g} in the profile, or mask these pixels."
             )
+        return sums
 
     def _judge_frames(self, sums: NDArray[np.float64], broken: NDArray[np.bool_]) -> None:
         lit = sums[~broken & (sums > 0)]
         dark = ~broken & (sums < _DARK * np.median(lit)) if lit.size and np.median(lit) > _ENOUGH_COUNTS else np.zeros_like(broken)
+        dark[: len(self._earlier)] = False
         numbers = np.flatnonzero(broken | dark)
         said = _listed(
             {
@@ -135,7 +144,7 @@ class Looked:
         if len(numbers) > _MOST * len(sums):
             raise FramesError(f"{len(numbers)} of {len(sums)} frames cannot be used, {said}: check the shutter, the detector and the mask.")
         if len(numbers):
-            raise BrokenFrames(numbers, f"{len(numbers)} of {len(sums)} frames cannot be used and were left out, {said}.")
+            raise BrokenFrames(numbers, sums, f"{len(numbers)} of {len(sums)} frames cannot be used and were left out, {said}.")
 
 
 def strays(scan: Scan, geometry: Geometry) -> NDArray[np.int64]:
@@ -153,11 +162,10 @@ def strays(scan: Scan, geometry: Geometry) -> NDArray[np.int64]:
     return far if len(far) <= _STRAYS * len(scan) else far[:0]
 
 
-def all_but(numbers: NDArray[np.int64], frames: Frames, scan: Scan) -> tuple[Frames, Scan]:
-    """Frames and scan without the frames ``numbers``."""
-    if not len(numbers):
+def chosen(kept: NDArray[np.int64], frames: Frames, scan: Scan) -> tuple[Frames, Scan]:
+    """Frames and scan of the frames ``kept`` only, in that order."""
+    if np.array_equal(kept, np.arange(len(scan))):
         return frames, scan
-    kept = np.setdiff1d(np.arange(len(scan)), numbers)
     monitor = None if scan.monitor is None else scan.monitor[kept]
     return SomeFrames(frames, kept), Scan(scan.positions_m[kept], scan.frame_ids[kept], monitor)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ptyplugin.solvers.batches import Batch, RankFrames, in_blocks
 from ptyplugin.solvers.state import State
 from ptyplugin.solvers.verbs import Real, Verbs
-from ptyplugin.solvers.way import Walk
+from ptyplugin.solvers.way import Walk, power_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,8 +29,8 @@ Intensities = Literal["fixed", "fitted"]
 _WIDTH = 0.12
 #: What the counts' variance is at least, as a share of the mean count of a pixel.
 _FLOOR = 1e-3
-#: The intensity of a frame relative to the mean, and what is left of the mean frame without background.
-_WEAKEST, _STRONGEST, _LEAST_SHARE = 0.1, 10.0, 0.05
+#: The intensity of a frame relative to the mean.
+_WEAKEST, _STRONGEST = 0.1, 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,14 @@ class _Sums:
     frames: NDArray[np.float64]
 
 
-def with_monitor(frames: RankFrames, monitor: NDArray[np.float64] | None) -> RankFrames:
-    """The frames of a rank with the intensities (frame of the scan,) that a monitor measured, if there is one."""
+def with_monitor(frames: RankFrames, monitor: NDArray[np.float64] | None, first: int | None = None) -> RankFrames:
+    """The frames of a rank with the intensities (frame of the scan,) that a monitor measured, if there is one.
+
+    first: of how many of the scan's first frames the mean intensity is 1; None: of all
+    """
     if monitor is None:
         return frames
-    return replace(frames, intensities=_in_range(monitor / monitor.mean())[frames.numbers].astype(np.float32))
+    return replace(frames, intensities=_in_range(monitor / monitor[:first].mean())[frames.numbers].astype(np.float32))
 
 
 def refine_detector(state: State, way: Walk, background: Background, intensities: Intensities) -> None:
@@ -114,10 +117,8 @@ def _step_background(way: Walk, sums: _Sums, smooth: bool) -> None:
     new = np.maximum(step if found is None else found + step, 0).astype(np.float32)
     way.frames = replace(way.frames, background=new)
     way.held_out = None if way.held_out is None else replace(way.held_out, background=new)
-    frames = int(way.ranks.sum(np.array([len(way.frames)]))[0])
-    mean_counts = way.counts / frames
-    way.power = max(mean_counts - float(new.sum(where=good, dtype=np.float64)), _LEAST_SHARE * mean_counts)
-    _LOG.debug("background: %.3g counts per pixel, %.2g of all counts", new.mean(where=good), 1 - way.power / mean_counts)
+    way.power = power_of(way)
+    _LOG.debug("background: %.3g counts per pixel", new.mean(where=good))
 
 
 def _step_intensities(state: State, way: Walk, fitted: NDArray[np.float64], unseen: NDArray[np.float64] | None) -> None:

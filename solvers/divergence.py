@@ -49,18 +49,21 @@ class Start:
 
 
 def start_of(state: State, way: Walk) -> Start:
-    """What there is before the first iteration of a stage; of one that went on from a checkpoint: there, without its waves."""
+    """What there is before the first iteration of a stage; where one goes on from a checkpoint, or with more frames: there, without its
+    waves."""
     copies: dict[str, Any] = {
         name: way.verbs.copy(X) for name, X in (("object", state.object), ("probe", state.probe), ("waves", state.waves[:0]))
     }
     copies |= {"shifts": state.shifts.copy(), "window": state.window}
-    return Start(copies, way.frames, way.held_out, way.power, len(way.progress) - way.done)
+    return Start(copies, way.frames, way.held_out, way.power, max(way.begun_after, way.since))
 
 
-def check(stage: Stage, iteration: int, errors: Mapping[ErrorName, float], earlier: list[Progress], begun_after: int) -> None:
+def check(
+    stage: Stage, iteration: int, errors: Mapping[ErrorName, float], earlier: list[Progress], begun_after: int, since: int = 0
+) -> None:
     """Look at what iteration ``iteration`` of the run measured.
 
-    earlier: all iterations before; begun_after: how many of them there were before this stage
+    earlier: all iterations before; begun_after: how many of them there were before this stage; since: and before the frames were all
 
     Raises:
         Diverged: a number is not finite, an error has climbed far above the smallest so far (``running_error``: of this stage), or
@@ -69,8 +72,8 @@ def check(stage: Stage, iteration: int, errors: Mapping[ErrorName, float], earli
     for name, value in errors.items():
         if not math.isfinite(value):
             raise _diverged(stage, iteration, f"its {name} is {value}")
-        since = {"error": 0, "running_error": begun_after}.get(name, len(earlier))
-        best = min((one.errors[name] for one in earlier[since:] if name in one.errors), default=math.inf)
+        first = {"error": since, "running_error": max(begun_after, since)}.get(name, len(earlier))
+        best = min((one.errors[name] for one in earlier[first:] if name in one.errors), default=math.inf)
         if value > max(_LEAST, _TIMES * best):
             raise _diverged(stage, iteration, f"its {name} climbed from {best:.3g} to {value:.3g}")
         if name == "error" and value > _WORST:
@@ -97,7 +100,7 @@ def put_back_start(state: State, way: Walk, start: Start) -> None:
         setattr(state, name, value)
     state.memory.clear()
     way.frames, way.held_out, way.power = start.frames, start.held_out, start.power
-    way.done = 0
+    way.done, way.again = 0, False
     del way.progress[start.done :]
 
 

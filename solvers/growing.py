@@ -40,6 +40,29 @@ class GrowingCounts:
         self._counts = self._memory
 
 
+def lengthened(array: NDArray[Any], count: int) -> NDArray[Any]:
+    """An array that begins as ``array`` and has ``count`` rows, the new ones 0. Nobody may look at ``array`` or a part of it any more:
+
+    where its memory is its own, no row is copied, and none is there twice.
+    """
+    shape = (count, *array.shape[1:])
+    if array.flags.owndata and array.flags.c_contiguous:
+        array.resize(shape, refcheck=False)
+        return array
+    longer = np.zeros(shape, array.dtype)
+    longer[: len(array)] = array
+    return longer
+
+
+def joined(counts: NDArray[Any], more: NDArray[Any]) -> NDArray[Any]:
+    """Counts and more of them, of the type that both need; ``counts`` is used up as by ``lengthened``."""
+    dtype = np.result_type(counts.dtype, more.dtype)
+    start = counts.astype(dtype, copy=False)
+    both = lengthened(start, len(counts) + len(more))
+    both[len(both) - len(more) :] = more
+    return both
+
+
 def counts_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
     """What counts of this type need at most."""
     return np.dtype(np.uint16 if stored.kind in "biu" and stored.itemsize <= 2 else np.float32)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ptyplugin.model import Reconstruction
 from ptyplugin.solvers.algorithms import refinements_of
 from ptyplugin.solvers.state import State, orthogonal_modes
-from ptyplugin.solvers.way import Walk, blocks_of
+from ptyplugin.solvers.way import Walk, light_of
 
 
 def with_modes(made: Reconstruction, state: State, way: Walk) -> Reconstruction:
@@ -24,7 +24,7 @@ def with_modes(made: Reconstruction, state: State, way: Walk) -> Reconstruction:
     shares = _shares("probe", (np.abs(probe) ** 2).sum(axis=(1, 2), dtype=np.float64))
     ordered = way.verbs.host(state.object).copy()
     if len(ordered) > 1:
-        light = _light(state, way)
+        light = light_of(state, way)
         ordered = orthogonal_object(ordered, light)
         shares |= _shares("object", (np.abs(ordered) ** 2 * light).sum(axis=(1, 2), dtype=np.float64))
     return replace(made, object=ordered, probe=probe, quality=made.quality | shares)
@@ -32,7 +32,7 @@ def with_modes(made: Reconstruction, state: State, way: Walk) -> Reconstruction:
 
 def probe_of(state: State, way: Walk) -> NDArray[Any]:
     """(probe mode, y, x): orthogonal modes, the strongest first; the modes that were given if every stage so far has kept them."""
-    if all(refinements_of(stage).probe == "fixed" for stage in way.stages[: way.begun]):
+    if all(refinements_of(stage).probe == "fixed" for stage in way.stages[: way.begun or None]):
         return way.verbs.host(state.probe).copy()
     return orthogonal_modes(way.verbs.host(state.probe))
 
@@ -47,15 +47,6 @@ def orthogonal_object(modes: NDArray[Any], light: NDArray[Any]) -> NDArray[Any]:
     vectors = np.linalg.eigh(gram)[1][:, ::-1]
     largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(len(modes))]
     return np.asarray(np.tensordot((vectors * (np.conj(largest) / np.abs(largest))).T, modes, axes=1), dtype=modes.dtype)
-
-
-def _light(state: State, way: Walk) -> NDArray[Any]:
-    """(y, x): sum_j |P|^2 over the frames of all ranks."""
-    total = way.verbs.sums(state.object)[1]
-    for b in blocks_of(state, way):
-        way.verbs.coverage_sums(total, state.probe, b)
-    way.verbs.finish()
-    return way.verbs.host(way.ranks.sum(total))
 
 
 def _shares(what: str, powers: NDArray[np.float64]) -> dict[str, float]:

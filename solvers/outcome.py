@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
-from ptyplugin.model import ErrorName, Geometry, Placement, Reconstruction, Scan, SolverError
+from ptyplugin.model import ErrorName, Geometry, Placement, Recipe, Reconstruction, Scan, Snapshot, SolverError
 from ptyplugin.solvers.detector_model import intensities_of, map_of_background
+from ptyplugin.solvers.measured import Measured
+from ptyplugin.solvers.modes import probe_of
 from ptyplugin.solvers.quality import quality_of
 from ptyplugin.solvers.state import State, orthogonal_modes
 from ptyplugin.solvers.verdict import judge
@@ -53,6 +57,35 @@ def reconstruction_of(
     )
 
 
+def recipe_done(recipe: Recipe, iterations: int) -> str:
+    """The part of a recipe that so many iterations are."""
+    begun, left = [], iterations
+    for stage in recipe.stages:
+        if left:
+            begun.append(replace(stage, iterations=min(left, stage.iterations)))
+            left -= begun[-1].iterations
+    return str(Recipe(tuple(begun)))
+
+
+def snapshot_of(state: State, way: Walk, measured: Measured) -> Snapshot:
+    """The image as it is now; arrays are copies. ``errors`` are the newest of each name since the last frames came."""
+    last, pixel = way.progress[-1], measured.manner.geometry.object_pixel_m
+    origin = measured.origin_px * np.asarray(pixel)
+    return Snapshot(
+        job=way.job_key,
+        stage=last.stage,
+        iteration=last.iteration,
+        iterations=last.iterations,
+        errors={name: value for event in way.progress[way.since :] for name, value in event.errors.items()},
+        frames=len(measured.scan),
+        taken_s=time.time(),
+        object=np.array(way.verbs.host(state.object[:1])[0], dtype=np.complex64),
+        probe=probe_of(state, way).astype(np.complex64),
+        pixel_m=pixel,
+        origin_m=(float(origin[0]), float(origin[1])),
+    )
+
+
 def _of_last_stage(way: Walk) -> int:
-    """How many of the iterations so far belong to the stage that was done last."""
-    return len(way.progress) - sum(stage.iterations for stage in way.stages[: way.begun - 1])
+    """How many of the iterations so far belong to the stage that was done last, and saw all frames."""
+    return len(way.progress) - max(way.begun_after, way.since)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ptyplugin.model import Frames, FramesError, Geometry, GeometryError, Orientation, Placement, Preparation
 from ptyplugin.solvers.batches import RankFrames
-from ptyplugin.solvers.believing import Looked
+from ptyplugin.solvers.believing import BrokenFrames, Looked
 from ptyplugin.solvers.growing import GrowingCounts, fits_uint16
 from ptyplugin.solvers.ranks import Ranks
 from ptyplugin.solvers.streaming import StoredCounts
@@ -28,6 +28,18 @@ CHUNK_BYTES = 2**24
 _LEAST_GOOD = 0.05
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What frames have shown, for those that come after them; the same on all ranks.
+
+    window: rows and columns of a stored frame that are kept; good: (y, x) as stored; sums: (frame,) counts of each
+    """
+
+    window: Window
+    good: NDArray[np.bool_]
+    sums: NDArray[np.float64]
+
+
 def prepare(
     frames: Frames,
     numbers: NDArray[np.int64],
@@ -37,7 +49,7 @@ def prepare(
     ranks: Ranks,
     streamed: bool = False,
     say: Callable[[str], object] = _LOG.warning,
-) -> RankFrames:
+) -> tuple[RankFrames, Known]:
     """Read and prepare the frames ``numbers`` of this rank. All ranks call it together: they agree on centre and mask.
 
     Counts are uint16 where they fit (else float32). A pixel that is not finite, negative, at the top of its integer type or
@@ -55,10 +67,64 @@ def prepare(
     stored = _Stored(frames, _window(frames, numbers, geometry, preparation, ranks), preparation, geometry.near_field)
     looked = Looked(_stored_good(frames), stored.inside, len(placement.corners))
     counts = (_looked_at if streamed else _read_all)(stored, numbers, looked)
-    looked.judge(ranks, say)
+    sums = looked.judge(ranks, say)
     good = stored.laid_out(looked.good)
     _check(good, looked)
-    return RankFrames(numbers, placement.corners[numbers], placement.rests[numbers], counts, good)
+    known = Known(stored.window, looked.good, sums)
+    return RankFrames(numbers, placement.corners[numbers], placement.rests[numbers], counts, good), known
+
+
+class Further:
+    """Frames ``numbers`` of this rank that came after those which ``known`` is of: read first, then judged.
+
+    Arguments as of ``prepare``. What a pixel is in these frames, it is in the earlier ones too.
+
+    Raises:
+        FramesError: they cannot be read. Only this rank knows.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        numbers: NDArray[np.int64],
+        geometry: Geometry,
+        preparation: Preparation,
+        known: Known,
+        streamed: bool,
+    ) -> None:
+        self._stored = _Stored(frames, known.window, preparation, geometry.near_field)
+        self._looked = Looked(known.good & _stored_good(frames), self._stored.inside, len(frames), known.sums)
+        self._numbers, self._window = numbers, known.window
+        self.counts = (_looked_at if streamed else _read_all)(self._stored, numbers, self._looked)
+
+    def judged(self, placement: Placement, ranks: Ranks) -> tuple[RankFrames, Known, NDArray[np.int64]]:
+        """These frames, prepared; what is known now; numbers of frames of all ranks that are broken, and not to be used.
+
+        All ranks call it together. What was seen is logged.
+
+        Raises:
+            FramesError: most frames so far are broken, or next to no pixel is good in all frames. All ranks raise it.
+        """
+        broken, sums = np.empty(0, np.int64), np.empty(0)
+        try:
+            sums = self._looked.judge(ranks, _LOG.warning)
+        except BrokenFrames as error:
+            _LOG.warning("%s", error)
+            broken, sums = error.numbers, error.sums
+        good = self._stored.laid_out(self._looked.good)
+        _check(good, self._looked)
+        kept = ~np.isin(self._numbers, broken)
+        numbers = self._numbers[kept]
+        counts = self.counts if kept.all() else self.counts[np.flatnonzero(kept)]
+        made = RankFrames(numbers, placement.corners[numbers], placement.rests[numbers], counts, good)
+        return made, Known(self._window, self._looked.good, np.delete(sums, broken)), broken
+
+
+def stored_counts(
+    frames: Frames, geometry: Geometry, preparation: Preparation, known: Known, dtype: np.dtype[Any], numbers: NDArray[np.int64]
+) -> StoredCounts:
+    """What stands for the prepared counts of frames that have been looked at, to be read whenever they are needed."""
+    return _standing_for(_Stored(frames, known.window, preparation, geometry.near_field), numbers, dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +184,10 @@ def _looked_at(stored: _Stored, numbers: NDArray[np.int64], looked: Looked) -> S
     small = True
     for chunk in stored.chunks(numbers, looked):
         small = small and fits_uint16(chunk)
-    dtype = np.dtype(np.uint16 if small else np.float32)
+    return _standing_for(stored, numbers, np.dtype(np.uint16 if small else np.float32))
 
+
+def _standing_for(stored: _Stored, numbers: NDArray[np.int64], dtype: np.dtype[Any]) -> StoredCounts:
     def read(some: NDArray[np.int64]) -> NDArray[Any]:
         counts, done = np.empty((len(some), *stored.shape), dtype), 0
         for chunk in stored.chunks(some):

@@ -11,7 +11,7 @@ from ptyplugin.model import ErrorName, Geometry, Placement
 from ptyplugin.solvers.noise import expected_noise
 from ptyplugin.solvers.start import median_step
 from ptyplugin.solvers.state import State
-from ptyplugin.solvers.way import Walk, blocks_of
+from ptyplugin.solvers.way import Walk, light_of
 
 #: Part of a frame's side, at either end of it, that is its border.
 _BORDER = 1 / 16
@@ -61,11 +61,7 @@ def _of_probe(probe: NDArray[Any], geometry: Geometry) -> dict[str, float]:
 
 def _at_border(state: State, way: Walk) -> float:
     """How strong the object is where hardly any light falls (99th percentile of the modulus), in medians of where there is much."""
-    total = way.verbs.sums(state.object)[1]
-    for b in blocks_of(state, way):
-        way.verbs.coverage_sums(total, state.probe, b)
-    way.verbs.finish()
-    light = way.verbs.host(way.ranks.sum(total))
+    light = light_of(state, way)
     modulus = np.sqrt((np.abs(way.verbs.host(state.object)) ** 2).sum(axis=0))
     well = modulus[light > _WELL_LIT * light.max()]
     low, high = (share * light.max() for share in _RIM)

@@ -13,9 +13,10 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ptyplugin.model import SolverError
+from ptyplugin.model import PtypluginError, SolverError
 from ptyplugin.solvers.verbs import DeviceScalar
 
+_Made = TypeVar("_Made")
 _Term = TypeVar("_Term", NDArray[np.float64], NDArray[Any], DeviceScalar)
 
 _TEXT_BYTES = 600
@@ -198,12 +199,38 @@ class MpiRanks:
         return [row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in theirs]
 
 
+def agreed(ranks: Ranks, work: Callable[[], _Made]) -> _Made:
+    """What ``work`` gives, which talks to no other rank. All ranks call it together, and none of them is lost by what is raised.
+
+    Raises:
+        PtypluginError: this rank's work could not be done, or else the first's that could not.
+    """
+    made, trouble = None, None
+    try:
+        made = work()
+    except PtypluginError as error:
+        trouble = error
+    if not ranks.largest(int(trouble is not None)):
+        return made  # type: ignore[return-value]
+    texts = np.zeros((ranks.size, _TEXT_BYTES), dtype=np.int32)
+    said = str(trouble or "").encode()[:_TEXT_BYTES]
+    texts[ranks.rank, : len(said)] = np.frombuffer(said, dtype=np.uint8)
+    texts = ranks.sum(texts)
+    if trouble is not None:
+        raise trouble
+    first = int(np.flatnonzero(texts.any(axis=1))[0])
+    raise SolverError(f"Rank {first}: {texts[first].astype(np.uint8).tobytes().rstrip(bytes(1)).decode(errors='ignore')}")
+
+
 @contextmanager
-def failing_together(ranks: Ranks) -> Iterator[None]:
-    """Within it, an exception on this rank makes all other ranks raise RankFailed at their next collective call."""
+def failing_together(ranks: Ranks, alike: type[PtypluginError] = RankFailed) -> Iterator[None]:
+    """Within it, an exception on this rank makes all other ranks raise RankFailed at their next collective call.
+
+    alike: exceptions that all ranks raise at the same time: nobody has to be told
+    """
     try:
         yield
-    except RankFailed:
+    except (RankFailed, alike):
         raise
     except BaseException as error:
         ranks.fail(str(error) or type(error).__name__)

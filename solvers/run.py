@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Generator, Hashable, Iterator
 from functools import partial
 from typing import Any
 
@@ -38,7 +38,7 @@ def walk(recipe: Recipe, state: State, way: Walk) -> None:
         pass
 
 
-def steps(state: State, way: Walk) -> Iterator[Progress]:
+def steps(state: State, way: Walk) -> Generator[Progress]:
     """Do the stages that have not begun, on ``state``, in place, one iteration after the other. All ranks take each step together.
 
     Raises:
@@ -47,11 +47,12 @@ def steps(state: State, way: Walk) -> Iterator[Progress]:
         DeviceMemoryError: a stage does not fit on the device, and neither when less of it lies there.
     """
     place(state, way)
-    within = way.begun > 0 and 0 < way.done < way.stages[way.begun - 1].iterations
+    within = way.begun > 0 and (way.again or way.done > 0) and way.done < way.stages[way.begun - 1].iterations
     for number in itertools.count(way.begun - within):
         if number == len(way.stages):
             return
-        way.begun, way.done = number + 1, way.done if within else 0
+        if not within:
+            way.begun, way.done, way.begun_after = number + 1, 0, len(way.progress)
         within = False
         yield from _done_somehow(state, way, number)
 
@@ -79,8 +80,9 @@ def _done_somehow(state: State, way: Walk, number: int) -> Iterator[Progress]:
 
 def _stage(state: State, way: Walk, number: int, begun_after: int) -> Iterator[Progress]:
     """All iterations of stage ``number`` that have not been done; ``begun_after`` iterations were done before it."""
-    if not way.done:
-        _begin(state, way, *algorithm_of(way.stages[number]))
+    if not (way.done or way.again):
+        make_ready(state, way)
+    way.again = False
     for iteration in range(way.done + 1, way.stages[number].iterations + 1):
         event = _iterate(state, way, number, iteration, begun_after)
         way.done = iteration
@@ -88,8 +90,9 @@ def _stage(state: State, way: Walk, number: int, begun_after: int) -> Iterator[P
     state.waves = state.waves[:0].copy()  # a view would keep them all
 
 
-def _begin(state: State, way: Walk, algorithm: Algorithm, options: Any) -> None:
-    """Make the state ready for a stage."""
+def make_ready(state: State, way: Walk) -> None:
+    """Make the state ready for the stage that has begun."""
+    algorithm, options = algorithm_of(way.stages[way.begun - 1])
     state.memory.clear()
     if algorithm.stores_waves(options, way.recomputes_waves):
         fill_waves(state, blocks_of(state, way), way.verbs)
@@ -99,7 +102,7 @@ def _iterate(state: State, way: Walk, number: int, iteration: int, begun_after: 
     """One iteration of stage ``number``."""
     stage = way.stages[number]
     (algorithm, options), refinements = algorithm_of(stage), refinements_of(stage)
-    done = iteration + sum(earlier.iterations for earlier in way.stages[:number])
+    done = len(way.progress) + 1
     in_order = algorithm.walks == "blocks"
     batches = blocks_of(state, way) if in_order else _drawn_batches(way, number, iteration, algorithm, options)
     with np.errstate(all="ignore"):  # what is not finite is found by _report, in every implementation alike
@@ -110,7 +113,7 @@ def _iterate(state: State, way: Walk, number: int, iteration: int, begun_after: 
         refine(state, way, refinements, iteration)
         if iteration == stage.iterations or done % _ERROR_EVERY == 0:
             errors |= model_errors(state, way)
-    return _report(stage, done, errors, way, begun_after)
+    return _report(stage, done, done + _left(way, number, iteration), errors, way, begun_after)
 
 
 def _swept(state: State, way: Walk, number: int, iteration: int, batches: Batches) -> DeviceScalar:
@@ -146,10 +149,14 @@ def _drawn_batches(way: Walk, stage: int, iteration: int, algorithm: Algorithm, 
     return draw(way.frames, size, way.most_frames, (way.seed, stage, iteration, way.ranks.rank))
 
 
-def _report(stage: Stage, iteration: int, errors: dict[Any, float], way: Walk, begun_after: int) -> Progress:
+def _left(way: Walk, number: int, iteration: int) -> int:
+    """How many iterations there are still to do after this one of stage ``number``."""
+    return sum(stage.iterations for stage in way.stages[number:]) - iteration
+
+
+def _report(stage: Stage, iteration: int, iterations: int, errors: dict[Any, float], way: Walk, begun_after: int) -> Progress:
     """Check the numbers, tell the world, vote."""
-    iterations = sum(each.iterations for each in way.stages)
-    check(stage, iteration, errors, way.progress, begun_after)
+    check(stage, iteration, errors, way.progress, begun_after, way.since)
     event = Progress(way.job_key, stage.algorithm, iteration, iterations, time.monotonic() - way.started, errors)
     way.progress.append(event)
     _LOG.debug("%s %d/%d %s", stage.algorithm, iteration, iterations, errors)

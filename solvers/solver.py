@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,38 +16,41 @@ from ptyplugin.model import (
     DeviceName,
     Frames,
     Geometry,
-    Placement,
     Preparation,
     Progress,
+    PtypluginError,
     Recipe,
     RecipeError,
     Reconstruction,
     Scan,
-    ScanError,
+    Snapshot,
     SolverError,
     Subpixel,
 )
-from ptyplugin.solvers.algorithms import check_recipe, refinements_of
-from ptyplugin.solvers.batches import RankFrames, frames_of_rank
-from ptyplugin.solvers.believing import BrokenFrames, all_but, strays, where
+from ptyplugin.solvers.admitting import HostCounts, admit_frames, once_more
+from ptyplugin.solvers.algorithms import check_recipe
+from ptyplugin.solvers.batches import RankFrames
+from ptyplugin.solvers.beginning import begin_from, check_modes, check_probe, lattice_of, margin_px, names_of, start_state, way_of
+from ptyplugin.solvers.believing import BrokenFrames, where
 from ptyplugin.solvers.checkpoint import Checkpoint, digest_of, put_back, taken, task_of, why_not
 from ptyplugin.solvers.detector_model import with_monitor
 from ptyplugin.solvers.device_ranks import ranks_for
 from ptyplugin.solvers.devices import Choice, choose
 from ptyplugin.solvers.driver import Card
 from ptyplugin.solvers.fitting import hold_frames
-from ptyplugin.solvers.held_out import SHARE, check_share, frames_to_hold_out, held_out_last
+from ptyplugin.solvers.further import read_further
+from ptyplugin.solvers.held_out import SHARE, check_share, held_out_last
+from ptyplugin.solvers.measured import Manner, Measured, check_longer, measure
 from ptyplugin.solvers.memory import memory_of_rank, room_on_card
 from ptyplugin.solvers.modes import probe_of, with_modes
-from ptyplugin.solvers.outcome import reconstruction_of
+from ptyplugin.solvers.outcome import recipe_done, reconstruction_of, snapshot_of
 from ptyplugin.solvers.plan import Plan, Task, make_plan
 from ptyplugin.solvers.positions import with_positions
-from ptyplugin.solvers.prepare import prepare
-from ptyplugin.solvers.ranks import OneRank, Ranks, failing_together
+from ptyplugin.solvers.prepare import Known, prepare
+from ptyplugin.solvers.ranks import OneRank, Ranks, agreed, failing_together
 from ptyplugin.solvers.run import steps
 from ptyplugin.solvers.start import probe_from_data
-from ptyplugin.solvers.state import State, given_probe, start_object, window_of
-from ptyplugin.solvers.verbs import Verbs
+from ptyplugin.solvers.state import State
 from ptyplugin.solvers.verbs.choice import Precision, VerbsChoice, verbs_of, verbs_on
 from ptyplugin.solvers.verbs.cpu_fft import FftName
 from ptyplugin.solvers.verbs.cuda.verbs import CudaVerbs
@@ -56,20 +58,29 @@ from ptyplugin.solvers.way import Walk, model_errors
 
 _LOG = logging.getLogger(__name__)
 
-#: A scan on a grid of pixels whose positions miss it by no more than this is on the grid.
-_SMALLEST_REST_PX = 0.01
-#: Pixels of the object around all frames.
-_MARGIN_PX = 4
-
 
 @dataclass(slots=True)
 class Begun:
-    """What there is once the frames have been read."""
+    """What there is once the frames have been read.
+
+    known: what they have shown; counts: on the host, of those that are fitted, and of those held out
+    first_frames: how many they were at first, of ``first_given``; portions: how often further ones were admitted
+    """
 
     state: State
     way: Walk
-    steps: Iterator[Progress]
+    steps: Generator[Progress]
+    known: Known
+    counts: HostCounts
+    first_frames: int
+    first_given: int
+    portions: int = 0
     ended: bool = False
+
+    def go_on(self) -> None:
+        """Have the next iteration be one of what ``way`` says now."""
+        self.steps.close()
+        self.steps, self.ended = steps(self.state, self.way), False
 
 
 class Solver:
@@ -93,6 +104,7 @@ class Solver:
         subpixel: "probe" moves the probe by what rounding a position to pixels leaves over; "none" leaves it out.
         seed: fixes the order of frames where it is random: the same seed on as many ranks gives the same bits.
         start_probe: (y, x) or (mode, y, x) in the object's orientation and pixel; from the frames if None.
+        start: object and probe of an earlier reconstruction of the same sample, to go on from instead.
         ranks: OneRank() if None.
         on_progress: called on rank 0 after each iteration.
         cancelled: asked on every rank after each iteration; True on any rank stops all.
@@ -127,6 +139,7 @@ class Solver:
         subpixel: Subpixel = "probe",
         seed: int = 0,
         start_probe: NDArray[Any] | None = None,
+        start: Snapshot | None = None,
         ranks: Ranks | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -138,30 +151,34 @@ class Solver:
         memory_bytes: int | None = None,
         held_out: float = SHARE,
     ) -> None:
-        self._frames, self._scan, self._geometry, self._recipe = frames, scan, geometry, recipe
+        self._geometry, self._recipe = geometry, recipe
         self._preparation = preparation or Preparation()
         self._ranks = ranks or OneRank()
-        self._start_probe, self._probe_modes, self._seed, self._job_key = start_probe, probe_modes, seed, job_key
+        self._start, self._start_probe = start, start.probe if start else start_probe
+        self._probe_modes, self._seed, self._job_key = probe_modes, seed, job_key
         self._object_modes, self._on_progress, self._cancelled = object_modes, on_progress, cancelled
         self._subpixel: Subpixel = subpixel
         self._begun: Begun | None = None
         self._streams: bool | None = None
         self._checkpoint: Checkpoint | None = None
         with failing_together(self._ranks):
-            _check_input(frames, scan, probe_modes, object_modes)
+            check_modes(probe_modes, object_modes)
             check_share(held_out)
-            self._share, self._notes = held_out, list[str]()
-            far = strays(scan, geometry)
-            self._leave_out(far, f"{len(far)} frames that lie far from all others were left out (frame {where(far)}).")
+            lattice = lattice_of(start, geometry) if start else None
+            manner = Manner(geometry, subpixel, held_out, self._ranks.size, lattice)
+            self._measured = measure(frames, scan, manner, margin_px(recipe))
+            self._notes, far = list[str](), self._measured.strays
+            if len(far):
+                self._notes.append(f"{len(far)} frames that lie far from all others were left out (frame {where(far)}).")
             self._device = self._chosen(device, precision, verbs)
             verbs = verbs or (verbs_on(self._device.device, precision == "half") if self._device.device else "cpu")
             self._verbs = verbs_of(verbs, geometry, precision, _threads(self._ranks), fft)
             self._ranks = ranks_for(self._verbs, self._ranks)
-            self._said = {"subpixel": subpixel} | _names_of(self._verbs, verbs)
+            self._said = {"subpixel": subpixel} | names_of(self._verbs, verbs)
             self._rank_bytes = memory_of_rank(self._ranks, memory_bytes)
             self._room = room_on_card(self._verbs, self._ranks, self._device.sharing)
-            said = (probe_modes, object_modes, seed, held_out, self._said, self._preparation, geometry, len(self._frames))
-            self._input = digest_of(*said, self._scan.positions_m, start_probe)
+            said = (probe_modes, object_modes, seed, held_out, self._said, self._preparation, geometry)
+            self._input = digest_of(*said, self._start_probe, *((start.object, start.origin_m) if start else ()))
             self._check(recipe)
 
     @property
@@ -193,13 +210,13 @@ class Solver:
         plan = self._check(recipe)
         self._recipe = recipe
         if not self._begun:
-            self._placement = _placed(self._scan, self._geometry, self._subpixel, _margin_px(recipe))
+            self._measured = self._measured.with_margin(margin_px(recipe))
         else:
             # A stage that was begun again has safer steps than the recipe says.
             self._begun.way.recomputes_waves |= plan.recomputes_waves
             self._begun.way.stages = (*self._begun.way.stages[:begun], *recipe.stages[begun:])
             if self._begun.ended:
-                self._begun.steps, self._begun.ended = steps(self._begun.state, self._begun.way), False
+                self._begun.go_on()
 
     def __iter__(self) -> Iterator[Progress]:
         return self
@@ -239,6 +256,73 @@ class Solver:
         begun = self._there()
         return probe_of(begun.state, begun.way)
 
+    def admit(self, frames: Frames, scan: Scan) -> None:
+        """Go on with more frames, from the next iteration on; all ranks call it together, with the same::
+
+            solver = Solver(first_frames, first_scan, geometry, "DM(30)")
+            for progress in solver:
+                if there_are_more():
+                    solver.admit(*all_there_are())
+
+        Object, probe, positions and waves stay, for the object grows on all sides as it has to; each rank keeps the frames that it has.
+        Only new frames are read. Afterwards all iterations of the recipe are still to be done, those of its first stage without
+        beginning anew if it has not ended. Those held out stay so, and all new ones are fitted. Frames that turn out to be broken, or
+        lie far from all others, are left out; the latter only until there are others near them. The mask loses what is bad in new frames.
+
+        Args:
+            frames, scan: all that there is now: first what there was, with its frame ids and positions, then what is new. If counts are
+                streamed, they are read whenever they are needed, as at first.
+
+        Raises:
+            ScanError, SolverError: they do not begin with what there was, or do not fit into memory.
+            FramesError: new frames cannot be read on some rank, or most frames are broken.
+                After any of these, on all ranks, everything is as before, and goes on.
+            DeviceMemoryError: they do not fit on the device.
+        """
+        with failing_together(self._ranks, alike=PtypluginError):
+            if self._begun is None:
+                self._begin_with(frames, scan)
+                return
+            begun, ranks = self._begun, self._ranks
+            measured, plan = agreed(ranks, lambda: self._planned(frames, scan))
+            streams = bool(ranks.largest(int(plan.streams)))
+            how = (begun.known, self._preparation, begun.counts, begun.first_frames, streams, ranks)
+            read = read_further(self._measured, measured, *how)
+        with failing_together(self._ranks):
+            _, self._measured, begun.known = read
+            if read.admission is not None:
+                self._streams = streams
+                self._fit_the_card()
+                begun.way.recomputes_waves |= plan.recomputes_waves
+                begun.counts = admit_frames(begun.state, begun.way, read.admission, begun.counts, self._recipe)
+                begun.portions += 1
+                begun.go_on()
+
+    def go_on(self) -> None:
+        """Have all iterations of the recipe done once more, from what there is; all ranks call it together.
+
+        As after ``admit``: a first stage that has not ended goes on without beginning anew.
+
+        Raises:
+            SolverError: no iteration has been done.
+        """
+        begun = self._there()
+        once_more(begun.way, self._recipe)
+        begun.go_on()
+
+    def snapshot(self) -> Snapshot | None:
+        """The image as it is now, on rank 0, at the cost of copying it; None on the others, which need not call it.
+
+        ``errors`` are the newest of each name since the last frames came.
+
+        Raises:
+            SolverError: no iteration has been done.
+        """
+        begun = self._there()
+        if self._ranks.rank:
+            return None
+        return snapshot_of(begun.state, begun.way, self._measured)
+
     def result(self) -> Reconstruction | None:
         """What there is so far as a Reconstruction, on rank 0; None on the others. All ranks call it together.
 
@@ -249,12 +333,15 @@ class Solver:
         with failing_together(self._ranks):
             way, state = begun.way, begun.state
             last = way.progress[-1].errors
-            errors = last if "error" in last else model_errors(state, way)
-            said = {"recipe": self._done(), "seed": self._seed, "ranks": self._ranks.size}
-            said |= {"probe_modes": self._probe_modes, "object_modes": self._object_modes, "notes": [*self._notes, *way.refitted]}
+            errors = last if "error" in last and way.since < len(way.progress) else model_errors(state, way)
+            done = str(self._recipe) if begun.portions else recipe_done(self._recipe, len(way.progress))
+            said = {"recipe": done, "seed": self._seed, "ranks": self._ranks.size}
+            notes = [*self._notes, *self._measured.left_out(begun.first_given), *way.refitted]
+            said |= {"probe_modes": self._probe_modes, "object_modes": self._object_modes, "notes": notes}
+            said |= {"admitted": {"portions": begun.portions, "first_frames": begun.first_frames}} if begun.portions else {}
             said |= {"device": self.device_used}
             said |= {"resumed": list(way.resumed)} if way.resumed else {}
-            made = reconstruction_of(state, errors, self._scan, self._placement, self._geometry, way, said | self._said)
+            made = reconstruction_of(state, errors, self._measured.scan, self._measured.placement, self._geometry, way, said | self._said)
             made = with_positions(with_modes(made, state, way), state, way)
         return made if self._ranks.rank == 0 else None
 
@@ -262,11 +349,13 @@ class Solver:
         """All that this rank needs to go on from here in another process; all ranks call it together.
 
         Raises:
-            SolverError: no iteration has been done.
+            SolverError: no iteration has been done, or frames were admitted: then there is ``snapshot``.
         """
         begun = self._there()
         with failing_together(self._ranks):
-            return taken(begun.state, begun.way, self._task(), digest_of(self._scan.frame_ids))
+            if begun.portions:
+                raise SolverError("no checkpoint is made of what frames were admitted to: take its snapshot, and begin from that.")
+            return taken(begun.state, begun.way, self._task(), digest_of(self._measured.scan.frame_ids))
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Have the first iteration be the one after ``checkpoint``; all ranks call it together, with their own.
@@ -290,16 +379,8 @@ class Solver:
         return why_not(checkpoint, self._task())
 
     def _task(self) -> dict[str, Any]:
-        return task_of(self._job_key, self._recipe, self._said["verbs"], self._ranks.rank, self._ranks.size, self._input)
-
-    def _done(self) -> str:
-        """The recipe as far as it has been done."""
-        begun, left = [], len(self._there().way.progress)
-        for stage in self._recipe.stages:
-            if left:
-                begun.append(replace(stage, iterations=min(left, stage.iterations)))
-                left -= begun[-1].iterations
-        return str(Recipe(tuple(begun)))
+        digest = digest_of(self._input, self._measured.given[1].positions_m)
+        return task_of(self._job_key, self._recipe, self._said["verbs"], self._ranks.rank, self._ranks.size, digest)
 
     def _there(self) -> Begun:
         if self._begun is None or not self._begun.way.progress:
@@ -308,41 +389,33 @@ class Solver:
 
     def _check(self, recipe: Recipe) -> Plan:
         check_recipe(recipe)
-        self._check_probe(recipe)
+        check_probe(recipe, self._start_probe, self._probe_modes, self._geometry)
         plan = self._plan_of(recipe)
         _LOG.info("%s", plan)
         plan.check()
         return plan
 
-    def _check_probe(self, recipe: Recipe) -> None:
-        """Refuse to keep a probe that is not known, and to centre one where the detector sees it move."""
-        refinements, start = [refinements_of(stage) for stage in recipe.stages], self._start_probe
-        given = 0 if start is None else 1 if np.ndim(start) == 2 else len(start)
-        if given < self._probe_modes and all(asked.probe == "fixed" for asked in refinements):
-            raise RecipeError(
-                f'the recipe keeps the probe in all its stages (probe="fixed"), but of its {self._probe_modes} mode(s) {given} are known: '
-                "give a start probe with as many, or free it in a stage."
-            )
-        if self._geometry.near_field and any(asked.centre_probe for asked in refinements):
-            raise RecipeError("in the near field the detector sees where the probe stands: leave out centre_probe.")
-
-    def _plan_of(self, recipe: Recipe) -> Plan:
-        waves = self._probe_modes * self._object_modes * self._placement.corners.shape[1]
-        task = Task(len(self._scan), self._frames.dtype, self._geometry, self._placement, waves, self._object_modes, _threads(self._ranks))
-        return make_plan(recipe, task, self._verbs, self._ranks, self._rank_bytes, self._streams, self._room)
+    def _plan_of(self, recipe: Recipe, measured: Measured | None = None) -> Plan:
+        """``measured``: what there is, if None. What was in memory may be streamed when more frames come, but not the other way round."""
+        there = measured or self._measured
+        waves = self._probe_modes * self._object_modes * there.placement.corners.shape[1]
+        task = Task(len(there.scan), there.frames.dtype, self._geometry, there.placement, waves, self._object_modes, _threads(self._ranks))
+        streams = self._streams if measured is None else self._streams or None
+        return make_plan(recipe, task, self._verbs, self._ranks, self._rank_bytes, streams, self._room)
 
     def _begin(self) -> Begun:
         """Read and prepare the frames of this rank, find the start."""
-        all_mine, fitted = self._prepared()
+        all_mine, fitted, known = self._prepared()
         self._streams = all_mine.are_stored
-        scan, ranks, placement = self._scan, self._ranks, self._placement
+        measured, ranks = self._measured, self._ranks
+        scan, placement = measured.scan, measured.placement
         all_mine = with_monitor(all_mine, scan.monitor)
         mine, unseen = all_mine.part(0, fitted), all_mine.part(fitted, len(all_mine))
         self._fit_the_card()
-        way = _way(mine, unseen, len(scan) - len(self._held_out), self._verbs, ranks)
+        way = way_of(mine, unseen, len(scan) - len(measured.held_out), self._verbs, ranks)
         way.seed, way.job_key, way.on_progress, way.cancelled = self._seed, self._job_key, self._on_progress, self._cancelled
         way.stages, way.recomputes_waves = self._recipe.stages, self.plan().recomputes_waves
-        way.said, way.rounds = self._said_px()[all_mine.numbers], self._subpixel == "none"
+        way.said, way.rounds = measured.said_px(all_mine.numbers), self._subpixel == "none"
         if self._checkpoint and self._checkpoint.numbers["frames"] != digest_of(scan.frame_ids):
             self._notes.append("It began again: other frames are broken now than at the checkpoint.")
             _LOG.warning("%s", self._notes[-1])
@@ -352,11 +425,27 @@ class Solver:
         if start is None:
             start = self._probe_from(mine)
         state = start_state(start, self._probe_modes, placement, mine, way, self._object_modes)
+        if self._start and not self._checkpoint:
+            begin_from(self._start, state, way, measured)
         hold_frames(way)
         if self._checkpoint:
             put_back(self._checkpoint, state, way)
             self._checkpoint = None
-        return Begun(state, way, steps(state, way))
+        return Begun(state, way, steps(state, way), known, (mine.counts, unseen.counts), len(scan), len(measured.given[1]))
+
+    def _begin_with(self, frames: Frames, scan: Scan) -> None:
+        """Begin with more frames than was said."""
+        check_longer(*self._measured.given, frames, scan)
+        measured = measure(frames, scan, self._measured.manner, margin_px(self._recipe))
+        self._plan_of(self._recipe, measured).check()
+        self._measured = measured
+
+    def _planned(self, frames: Frames, scan: Scan) -> tuple[Measured, Plan]:
+        """What is measured then, and how it fits into memory, if it does."""
+        measured = self._measured.grown(frames, scan, margin_px(self._recipe))
+        plan = self._plan_of(self._recipe, measured)
+        plan.check()
+        return measured, plan
 
     def _chosen(self, device: DeviceName, precision: Precision, verbs: VerbsChoice | None) -> Choice:
         """The device; a GPU computes in single precision, and not with verbs that somebody has chosen."""
@@ -377,99 +466,32 @@ class Solver:
     def _fit_the_card(self) -> None:
         """Let the verbs use of the card what the plan says."""
         card = self.plan().card
-        if card and isinstance(self._verbs, CudaVerbs):
+        if card and isinstance(self._verbs, CudaVerbs) and not (self._begun and self._begun.way.refitted):
             self._verbs.batch_bytes, self._verbs.counts_bytes = card.batch_bytes, card.counts_bytes
 
-    def _said_px(self) -> NDArray[np.float64]:
-        """(frame, substep, yx) px in the object, where the scan says that the frames lie, as exactly as it says it."""
-        corners, rests, _ = self._scan.place(self._geometry, _margin_px(self._recipe))
-        return np.asarray(corners + rests, dtype=np.float64)
-
-    def _prepared(self) -> tuple[RankFrames, int]:
+    def _prepared(self) -> tuple[RankFrames, int, Known]:
         """This rank's frames, those held out behind the others, and how many the others are. Broken ones leave the scan."""
         ranks = self._ranks
         while True:
-            mine = frames_of_rank(self._scan.positions_m.mean(axis=1), ranks.rank, ranks.size)
-            numbers, fitted = held_out_last(mine, self._held_out)
+            measured = self._measured
+            numbers, fitted = held_out_last(measured.numbers_of(ranks.rank), measured.held_out)
             streams = bool(ranks.largest(int(self.plan().streams)))  # where ranks have unlike numbers of threads, so are their plans
-            how = (self._placement, self._geometry, self._preparation, ranks, streams, self._notes.append)
+            how = (measured.placement, self._geometry, self._preparation, ranks, streams, self._notes.append)
             try:
-                return prepare(self._frames, numbers, *how), fitted
+                made, known = prepare(measured.frames, numbers, *how)
+                return made, fitted, known
             except BrokenFrames as broken:  # on all ranks alike
-                self._leave_out(broken.numbers, str(broken))
-
-    def _leave_out(self, numbers: NDArray[np.int64], why: str) -> None:
-        """Put the scan without the frames ``numbers`` on pixels, and choose those held out."""
-        self._notes += [why] if len(numbers) else []
-        self._frames, self._scan = all_but(numbers, self._frames, self._scan)
-        self._held_out = frames_to_hold_out(self._scan.positions_m.mean(axis=1), self._share)
-        self._placement = _placed(self._scan, self._geometry, self._subpixel, _margin_px(self._recipe))
+                self._notes.append(str(broken))
+                self._measured = measured.without(broken.numbers, margin_px(self._recipe))
 
     def _probe_from(self, mine: RankFrames) -> NDArray[Any]:
         """The start probe that the fitted frames suggest; among them, each has another number than in the scan."""
-        seen = np.setdiff1d(np.arange(len(self._scan)), self._held_out)
+        seen = np.setdiff1d(np.arange(len(self._measured.scan)), self._measured.held_out)
         among = replace(mine, numbers=np.searchsorted(seen, mine.numbers))
-        return probe_from_data(among, self._placement.corners.mean(axis=1)[seen], self._geometry, self._seed, self._ranks)
-
-
-def start_state(
-    start_probe: NDArray[Any], probe_modes: int, placement: Placement, mine: RankFrames, way: Walk, object_modes: int = 1
-) -> State:
-    """Object of ones, the start probe with its weak modes at the power of the mean frame, no waves yet."""
-    shape, do = mine.good.shape, way.verbs
-    probe = do.array(given_probe(start_probe, shape, probe_modes).astype(do.dtype))
-    do.fix_power(probe, do.zeros((1, 1, 1), do.dtype), way.power)
-    image = do.array(start_object(placement.object_shape, do.dtype, object_modes))
-    return State(image, probe, do.zeros((0, 1, *shape), do.dtype), window_of(mine.corners, shape))
-
-
-def _names_of(verbs: Verbs, choice: VerbsChoice) -> dict[str, str]:
-    """Which verbs they are, and how exact."""
-    precision = "double" if verbs.dtype == np.complex128 else "half" if isinstance(verbs, CudaVerbs) and verbs.half_waves else "single"
-    name = choice if isinstance(choice, str) else "cuda" if isinstance(verbs, CudaVerbs) else type(verbs).__name__
-    return {"precision": precision, "verbs": "reference" if precision == "double" and isinstance(choice, str) else name}
+        return probe_from_data(among, self._measured.placement.corners.mean(axis=1)[seen], self._geometry, self._seed, self._ranks)
 
 
 def _threads(ranks: Ranks) -> int:
     """This rank's share of the processor's cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // ranks.size)
-
-
-def _way(mine: RankFrames, unseen: RankFrames, frame_count: int, verbs: Verbs, ranks: Ranks) -> Walk:
-    """mine: the frames to be fitted, ``frame_count`` on all ranks; unseen: those held out"""
-    counts = np.zeros(2)
-    for place, frames in enumerate((mine, unseen)):
-        for frame in frames.counts:
-            counts[place] += frame.sum(where=frames.good, dtype=np.float64)
-    total, held_out = map(float, ranks.sum(counts))
-    if not total > 0:
-        raise SolverError(
-            f"all {frame_count} frames are empty in their good pixels: was the shutter open, and is the mask right (0 = good)?"
-        )
-    way = Walk(mine, verbs, ranks, ranks.largest(len(mine)), total, total / frame_count)
-    if ranks.largest(len(unseen)):
-        way.held_out, way.held_out_counts = unseen, held_out
-    return way
-
-
-def _margin_px(recipe: Recipe) -> int:
-    """Pixels around the positions, such that frames may move as far as the recipe lets them."""
-    every = [refinements_of(stage) for stage in recipe.stages]
-    return _MARGIN_PX + math.ceil(max((each.positions_max for each in every if each.positions != "fixed"), default=0))
-
-
-def _placed(scan: Scan, geometry: Geometry, subpixel: Subpixel, margin_px: int) -> Placement:
-    """The scan on pixels; without rests where they are not asked for, or too small to be seen."""
-    placement = scan.place(geometry, margin_px)
-    if subpixel == "probe" and np.abs(placement.rests).max() > _SMALLEST_REST_PX:
-        return placement
-    return placement._replace(rests=np.zeros_like(placement.rests))
-
-
-def _check_input(frames: Frames, scan: Scan, probe_modes: int, object_modes: int) -> None:
-    if len(frames) != len(scan):
-        raise ScanError(f"{len(frames)} frames but {len(scan)} positions: give one position per frame.")
-    for name, modes in (("probe_modes", probe_modes), ("object_modes", object_modes)):
-        if modes < 1:
-            raise SolverError(f"{name} = {modes}: give 1 or more.")

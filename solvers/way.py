@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from ptyplugin.solvers.batches import Batches, RankFrames, in_blocks
 from ptyplugin.solvers.ranks import Ranks
 from ptyplugin.solvers.state import State
 from ptyplugin.solvers.verbs import Verbs
+
+#: What is left of the mean frame without its background, as a share of it, at least.
+_LEAST_SHARE = 0.05
 
 
 @dataclass(slots=True)
@@ -28,7 +32,8 @@ class Walk:
     refitted: what did not fit on a device, and how it was done then
     recomputes_waves: whether algorithms that keep waves where they fit do without
     stages: what to do; begun: how many of them have begun. Those that have not may be replaced at any time.
-    done: iterations of the stage that began last
+    done: iterations of the stage that began last; again: it goes on with the state that it has, although there may be none
+    begun_after: iterations before that stage; since: iterations before the frames were all that they are now
     """
 
     frames: RankFrames
@@ -44,6 +49,9 @@ class Walk:
     stages: tuple[Stage, ...] = ()
     begun: int = 0
     done: int = 0
+    again: bool = False
+    begun_after: int = 0
+    since: int = 0
     held_out: RankFrames | None = None
     held_out_counts: float = 0.0
     said: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 1, 2)))
@@ -54,6 +62,23 @@ class Walk:
     refitted: list[str] = field(default_factory=list)
     recomputes_waves: bool = False
     started: float = field(default_factory=time.monotonic)
+
+
+def power_of(way: Walk) -> float:
+    """What the probe is held at: the power of the mean frame, of mean intensity, without its background. All ranks call it together."""
+    light = np.ones(len(way.frames)) if way.frames.intensities is None else way.frames.intensities.astype(np.float64)
+    mean = way.counts / float(way.ranks.sum(np.array([light.sum()]))[0])
+    background = way.frames.background
+    return mean if background is None else max(mean - float(background.sum(where=way.frames.good, dtype=np.float64)), _LEAST_SHARE * mean)
+
+
+def light_of(state: State, way: Walk) -> NDArray[Any]:
+    """(y, x), on the host: sum_j |P|^2 over the frames of all ranks, which call it together."""
+    total = way.verbs.sums(state.object)[1]
+    for b in blocks_of(state, way):
+        way.verbs.coverage_sums(total, state.probe, b)
+    way.verbs.finish()
+    return way.verbs.host(way.ranks.sum(total))
 
 
 def blocks_of(state: State, way: Walk) -> Batches:

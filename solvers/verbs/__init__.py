@@ -116,6 +116,10 @@ class Verbs(Protocol):
         """X = 0"""
         ...
 
+    def longer(self, X: Complex, count: int) -> Complex:
+        """X, which is used up, with ``count`` rows along its first axis, the new ones 0; between sweeps"""
+        ...
+
     def put(self, X: Complex, value: Complex | complex) -> None:
         """X <- value, in place: a number, or an array of the same shape, on the host or not"""
         ...

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.solvers.batches import Batches, RankFrames
+from ptyplugin.solvers.growing import lengthened
 from ptyplugin.solvers.verbs import Complex, DeviceScalar, Real
 
 
@@ -40,6 +41,10 @@ class HostArrays:
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Complex:
         return np.zeros(shape, dtype)
+
+    def longer(self, X: Complex, count: int) -> Complex:
+        self.finish()
+        return lengthened(X, count)
 
     def put(self, X: Complex, value: Complex | complex) -> None:
         self.finish()

@@ -166,6 +166,10 @@ class GuardedVerbs:
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Elsewhere:
         return Elsewhere(np.zeros(shape, dtype))
 
+    def longer(self, X: Elsewhere, count: int) -> Elsewhere:
+        self.look()
+        return Elsewhere(self._inner.longer(_elsewhere(X).copy(), count))
+
     def put(self, X: Elsewhere, value: Any) -> None:
         self.look()
         _elsewhere(X)[...] = value.inside if isinstance(value, Elsewhere) else value

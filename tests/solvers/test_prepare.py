@@ -16,7 +16,7 @@ def prepared(frames: MemoryFrames, shape: tuple[int, int], *, near: bool = False
     count = len(frames)
     placement = Placement(np.zeros((count, 1, 2), np.int32), np.zeros((count, 1, 2), np.float32), (64, 64))
     geometry = Geometry(8000.0, 1.0, 75e-6, shape, focus_distance_m=1e-2 if near else None)
-    return prepare(frames, np.arange(count), placement, geometry, Preparation.model_validate(how), OneRank())
+    return prepare(frames, np.arange(count), placement, geometry, Preparation.model_validate(how), OneRank())[0]
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def spot_radius(probe: Any) -> float:
 
 def from_data(experiment: Any) -> Any:
     placement = experiment.scan.place(experiment.geometry)
-    mine = prepare(experiment.frames, np.arange(len(experiment.scan)), placement, experiment.geometry, Preparation(), OneRank())
+    mine, _ = prepare(experiment.frames, np.arange(len(experiment.scan)), placement, experiment.geometry, Preparation(), OneRank())
     return probe_from_data(mine, placement.corners.mean(axis=1), experiment.geometry, 0, OneRank())
 
 

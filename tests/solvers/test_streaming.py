@@ -111,7 +111,7 @@ def prepared(frames: Any, streamed: bool, **how: Any) -> RankFrames:
     count = len(frames)
     placement = Placement(np.zeros((count, 1, 2), np.int32), np.zeros((count, 1, 2), np.float32), (64, 64))
     geometry = Geometry(8000.0, 1.0, 75e-6, (12, 12), focus_distance_m=how.pop("focus", None))
-    return prepare(frames, np.arange(count), placement, geometry, Preparation(crop_px=12, **how), OneRank(), streamed)
+    return prepare(frames, np.arange(count), placement, geometry, Preparation(crop_px=12, **how), OneRank(), streamed)[0]
 
 
 @pytest.mark.parametrize(

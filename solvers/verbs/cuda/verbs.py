@@ -197,12 +197,20 @@ class CudaVerbs(WaveVerbs, RepeatVerbs, LikelihoodVerbs, FrameVerbs, PositionVer
             return HalfWaves(self.device.zeros((*shape, 2), np.float16))
         return self.device.zeros(shape, dtype)
 
+    def longer(self, X: Any, count: int) -> Any:
+        self._settle()
+        array, _ = parts(X)
+        longer = self.device.zeros((count, *array.shape[1:]), array.dtype)
+        self.device.fill(longer[: len(array)], array)
+        return HalfWaves(longer) if isinstance(X, HalfWaves) else longer
+
     def hold(self, frames: RankFrames) -> RankFrames:
         count_bytes = max(1, frames.counts.dtype.itemsize * self._pixels)
         room = self.device.memory()[0] * _COUNTS_SHARE if self.counts_bytes is None else self.counts_bytes
         host = frames.counts.host if isinstance(frames.counts, DeviceCounts) else frames.counts
         resident = min(len(frames), int(room) // count_bytes)
         self.forget_recordings()  # they keep the counts of frames that were held before
+        self._forget()
         counts: Any = DeviceCounts(host, self.device, resident)
         if self.counts_bytes is not None:
             self.counts_bytes -= resident * count_bytes
