@@ -2,55 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.faults.service import ROOT, Service
+from benchmarks.faults.mounted import fill, run_on_small_disk, why_not
+from benchmarks.faults.service import Service
 from benchmarks.faults.table import Row
 from ptyplugin.model import Site
 
 _SIZE_MB, _READY_S = 96, 120.0
-_UNSHARE = ("unshare", "--user", "--map-root-user", "--mount")
 
 
 def disk(jobs: int, for_s: float) -> list[Row]:
     """Both faults, in a process that may mount; none where the system does not allow that."""
-    why = _why_not()
+    why = why_not()
     if why:
         return [Row("the disk is full, then read-only", 0, 0, 0, 0.0, f"not done: {why}")]
     with tempfile.TemporaryDirectory(prefix="ptyplugin-faults-") as folder:
-        mounted = f'mount -t tmpfs -o size={_SIZE_MB}m none "$1" && exec "$2" -m benchmarks.faults.disk "$1" "$3" "$4"'
-        command = [*_UNSHARE, "sh", "-c", mounted, "sh", folder, sys.executable, str(jobs), str(for_s)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        done = run_on_small_disk("benchmarks.faults.disk", Path(folder), _SIZE_MB, jobs, for_s)
     if done.returncode:
-        return [Row("the disk is full, then read-only", 1, jobs, jobs, 0.0, done.stderr.strip().splitlines()[-1])]
+        return [Row("the disk is full, then read-only", 1, jobs, jobs, 0.0, f"it ended with {done.returncode}")]
     return [_row(line) for line in done.stdout.splitlines()]
-
-
-def _why_not() -> str:
-    if shutil.which("unshare") is None:
-        return "there is no unshare"
-    tried = subprocess.run([*_UNSHARE, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, text=True, check=False)
-    return "" if tried.returncode == 0 else "this system does not let a user mount a tmpfs"
 
 
 def _row(line: str) -> Row:
     fault, over, lost, seconds, note = line.split("\t")
     return Row(fault, 1, int(over), int(lost), float(seconds), note)
-
-
-def _fill(folder: Path) -> Path:
-    """Take all room."""
-    filler = folder / "filler"
-    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-        while True:
-            file.write(b"\0" * 65536)
-    return filler
 
 
 def _both(folder: Path, jobs: int, for_s: float) -> None:
@@ -62,7 +42,7 @@ def _both(folder: Path, jobs: int, for_s: float) -> None:
             for number, fault in enumerate(("the disk is full", "the disk is read-only")):
                 begun, new = time.monotonic(), range(number * jobs, (number + 1) * jobs)
                 if number == 0:
-                    filler = _fill(folder)
+                    filler = fill(folder)
                     keys = service.hand_over(new)
                     time.sleep(for_s)
                     filler.unlink()

@@ -12,7 +12,7 @@ from ptyplugin.model import Job, Progress, Reconstruction, RunSource, Site
 from ptyplugin.service import Wish
 
 #: So long a job takes at least, so that kills meet it.
-JOB_S = 0.5
+JOB_S = 0.2
 
 
 def numbered(number: int) -> Job:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.faults.__main__ import keep
 from benchmarks.faults.fuzz import bytes_to_the_decoder, documents_to_the_collector, fuzz, run_examples
 from benchmarks.faults.small import small
 from benchmarks.faults.table import Row, table
@@ -34,6 +35,17 @@ def test_fuzz_would_find_something(check, monkeypatch) -> None:
     row = run_examples(check, 10)
     assert row.lost == 1
     assert "KeyError" in row.note
+
+
+def test_what_came_of_each_part_is_kept(tmp_path) -> None:
+    keep("small", [Row("torn", 4, 20, 1, 3.0)], [0.5, 1.5], tmp_path)
+    keep("fuzz", [Row("bytes", 9, 9, 0, 3.0)], [0.5, 1.5], tmp_path)
+    keep("small", [Row("torn", 4, 20, 0, 3.0)], [0.5, 2.5], tmp_path)
+    text = (tmp_path / "faults.md").read_text()
+    assert "load 0.5 before and 2.5 after" in text
+    assert "| torn | 4 | 20 | 0 | 3 |  |" in text
+    assert "| bytes | 9 | 9 | 0 | 3 |  |" in text
+    assert "lost in all: 1" not in text
 
 
 def test_what_is_lost_stands_below_the_table() -> None:
