@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ptyplugin.cli.sentences import one_sentence
+from ptyplugin.cli.sim_session import session
 from ptyplugin.model import DeviceError
 
 app = typer.Typer(help="A beamline that is not there, behind real EPICS.", no_args_is_help=True)
@@ -61,3 +62,4 @@ def _group() -> None: ...
 
 
 app.command("ioc")(one_sentence(ioc))
+app.command("session")(one_sentence(session))

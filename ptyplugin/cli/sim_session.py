@@ -1,0 +1,113 @@
+"""ptyplugin sim session: IPython at a beamline that is not there."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ptyplugin.cli.screen import stderr
+from ptyplugin.cli.sim_site import SITE_FILE, own_site, variables
+from ptyplugin.model import JobError, Site
+
+#: What the daemon says meanwhile.
+LOG_FILE = "serve.log"
+#: How long the daemon may take to put a job down, seconds.
+_STOP_S = 40.0
+_WELCOME = """\
+A beamline that is not there. RE, catalog, detector, y, x, theta, mono, ion_chamber are here, and so are plans:
+
+    RE(ptycho_fly())            a fly scan; RE(ptycho_grid()), RE(ptycho_spiral()) are step scans
+    ptyplugin.live()            the image, while it is reconstructed
+    ptyplugin.results()[0]      the newest one in the catalog; .plot() shows it
+
+In another terminal: ptyplugin jobs watch --site {site}
+"""
+
+
+def session(
+    folder: Annotated[Path, typer.Option(help="Folder for frames, catalog and results; an old one is added to.")] = Path("sim-session"),
+    ranks: Annotated[int, typer.Option(min=1, help="MPI ranks that solve.")] = 1,
+    command: Annotated[str | None, typer.Option("--command", "-c", help="Run this Python and end, in place of a prompt.")] = None,
+) -> None:
+    """Open IPython at a simulated beamline, with everything that a real one has.
+
+    Starts an EPICS IOC, a Tiled server and the reconstruction service, all at
+    the loopback, and then IPython the way a beamline's profile looks:
+    RunEngine, devices over Channel Access, catalog, plans, and ptyplugin's
+    own startup file. All of it ends with the session; the files stay.
+
+    Examples:
+        ptyplugin sim session
+        ptyplugin sim session -c "RE(ptycho_grid(points=36))"
+    """
+    try:
+        from IPython import start_ipython
+        from traitlets.config import Config
+
+        from ptyplugin.sim import ioc
+    except ImportError as error:
+        raise JobError(f"the session needs {error.name}: pip install 'ptyplugin[server,sim,epics]'.") from error
+    folder, say = folder.absolute(), stderr().print
+    with ExitStack() as stack:
+        say("starting the catalog (a Tiled server) ...")
+        site = stack.enter_context(own_site(folder, ranks))
+        say("starting the beamline (an EPICS IOC) ...")
+        served = stack.enter_context(ioc.running(folder / "data"))
+        stack.enter_context(variables(**served.environment, **_said(folder, site, served.prefix)))
+        say("starting the reconstruction service ...")
+        stack.enter_context(_service(folder))
+        config = Config()
+        config.InteractiveShellApp.exec_files = _startup_files()
+        config.TerminalInteractiveShell.banner2 = _WELCOME.format(site=folder / SITE_FILE)
+        # Ended after the clients of EPICS, which would complain of an IOC that is gone.
+        atexit.register(stack.pop_all().close)
+    start_ipython(argv=[] if command is None else ["-c", command], config=config)
+
+
+def _said(folder: Path, site: Site, prefix: str) -> dict[str, str]:
+    """What the startup files find in the environment."""
+    return {
+        "PTYPLUGIN_SITE": str(folder / SITE_FILE),
+        "PTYPLUGIN_PROFILE": "sim_epics,sim_fly",
+        "PTYPLUGIN_SIM_PREFIX": prefix,
+        "PTYPLUGIN_SIM_FOLDER": str(folder / "data"),
+        "TILED_URI": str(site.tiled_uri),
+    }
+
+
+def _startup_files() -> list[str]:
+    """Those of the beamline and the one that real beamlines copy, in the order of their numbers."""
+    import ptyplugin.profiles
+    import ptyplugin.sim
+
+    folders = [Path(str(package.__file__)).parent / "startup" for package in (ptyplugin.sim, ptyplugin.profiles)]
+    return [str(file) for file in sorted((file for folder in folders for file in folder.glob("[0-9]*.py")), key=lambda file: file.name)]
+
+
+@contextmanager
+def _service(folder: Path) -> Iterator[None]:
+    """``ptyplugin serve`` for the site in this folder, ended with the block, and when this process ends in any way."""
+    from ptyplugin.service import tied
+
+    command = [sys.executable, str(tied.__file__), str(os.getpid())]
+    command += [sys.executable, "-m", "ptyplugin", "serve", "--site", str(folder / SITE_FILE)]
+    with (folder / LOG_FILE).open("ab") as log:
+        # In a session of its own: a Ctrl-C at the prompt is for the RunEngine.
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
