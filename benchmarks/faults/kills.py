@@ -128,7 +128,7 @@ class _Run:
         jobs, killed = self._plan.jobs, self._killed
         said = ", ".join(f"{what} {count}" for what, count in sorted(killed.items()))
         first, second = self._solved_before
-        said += f"; solved while all of them were killed ({self._plan.strike_s:g} s) {first}, then while launchers and ranks were {second - first}"
+        said += f"; solved during kills of all ({self._plan.strike_s:g} s) {first}, then of ranks and launchers {second - first}"
         full = "the same jobs, between the same kills" if self._full_s else f"not done: {self._why or 'it was over before'}"
         return [
             Row(
