@@ -15,6 +15,7 @@ from ptyplugin.callbacks.locating import PositionReader, parted, with_positions
 from ptyplugin.callbacks.pairing import FrameAt, Record
 from ptyplugin.callbacks.quantities import in_stored_unit
 from ptyplugin.callbacks.run import CollectedRun
+from ptyplugin.callbacks.settling import far_outside, width_of_line
 from ptyplugin.model import (
     ENERGY_UNITS_EV,
     LENGTH_UNITS_M,
@@ -24,6 +25,7 @@ from ptyplugin.model import (
     Geometry,
     Job,
     JobParts,
+    LiveTable,
     Preparation,
     Profile,
     ProfileError,
@@ -38,6 +40,8 @@ from ptyplugin.model import (
     put_beside,
     ranges_of,
 )
+from ptyplugin.model import Growth as JobGrowth
+from ptyplugin.model.steps import check_steps
 
 FRAMES_FILE = "frames.npy"
 
@@ -65,17 +69,53 @@ def _parts(run: CollectedRun, profile: Profile, reader: PositionReader | None) -
         raise FramesError(run.problems[0])
     run = with_positions(run, profile, reader)
     notes = notes_on(run, profile)
-    records, arrays = run.records, dict[str, NDArray[Any]]()
-    positions_m = _positions(records, profile.positions.substeps)
-    ids = [record.frame_id for record in records]
+    records = within(run.records, profile, notes)
     monitor = _monitor(records, profile, notes)
+    parts = _job(run, records, monitor, profile)
+    length_m, width_m = width_of_line(positions_of(records, profile).mean(axis=1))
+    if width_m < min(parts.job.geometry.build().object_pixel_m):
+        notes.append(f"The scan is one line of {length_m:.3g} m: the image is a strip along it, as wide as the beam.")
+    return JobParts(parts.job.model_copy(update={"notes": notes}), parts.arrays)
+
+
+def assemble_live(run: CollectedRun, records: Sequence[Record], profile: Profile, table: LiveTable) -> JobParts:
+    """The job that is solved while the run goes on, of the frames that have their positions so far.
+
+    Raises:
+        PtypluginError: there can be none, or not yet.
+    """
+    check_keys(run, profile)
+    if run.problems:
+        raise FramesError(run.problems[0])
+    parts = _job(run, records, None, profile)
+    check_steps(positions_of(records, profile).mean(axis=1), parts.job.geometry.build())
+    changed = {"purpose": "live", "recipe": table.recipe, "probe_modes": table.probe_modes}
+    return JobParts(parts.job.model_copy(update=changed), parts.arrays)
+
+
+def growth_of(key: str, first: int, records: Sequence[Record], profile: Profile, ended: bool) -> tuple[JobGrowth, dict[str, NDArray[Any]]]:
+    """Further frames of the live job ``key``, which has ``first`` so far; and the arrays that lie beside them.
+
+    Raises:
+        PtypluginError: frames that do not fit together.
+    """
+    if not records:
+        return JobGrowth(job=key, first=first, ended=ended), {}
+    arrays: dict[str, NDArray[Any]] = {}
+    blocks, ids = _blocks(records, arrays), ranges_of([record.frame_id for record in records])
+    positions = positions_field(positions_of(records, profile), arrays)
+    return JobGrowth(job=key, first=first, frames=blocks, frame_ids=ids, positions_m=positions, ended=ended), arrays
+
+
+def _job(run: CollectedRun, records: Sequence[Record], monitor: NDArray[np.float64] | None, profile: Profile) -> JobParts:
+    positions_m, ids = positions_of(records, profile), [record.frame_id for record in records]
     Scan(positions_m, np.array(ids), monitor)
+    arrays: dict[str, NDArray[Any]] = {}
     blocks = _blocks(records, arrays)
-    shape = _frame_shape(run, profile, arrays)
     job = Job(
         beamline=profile.beamline,
         source=_source(run, profile),
-        geometry=geometry_numbers(_geometry(run, profile, shape)),
+        geometry=geometry_numbers(_geometry(run, profile, _frame_shape(run, profile, arrays))),
         preparation=_preparation(profile),
         recipe=profile.reconstruction.recipe,
         probe_modes=profile.reconstruction.probe_modes,
@@ -87,13 +127,25 @@ def _parts(run: CollectedRun, profile: Profile, reader: PositionReader | None) -
         positions_m=positions_field(positions_m, arrays),
         positions_from=_axes_in_words(profile),
         monitor=monitor_field(monitor, arrays),
-        notes=notes,
     )
     return JobParts(job, arrays)
 
 
-def _positions(records: Sequence[Record], substeps: int | None) -> NDArray[np.float64]:
-    """(frame, substep, yx) m; as many sub-steps as recorded, or ``substeps`` means.
+def within(records: Sequence[Record], profile: Profile, notes: list[str]) -> Sequence[Record]:
+    """The records that are part of the scan; a note says how many are not.
+
+    Raises:
+        ScanError: as ``positions_of``.
+    """
+    far = far_outside(positions_of(records, profile).mean(axis=1))
+    if not far.any():
+        return records
+    notes.append(f"Left out, frames far outside of the scan (was the stage still on its way?): {far.sum()} of {len(records)}.")
+    return [record for record, is_far in zip(records, far, strict=True) if not is_far]
+
+
+def positions_of(records: Sequence[Record], profile: Profile) -> NDArray[np.float64]:
+    """Positions (frame, substep, yx) m; as many sub-steps as recorded, or as many means as the profile wants.
 
     Raises:
         ScanError: some frames have more positions than others, or fewer than sub-steps.
@@ -102,6 +154,7 @@ def _positions(records: Sequence[Record], substeps: int | None) -> NDArray[np.fl
     if len(counts) > 1:
         raise ScanError(f"the frames have {min(counts)} to {max(counts)} positions on their way: record the same number for each.")
     positions_m = np.array([record.positions_m for record in records], dtype=np.float64).reshape(len(records), max(counts, default=1), 2)
+    substeps = profile.positions.substeps
     return positions_m if substeps is None else parted(positions_m, substeps)
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ptyplugin.callbacks.copying import Copier
-from ptyplugin.callbacks.worker import Submit, Worker
+from ptyplugin.callbacks.live import Submit
+from ptyplugin.callbacks.worker import Worker
+from ptyplugin.jobs import grow as grow_in_inbox
 from ptyplugin.jobs import submit as submit_to_inbox
 from ptyplugin.model import Profile, Site, load_site
 from ptyplugin.profiles import load_profile
@@ -24,10 +26,13 @@ class AutoReconstruct:
     the state of the disk, the service and the catalog. A thread of its own collects the runs and submits the jobs; while the
     inbox cannot be written it keeps them and tries again. At the exit of the interpreter it has 2 s to finish.
 
+    Where the profile has ``[live]``, a live job begins and grows while the run goes on.
+
     Args:
         profile: name of a profile, path of its TOML, or the profile.
         site: tells the inbox; by default the file that PTYPLUGIN_SITE names, or the user's own folder.
-        submit: hands one job over, ``ptyplugin.jobs.submit`` by default.
+        submit: hands one job over, ``ptyplugin.jobs.submit`` by default; or a ``RemoteInbox``. A function of your own has no live jobs,
+            unless it has an attribute ``grow``, as RemoteInbox.
 
     Raises:
         ProfileError: there is no such profile, or it is wrong.
@@ -37,7 +42,8 @@ class AutoReconstruct:
     def __init__(self, profile: str | Path | Profile, site: Site | None = None, submit: Submit = submit_to_inbox) -> None:
         loaded = profile if isinstance(profile, Profile) else load_profile(profile)
         self._copied = Copier()
-        worker = Worker(loaded, site or load_site(), submit, self._copied.refill)
+        grow = grow_in_inbox if submit is submit_to_inbox else getattr(submit, "grow", None)
+        worker = Worker(loaded, site or load_site(), submit, grow, self._copied.refill)
         worker.start()
         self._put = worker.queue.put
         self._flush = worker.flush

@@ -27,10 +27,11 @@ _MOST_REASONS = 100
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """A run has begun."""
+    """A run has begun. ``announced``: how many points it says that it will take, if it does."""
 
     run_uid: str
     scan_id: int | None
+    announced: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,15 @@ class Collector:
             ready.extendleft(reversed(self._take(ready.popleft(), outputs)))
         return outputs
 
+    def so_far(self, run_uid: str) -> CollectedRun | None:
+        """An open run as its documents tell it so far, without its records; None if it is not open.
+
+        Raises:
+            FramesError: its positions lie in files of a kind that is not read.
+        """
+        run = self._runs.get(run_uid)
+        return None if run is None else run.so_far()
+
     def _take(self, document: Document, outputs: list[Output]) -> list[Document]:
         """Use one document; gives the documents that waited for it."""
         if isinstance(document, Start):
@@ -105,7 +115,7 @@ class Collector:
             return []
         self._ended.pop(start.uid, None)
         self._runs[start.uid] = Run(start, self._wanted, self._profile)
-        outputs.append(RunStarted(start.uid, start.scan_id))
+        outputs.append(RunStarted(start.uid, start.scan_id, start.points))
         if len(self._runs) > MOST_OPEN_RUNS:
             self._forget(next(iter(self._runs)))
             self._ignore("a run that never stopped")

@@ -61,7 +61,6 @@ class CollectedRun:
     tally: Tally
     problems: tuple[str, ...]
     begun_s: float | None = None
-    announced: int | None = None
     track: tuple[Stretch, ...] = ()
 
 
@@ -111,6 +110,10 @@ class Run:
             self._problems.add(str(error))
             return []
 
+    def so_far(self) -> CollectedRun:
+        """The run while it is open, without its records."""
+        return self._picture(Stop(self.uid, "success", "", {}), [], Tally(), self.track())
+
     def ended(self, stop: Stop) -> CollectedRun:
         """The run as it is at its end."""
         records: list[Record] = []
@@ -120,6 +123,9 @@ class Run:
                 tally, records, track = self._pairing.tally(), self._pairing.records(), self.track()
             except FramesError as error:
                 self._problems.add(str(error))
+        return self._picture(stop, records, tally, track)
+
+    def _picture(self, stop: Stop, records: list[Record], tally: Tally, track: list[Stretch]) -> CollectedRun:
         return CollectedRun(
             uid=self.uid,
             scan_id=self._begun.scan_id,
@@ -135,7 +141,6 @@ class Run:
             tally=tally,
             problems=tuple(sorted(self._problems)),
             begun_s=self._begun.begun_s,
-            announced=self._begun.points,
             track=tuple(track),
         )
 

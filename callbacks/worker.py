@@ -6,7 +6,7 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from ptyplugin.callbacks.assemble import assemble, refusal
 from ptyplugin.callbacks.collector import Collector, RunEnded
 from ptyplugin.callbacks.files import FileReader
+from ptyplugin.callbacks.live import Grow, LiveRuns, Submit
 from ptyplugin.callbacks.run import CollectedRun
-from ptyplugin.model import Job, JobParts, Profile, Refusal, Site
+from ptyplugin.model import JobParts, Profile, Refusal, Site
 
 _log = logging.getLogger(__name__)
-
-Submit = Callable[[Site, Job | Refusal, Mapping[str, NDArray[Any]]], str]
 
 #: Pauses between two tries to hand jobs over: from the first to the longest, doubled each time.
 _FIRST_PAUSE_S = 0.5
@@ -32,10 +31,11 @@ _EXIT_S = 2.0
 class Worker:
     """Collects runs and hands their jobs over, trying again until the inbox takes them. Documents are put into ``queue``.
 
-    ``after_each`` is called in the worker's thread after each document.
+    grow: hands growth of live jobs over; without it there are none
+    after_each: called in the worker's thread after each document
     """
 
-    def __init__(self, profile: Profile, site: Site, submit: Submit, after_each: Callable[[], None]) -> None:
+    def __init__(self, profile: Profile, site: Site, submit: Submit, grow: Grow | None, after_each: Callable[[], None]) -> None:
         self.queue: SimpleQueue[tuple[Any, Any] | threading.Event | None] = SimpleQueue()
         self._profile = profile
         self.site = site
@@ -43,6 +43,7 @@ class Worker:
         self._reader = FileReader(site)
         self._after_each = after_each
         self._collector = Collector(profile)
+        self._live = None if grow is None else LiveRuns(profile, site, self._reader, submit, grow)
         self._jobs: list[tuple[str, JobParts | Refusal]] = []
         self._pause_s = 0.0
         self._next_try_s = 0.0
@@ -76,10 +77,11 @@ class Worker:
 
     def _run(self) -> None:
         stopping = False
-        while not stopping or self._jobs:
+        while not stopping or self._jobs or self._live_waits():
             try:
                 item = self.queue.get(timeout=self._until_next_try_s())
             except Empty:
+                self._work_live()
                 self._hand_over()
                 continue
             if isinstance(item, tuple):
@@ -88,6 +90,9 @@ class Worker:
                 stopping = stopping or item is None
                 self._flushes += [item] if item is not None else []
                 self._next_try_s = 0.0
+                if self._live is not None:
+                    self._live.hurry()
+            self._work_live()
             self._hand_over()
         _workers.discard(self)
 
@@ -95,7 +100,11 @@ class Worker:
         # A mistake of ours in one run must not end the thread that serves the next.
         try:
             for output in self._collector(name, document):
+                if self._live is not None:
+                    self._live.take(output)
                 if isinstance(output, RunEnded):
+                    # The live job gets its last frames first: they are there when its final job is.
+                    self._work_live()
                     self._end_run(output.run)
             self._after_each()
         except Exception:
@@ -117,14 +126,23 @@ class Worker:
             self._jobs.append((who, refusal(run, self._profile, reason)))
 
     def _until_next_try_s(self) -> float | None:
-        return max(0.0, self._next_try_s - time.monotonic()) if self._jobs else None
+        waits = [max(0.0, self._next_try_s - time.monotonic())] if self._jobs else []
+        live_s = None if self._live is None else self._live.wait_s()
+        return min([*waits, live_s] if live_s is not None else waits, default=None)
+
+    def _live_waits(self) -> bool:
+        return self._live is not None and self._live.unfinished()
+
+    def _work_live(self) -> None:
+        if self._live is not None:
+            self._live.work(self._collector.so_far)
 
     def _hand_over(self) -> None:
         if self._jobs and time.monotonic() >= self._next_try_s:
             self._jobs = [each for each in self._jobs if not self._handed_over(*each)]
             self._pause_s = min(max(_FIRST_PAUSE_S, 2 * self._pause_s), _LONGEST_PAUSE_S) if self._jobs else 0.0
             self._next_try_s = time.monotonic() + self._pause_s
-        if not self._jobs:
+        if not self._jobs and not self._live_waits():
             for done in self._flushes:
                 done.set()
             self._flushes.clear()
