@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,7 +16,7 @@ from pathlib import Path
 
 from ptyplugin.model import RanksAway
 from ptyplugin.service import tied
-from ptyplugin.service.processes import Process, forget, kill, remember
+from ptyplugin.service.processes import Process, forget, kill, make_temporary, remember, remove_temporary
 from ptyplugin.service.wire import TOKEN_VARIABLE
 
 _log = logging.getLogger(__name__)
@@ -75,6 +73,11 @@ class Engine(ABC):
         """Whether no rank can come any more, and those that came are gone or going."""
         ...
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether what keeps the ranks was killed: they went with it, and it is none of them that failed."""
+        return False
+
     @abstractmethod
     def why_over(self, were_there: bool, log: str) -> str:
         """The sentence for that. were_there: whether all ranks had called; log: "; its log is ..." of the job that they did, or nothing"""
@@ -119,7 +122,7 @@ class LocalEngine(Engine):
         if not mpiexec.exists():
             raise RanksAway(f"there is no {mpiexec}: install mpich with pip in the environment of this Python.")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._address = Path(tempfile.mkdtemp(prefix="ptyplugin-"))
+        self._address = make_temporary(self.folder, "ptyplugin-")
         listener = socket.socket(socket.AF_UNIX)
         try:
             listener.bind(str(self._address / "s"))
@@ -154,6 +157,12 @@ class LocalEngine(Engine):
         """See Engine."""
         return self._mpiexec is None or self._mpiexec.poll() is not None
 
+    @property
+    def was_killed(self) -> bool:
+        """See Engine."""
+        # When a rank fails, mpiexec ends by itself, with a code.
+        return self._mpiexec is not None and (self._mpiexec.poll() or 0) < 0
+
     def why_over(self, were_there: bool, log: str) -> str:
         """See Engine."""
         own = f"; the log is {self.folder / GROUP_LOG}"
@@ -187,7 +196,6 @@ class LocalEngine(Engine):
         ]
 
     def _remove_address(self) -> None:
-        # Somebody who tidies up temporary files may have been here before; that is no failure of the job.
         if self._address is not None:
-            shutil.rmtree(self._address, ignore_errors=True)
+            remove_temporary(self.folder)
             self._address = None

@@ -329,6 +329,6 @@ class Group:
         return self._engine.is_over and not self._selector.select(0)
 
     def _why_broken(self, log: str) -> str:
-        if self._gone:
+        if self._gone and not self._engine.was_killed:
             return f"rank {self._gone[0].number} of {self._size} was killed or crashed{log}."
         return self._engine.why_over(self.is_there, log)

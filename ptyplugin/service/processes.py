@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -14,8 +17,8 @@ from pathlib import Path
 
 _log = logging.getLogger(__name__)
 
-#: In the job's folder: its processes while it runs.
-_FILE = "processes.json"
+#: In the job's folder: its processes while it runs; the path of its temporary folder.
+_FILE, _TEMPORARY = "processes.json", "temporary"
 #: Seconds that a killed process is given to disappear (one that waits for a disk cannot be killed).
 _GONE_S = 5.0
 
@@ -67,8 +70,30 @@ def forget(folder: Path) -> None:
     (folder / _FILE).unlink(missing_ok=True)
 
 
+def make_temporary(folder: Path, prefix: str) -> Path:
+    """A new temporary folder that only this user sees; ``folder`` knows of it before it is there, until ``remove_temporary``."""
+    place = Path(tempfile.gettempdir()) / f"{prefix}{secrets.token_hex(8)}"
+    (folder / _TEMPORARY).write_text(str(place))
+    place.mkdir(mode=0o700)
+    return place
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove the temporary folder that was made for ``folder``, if there is one. Somebody who tidies up may have been here before."""
+    try:
+        place = Path((folder / _TEMPORARY).read_text())
+        # Whatever stands there: nothing but a folder of this user's, in the place for such folders.
+        if place.parent == Path(tempfile.gettempdir()) and place.is_dir() and not place.is_symlink() and place.stat().st_uid == os.getuid():
+            shutil.rmtree(place, ignore_errors=True)
+    except (OSError, ValueError):
+        return
+    with suppress(OSError):
+        (folder / _TEMPORARY).unlink(missing_ok=True)
+
+
 def make_sure_they_are_gone(folder: Path) -> None:
-    """End what an earlier daemon may have left running for the job in ``folder``."""
+    """End what an earlier daemon may have left running for the job in ``folder``, and remove its temporary folder."""
+    remove_temporary(folder)
     try:
         written = json.loads((folder / _FILE).read_text())
     except FileNotFoundError:

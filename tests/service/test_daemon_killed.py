@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from ptyplugin.io import read_result
 from ptyplugin.jobs import open_read_only, submit
 from ptyplugin.model import JobError, LedgerError, Site
 from ptyplugin.service import Daemon, Inline
-from ptyplugin.service.processes import Process, make_sure_they_are_gone
+from ptyplugin.service.processes import Process, make_sure_they_are_gone, make_temporary
 
 pytestmark = pytest.mark.system
 
@@ -98,6 +99,24 @@ def test_what_an_earlier_daemon_left_running_is_ended(tmp_path) -> None:
     make_sure_they_are_gone(tmp_path)
     assert left.wait(10) == -signal.SIGKILL
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_temporary_folder_of_a_group_that_did_not_come_to_start_is_removed(tmp_path, monkeypatch) -> None:
+    temporary, other, slot = tmp_path / "tmp", tmp_path / "other", tmp_path / "slot"
+    for folder in (temporary, other, slot):
+        folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    (make_temporary(slot, "ptyplugin-") / "s").touch()
+    assert len(list(temporary.iterdir())) == 1
+    make_sure_they_are_gone(slot)
+    assert list(temporary.iterdir()) == list(slot.iterdir()) == []
+    # A kill before it was made, and a file that somebody changed.
+    (slot / "temporary").write_text(str(temporary / "ptyplugin-not-there"))
+    make_sure_they_are_gone(slot)
+    (slot / "temporary").write_text(str(other))
+    make_sure_they_are_gone(slot)
+    assert other.is_dir()
+    assert list(slot.iterdir()) == []
 
 
 def test_a_kill_at_any_step_of_a_jobs_life_loses_nothing(site, make_job, tmp_path) -> None:

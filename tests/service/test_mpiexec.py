@@ -198,7 +198,7 @@ def test_a_killed_mpiexec_is_a_crash(task_of, ranks_of, make_job, site) -> None:
     def kill(_: Progress) -> None:
         os.kill(json.loads((site.home / "slots" / "0" / "processes.json").read_text())[2][0], signal.SIGKILL)
 
-    with pytest.raises(RanksCrashed, match="was killed or crashed"):
+    with pytest.raises(RanksCrashed, match="mpiexec, which keeps the 2 ranks of the solver, was killed or crashed"):
         ranks_of().run(task_of(make_job(slow=0.2)), kill, go_on)
 
 
