@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ptyplugin.api.card_lock import CardLock
 from ptyplugin.api.making import make_job
 from ptyplugin.api.opening import OpenScan, folder_of, open_job_frames, open_scan
-from ptyplugin.io import StartProbe
+from ptyplugin.io import JobFrames, StartProbe
 from ptyplugin.model import (
     DeviceError,
     DeviceName,
@@ -28,6 +28,7 @@ from ptyplugin.model import (
     Reconstruction,
     RunSource,
     Site,
+    Snapshot,
     Stage,
     Subpixel,
     read_beside,
@@ -161,6 +162,7 @@ class JobSolver(Solver):
     Where it computes on a GPU, other processes keep off that card until it is closed or gone.
 
     job, folder: the job, and where its arrays lie while this is made
+    start: object and probe of an earlier reconstruction of the same sample, to go on from
 
     Raises:
         DeviceError: the job asks for a GPU, and there is none to be used.
@@ -175,6 +177,7 @@ class JobSolver(Solver):
         ranks: Ranks | None = None,
         on_progress: OnProgress | None = None,
         cancelled: Callable[[], bool] | None = None,
+        start: Snapshot | None = None,
     ) -> None:
         self._job, self._started, self._cards = job, time.time(), CardLock()
         weakref.finalize(self, self._cards.release)
@@ -195,6 +198,7 @@ class JobSolver(Solver):
                 subpixel=job.subpixel,
                 seed=job.seed,
                 start_probe=start_probe,
+                start=start,
                 ranks=ranks,
                 on_progress=on_progress,
                 cancelled=cancelled,
@@ -214,8 +218,13 @@ class JobSolver(Solver):
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    @property
+    def frames(self) -> JobFrames:
+        """Its frames; open as long as more may come, if it is live."""
+        return self._open_frames
+
     def close(self) -> None:
-        """Close the frames, which are closed already once they have been read, if they are not streamed; let others use the card."""
+        """Close the frames, which of a final job are closed once they have been read, if they are not streamed; let others use the card."""
         self._open_frames.close()
         self._cards.release()
 
@@ -228,7 +237,7 @@ class JobSolver(Solver):
         except BaseException:
             self.close()
             raise
-        if not self._streams:
+        if not self._streams and self._job.purpose == "final":
             self._open_frames.close()
         return begun
 
@@ -237,7 +246,7 @@ class JobSolver(Solver):
         if made is None:
             return None
         known = provenance(self._job, self._started)
-        known["notes"] += made.provenance["notes"]
+        known["notes"] += [*self._open_frames.notes, *made.provenance["notes"]]
         return replace(made, provenance={**made.provenance, **known})
 
 

@@ -92,6 +92,22 @@ class Hdf5Frames:
             done += stop - start
         return counts if np.array_equal(back, np.arange(wanted.size)) else counts[back]
 
+    def visible(self) -> int:
+        """How many frames the file shows now, which may be more than a moment ago."""
+        self._data.refresh()
+        return len(self)
+
+    def is_written(self, frame: int) -> bool:
+        """Whether something was written for this frame: a file may show frames, as zeros, before they are measured."""
+        if self._data.chunks is None or math.prod(self._data.chunks[:-2]) != 1 or self._data.chunks[-2:] != self.shape:
+            return True
+        leading = np.unravel_index(frame, self._data.shape[:-2]) if self._data.ndim > 2 else ()
+        try:
+            self._data.id.read_direct_chunk((*(int(index) for index in leading), 0, 0))
+        except (OSError, RuntimeError, ValueError):
+            return False
+        return True
+
     def _find(self, name: str, allowed: Callable[[Path], object] | None) -> Any:
         try:
             found = self._file[name]

@@ -70,7 +70,16 @@ from ptyplugin.model.ring_correlation import RingCorrelation
 from ptyplugin.model.scan import Placement, Scan, Subpixel
 from ptyplugin.model.site import Site, SlotNumbers, load_site
 from ptyplugin.model.snapshot import Snapshot
-from ptyplugin.model.sources import CatalogSweep, HttpSubmit, KafkaDocuments, SourceTable, TiledRuns, ZmqDocuments
+from ptyplugin.model.sources import (
+    CatalogSweep,
+    EigerStream,
+    HttpSubmit,
+    KafkaDocuments,
+    PvaChannels,
+    SourceTable,
+    TiledRuns,
+    ZmqDocuments,
+)
 from ptyplugin.model.verdict import Convergence, Verdict, Word
 
 __all__ = [
@@ -89,6 +98,7 @@ __all__ = [
     "DeviceError",
     "DeviceName",
     "DiskError",
+    "EigerStream",
     "ErrorName",
     "FileFormatError",
     "FileSource",
@@ -118,6 +128,7 @@ __all__ = [
     "ProfileError",
     "Progress",
     "PtypluginError",
+    "PvaChannels",
     "Quantity",
     "RanksAway",
     "RanksCrashed",

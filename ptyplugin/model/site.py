@@ -54,6 +54,10 @@ class Site(BaseModel):
         None, description="how long after its end a job's folder (arrays, log) stays; for ever if absent. Results always stay"
     )
 
+    spool_gb: PositiveFloat = Field(
+        20.0, description="room in ``home`` for the last frames of each detector that sends them over the network, GB"
+    )
+
     http_port: int = Field(8770, ge=0, le=65535, description="port of the service's HTTP app at 127.0.0.1; 0: any that is free")
     slot: list[SlotNumbers] = Field(default=[], description="what solves jobs at the same time; one with ``ranks`` if absent")
     source: list[SourceTable] = Field(default=[], description="from where documents and jobs come, beside the inbox")
@@ -101,6 +105,11 @@ class Site(BaseModel):
     def jobs(self) -> Path:
         """One folder per job taken in: its arrays, its log."""
         return self.home / "jobs"
+
+    @property
+    def spool(self) -> Path:
+        """One folder per channel: the last frames that a detector sent over the network."""
+        return self.home / "spool"
 
     @property
     def results(self) -> Path:

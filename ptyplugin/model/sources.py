@@ -69,4 +69,25 @@ class HttpSubmit(BaseModel):
     largest_mb: PositiveFloat = Field(64.0, description="largest request that is taken, MB")
 
 
-SourceTable = Annotated[ZmqDocuments | KafkaDocuments | TiledRuns | CatalogSweep | HttpSubmit, Field(discriminator="kind")]
+class PvaChannels(_Source):
+    """Frames of the PV Access channels that the profiles name in ``[live] pva``, for scans whose documents or jobs come another way.
+
+    The channels of all other sources' profiles are recorded anyway.
+    """
+
+    kind: Literal["pva"]
+
+
+class EigerStream(_Source):
+    """Frames of a DECTRIS detector's stream (SIMPLON API 1.x); of each profile's detector."""
+
+    kind: Literal["eiger"]
+    address: str = Field(
+        pattern=r"^tcp://[^\s:]+:\d{1,5}$", description="where the detector's control unit pushes, e.g. tcp://10.0.0.5:9999"
+    )
+    largest_mb: PositiveFloat = Field(256.0, description="largest part of a message that is taken, MB")
+
+
+SourceTable = Annotated[
+    ZmqDocuments | KafkaDocuments | TiledRuns | CatalogSweep | HttpSubmit | PvaChannels | EigerStream, Field(discriminator="kind")
+]

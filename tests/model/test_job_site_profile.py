@@ -214,7 +214,7 @@ def test_all_mistakes_of_a_site_file_are_named_with_value_and_advice(tmp_path: P
         'data_roots 2: it is 7: write a path in quotes, such as "/data".',
         "whatever: there is no such key: the reference of the site file has all.",
         "slot 1 rank: there is no such key: did you mean ranks?",
-        "source 1: there is no kind 'pigeon': write one of zmq, kafka, tiled, sweep, http.",
+        "source 1: there is no kind 'pigeon': write one of zmq, kafka, tiled, sweep, http, pva, eiger.",
         'source 2: this table has no kind: add one, such as kind = "zmq".',
         "source 3 sweep profiles: this key is missing: add it.",
     ):

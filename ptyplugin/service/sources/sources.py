@@ -8,12 +8,24 @@ import time
 from collections.abc import Sequence
 from typing import Self
 
-from ptyplugin.model import CatalogSweep, HttpSubmit, KafkaDocuments, Site, SourceTable, TiledRuns, ZmqDocuments
+from ptyplugin.model import (
+    CatalogSweep,
+    EigerStream,
+    HttpSubmit,
+    KafkaDocuments,
+    PvaChannels,
+    Site,
+    SourceTable,
+    TiledRuns,
+    ZmqDocuments,
+)
 from ptyplugin.service.sources.desk import Desk
+from ptyplugin.service.sources.eiger_frames import EigerFrames
 from ptyplugin.service.sources.finished import Finished
 from ptyplugin.service.sources.http_submit import HttpSource
 from ptyplugin.service.sources.kafka_documents import KafkaSource
 from ptyplugin.service.sources.profiles import LiveProfiles
+from ptyplugin.service.sources.pva_frames import PvaFrames, channels_of
 from ptyplugin.service.sources.source import Source
 from ptyplugin.service.sources.state import SourceState
 from ptyplugin.service.sources.submissions import Submissions
@@ -47,7 +59,7 @@ class Sources:
         self._desk = Desk(site, self._finished)
         self._sweeps = [self._sweep(table) for table in _sweeps_of(site)]
         made = [self._made(table) for table in site.source if not isinstance(table, CatalogSweep)]
-        self.each: list[Source] = [*(source for several in made for source in several), *self._sweeps]
+        self.each: list[Source] = [*(source for several in made for source in several), *self._sweeps, *_recorders(site)]
         self._threads = [
             threading.Thread(target=source.run, args=(self._stop,), name=f"ptyplugin-{source.state.name}", daemon=True)
             for source in self.each
@@ -85,6 +97,10 @@ class Sources:
                     TiledSource(beamline, profiles.of(beamline), self._site, self._desk, self._ask_for_sweep)
                     for beamline in dict.fromkeys(profile.beamline for profile in profiles)
                 ]
+            case EigerStream():
+                return [EigerFrames(table, profiles, self._site)]
+            case PvaChannels():
+                return []
             case _:
                 raise AssertionError(table)
 
@@ -94,6 +110,13 @@ class Sources:
     def _ask_for_sweep(self) -> None:
         for sweep in self._sweeps:
             sweep.ask()
+
+
+def _recorders(site: Site) -> list[Source]:
+    """What records the channels of all profiles; nothing where none names one and nobody asked for it."""
+    profiles = LiveProfiles(name for table in site.source for name in table.profiles)
+    asked = any(isinstance(table, PvaChannels) for table in site.source)
+    return [PvaFrames(profiles, site)] if asked or channels_of(profiles) else []
 
 
 def _sweeps_of(site: Site) -> list[CatalogSweep]:

@@ -35,6 +35,11 @@ class SourceState:
         self.last_document_s = time.time()
         self.count("documents")
 
+    def took_frame(self) -> None:
+        """A frame came and is kept."""
+        self.last_document_s = time.time()
+        self.count("frames")
+
     def trouble(self, sentence: str) -> None:
         """Remember what went wrong."""
         self.last_error, self.last_error_s = sentence, time.time()

@@ -1,0 +1,243 @@
+"""Frames of a scan that goes on: from its file, else from the spool, else through the catalog, whichever has them first.
+
+``LiveFrames`` is a ``model.Frames`` over the numbers of frames in the detector's file, like ``Hdf5Frames``. Each way to the frames is a
+``Way``; they are asked in their order, each a little later than the one before, and the first that has a frame gives it. So
+frames that the network lost come from the file as soon as it shows them. Each change of the way is said once, and kept in ``notes``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyplugin.model import CatalogError, FramesError
+
+_log = logging.getLogger(__name__)
+
+#: How long one way is asked before the next one is too, and all of them together, seconds.
+PATIENCE_S, DEADLINE_S = 0.5, 10.0
+_PAUSE_S = 0.005
+
+#: Shape (y, x) and type of frames.
+Kind = tuple[tuple[int, int], np.dtype[Any]]
+
+
+class Way(Protocol):
+    """One way to the frames of a scan. It gives what there is, and does not wait for more.
+
+    name: for people
+    is_exact: whether it numbers frames by the detector's file itself, and does not only count along
+    trouble: why it has no frames now, in a sentence; None if it knows of nothing
+    """
+
+    name: str
+    is_exact: bool
+    trouble: str | None
+
+    def kind(self) -> Kind | None:
+        """Shape (y, x) and type of its frames, if it knows them by now."""
+        ...
+
+    def count(self) -> int:
+        """One more than the last frame that it knows."""
+        ...
+
+    def has(self, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(frame,) whether it has these frames now."""
+        ...
+
+    def read(self, frames: NDArray[np.int64]) -> NDArray[Any]:
+        """Counts (frame, y, x) of frames that it has.
+
+        Raises:
+            FramesError, CatalogError: it does not after all.
+        """
+        ...
+
+    def mask(self) -> NDArray[np.uint8] | None:
+        """(y, x), 0 = good, if it has one."""
+        ...
+
+    def give_up(self, sentence: str) -> None:
+        """Its frames are not those of the file: it has none from now on."""
+        ...
+
+    def close(self) -> None:
+        """Close what is open."""
+        ...
+
+
+class LiveFrames:
+    """A model.Frames that asks several ways, in their order.
+
+    Args:
+        run: what the scan is called in what is said
+        ways: the best first
+        patience_s: how much later each way is asked than the one before, as long as that one is not the way in use
+        deadline_s: how long announced frames are waited for
+
+    Raises:
+        FramesError: none of the ways knows of any frames within ``deadline_s``.
+        OutsideDataRoots: a file that the site does not allow to be read; no other way is asked.
+    """
+
+    def __init__(self, run: str, ways: Sequence[Way], patience_s: float = PATIENCE_S, deadline_s: float = DEADLINE_S) -> None:
+        self._run, self._ways = run, list(ways)
+        self._patience_s, self._deadline_s = patience_s, deadline_s
+        self._current = 0
+        self._said: list[str] = []
+        self._healed = 0
+        self._unproved: tuple[int, NDArray[Any], Way] | None = None
+        self._is_proved = False
+        try:
+            self._kind = self._find_kind()
+            self.mask = next((mask for way in self._ways if (mask := way.mask()) is not None), None)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape (y, x) of one frame."""
+        return self._kind[0]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the counts."""
+        return self._kind[1]
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for people: which way the frames came, where that was not the best one."""
+        healed = f"{self._healed} frames that were lost over the network came from {self._ways[0].name}."
+        return [*self._said, *([healed] if self._healed else [])]
+
+    def __len__(self) -> int:
+        return max(way.count() for way in self._ways)
+
+    def close(self) -> None:
+        """Close what is open."""
+        for way in self._ways:
+            way.close()
+
+    def has(self, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(frame,) which of these frames some way has now."""
+        there = np.zeros(len(frames), dtype=bool)
+        for way in self._ways:
+            if way.kind() == self._kind:
+                there |= way.has(frames)
+        return there
+
+    def read(self, frames: NDArray[np.int64]) -> NDArray[Any]:
+        """Counts (frame, y, x) of these frames, in this order; waits for those that no way has yet.
+
+        Raises:
+            FramesError: not all of them came in time; the message says what is wrong with each way.
+        """
+        frames = np.asarray(frames, dtype=np.int64)
+        counts = np.empty((frames.size, *self.shape), self.dtype)
+        from_way = np.full(frames.size, -1)
+        begun_s = time.monotonic()
+        while (left := np.flatnonzero(from_way < 0)).size:
+            self._prove()
+            waited_s = time.monotonic() - begun_s
+            for place, way in enumerate(self._ways):
+                if left.size and (place <= self._current or waited_s >= place * self._patience_s):
+                    left = self._take(way, place, frames, left, counts, from_way)
+            if left.size and waited_s > self._deadline_s:
+                raise FramesError(f"{self._run}: {left.size} frames from {frames[left].min()} on did not come in time. {self._troubles()}")
+            if left.size:
+                time.sleep(_PAUSE_S)
+        if frames.size:
+            self._note(frames, from_way)
+        return counts
+
+    def _take(
+        self, way: Way, place: int, frames: NDArray[np.int64], left: NDArray[np.int64], counts: NDArray[Any], from_way: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Those of ``left`` that this way does not give."""
+        kind = way.kind()
+        if kind is None:
+            return left
+        if kind != self._kind:
+            what = f"its frames are {_in_words(kind)}, those that came before {_in_words(self._kind)}"
+            if way.is_exact:
+                raise FramesError(f"{self._run}: {way.name} does not fit: {what}.")
+            self._leave(way, what)
+            return left
+        has = way.has(frames[left])
+        here = left[has]
+        if not here.size:
+            return left
+        try:
+            counts[here] = way.read(frames[here])
+        except (FramesError, CatalogError) as error:
+            _log.info("%s: %s", self._run, error)
+            return left
+        from_way[here] = place
+        if not way.is_exact and not self._is_proved and self._unproved is None:
+            # Dark frames are alike.
+            lit = next((each for each in here if counts[each].any()), None)
+            self._unproved = None if lit is None else (int(frames[lit]), counts[lit].copy(), way)
+        return left[~has]
+
+    def _prove(self) -> None:
+        """Compare a frame that was only counted with the same one of the file."""
+        if self._unproved is None:
+            return
+        number, counts, way = self._unproved
+        for exact in self._ways:
+            if exact.is_exact and exact.kind() == self._kind and exact.has(np.array([number]))[0]:
+                try:
+                    is_same = np.array_equal(exact.read(np.array([number]))[0], counts)
+                except (FramesError, CatalogError):
+                    continue
+                self._unproved, self._is_proved = None, True
+                if not is_same:
+                    self._leave(way, f"frame {number} of {exact.name} is another one: frames that came this way stand at wrong positions")
+                return
+
+    def _note(self, frames: NDArray[np.int64], from_way: NDArray[np.int64]) -> None:
+        last = int(from_way[np.argmax(frames)])
+        if last == self._current:
+            lost = int(np.count_nonzero(from_way != last))
+            self._healed += lost
+            if lost:
+                _log.info("%s: %d frames that %s lost came another way", self._run, lost, self._ways[last].name)
+            return
+        before, now, self._current = self._ways[self._current], self._ways[last], last
+        first = int(frames[from_way == last].min())
+        why = (before.trouble or f"{before.name} did not show them within {self._patience_s:g} s").rstrip(".")
+        self._say(f"frames from {first} on came from {now.name}" + (f": {why}." if last > 0 else " again."))
+
+    def _leave(self, way: Way, why: str) -> None:
+        way.give_up(why)
+        self._say(f"{way.name} is not used any more: {why}.")
+
+    def _say(self, sentence: str) -> None:
+        _log.warning("%s: %s", self._run, sentence)
+        if sentence not in self._said:
+            self._said.append(sentence)
+
+    def _find_kind(self) -> Kind:
+        begun_s = time.monotonic()
+        while True:
+            waited_s = time.monotonic() - begun_s
+            for place, way in enumerate(self._ways):
+                if waited_s >= place * self._patience_s and (kind := way.kind()) is not None:
+                    return kind
+            if waited_s > self._deadline_s:
+                raise FramesError(f"{self._run}: its frames are nowhere to be had. {self._troubles()}")
+            time.sleep(_PAUSE_S)
+
+    def _troubles(self) -> str:
+        return " ".join(f"{way.name}: {(way.trouble or 'nothing came').rstrip('.')}." for way in self._ways)
+
+
+def _in_words(kind: Kind) -> str:
+    return f"{kind[0][0]} x {kind[0][1]} px of {kind[1]}"

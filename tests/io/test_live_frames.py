@@ -1,0 +1,323 @@
+"""Frames of a scan that goes on: from its file, else from the spool, else through the catalog; each change is said once."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+
+from ptyplugin.io import open_frames
+from ptyplugin.io.codecs import CODECS
+from ptyplugin.io.live_frames import LiveFrames
+from ptyplugin.io.spool import Channel, Detector, spool_folder
+from ptyplugin.io.spool_writer import SpoolWriter
+from ptyplugin.io.ways import CatalogWay, FileWay, SpoolWay
+from ptyplugin.model import (
+    CatalogAway,
+    FrameBlock,
+    Frames,
+    FramesError,
+    GeometryNumbers,
+    Growth,
+    Hdf5Source,
+    Job,
+    MemoryFrames,
+    OutsideDataRoots,
+    Preparation,
+    RunSource,
+    Site,
+    TiledSource,
+)
+from ptyplugin.sim.eiger_stream import bslz4
+
+COUNTS = np.random.default_rng(5).integers(1, 9, (40, 8, 9), dtype=np.uint16)
+DETECTOR = Detector(beamline="sim", stream="primary", key="detector")
+CHANNEL = Channel(name="SIM:Pva1:Image", kind="pva", detectors=(DETECTOR,))
+
+
+class SwmrFile:
+    """A detector's file: (N, 1, y, x), bitshuffle/LZ4, a frame a chunk."""
+
+    def __init__(self, path: Path, presized: int = 0) -> None:
+        self.file = h5py.File(path, "w", libver="latest")
+        shape = (presized, 1, *COUNTS.shape[1:])
+        self.data = self.file.create_dataset(
+            "data", shape, COUNTS.dtype, maxshape=(None, *shape[1:]), chunks=(1, *shape[1:]), **hdf5plugin.Bitshuffle()
+        )
+        self.file["mask"] = (np.arange(72).reshape(8, 9) == 3).astype(np.uint8)
+        self.file.swmr_mode = True
+
+    def write(self, first: int, stop: int) -> None:
+        if self.data.shape[0] < stop:
+            self.data.resize(stop, axis=0)
+        self.data[first:stop, 0] = COUNTS[first:stop]
+        self.data.flush()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(home=tmp_path / "home", data_roots=[tmp_path])
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[SwmrFile]:
+    made = SwmrFile(tmp_path / "a.h5")
+    yield made
+    made.file.close()
+
+
+@pytest.fixture
+def writer(site: Site) -> Iterator[SpoolWriter]:
+    with SpoolWriter(spool_folder(site, CHANNEL.name), CHANNEL, 10**7) as writer:
+        writer.connected(True)
+        yield writer
+
+
+def spooled(writer: SpoolWriter, numbers: range | list[int], counts: np.ndarray = COUNTS) -> None:
+    for number in numbers:
+        frame = counts[number]
+        writer.frame(100 + number, bslz4(frame), CODECS.index("bslz4"), frame.shape, frame.dtype.str[1:], 0.0)
+
+
+def file_way(tmp_path: Path) -> FileWay:
+    return FileWay(tmp_path / "a.h5", "data", None, None)
+
+
+def spool_way(site: Site, begun_s: float | None = 0.0) -> SpoolWay:
+    # The writer was connected after 0.
+    return SpoolWay(site, DETECTOR, time.time() if begun_s == 0.0 else begun_s)
+
+
+def live(*ways: Any, deadline_s: float = 20.0, patience_s: float = 0.02) -> LiveFrames:
+    return LiveFrames("run u-1", list(ways), patience_s, deadline_s)
+
+
+def test_the_file_is_followed_by_all_frames_without_a_word(tmp_path: Path, file: SwmrFile, caplog: pytest.LogCaptureFixture) -> None:
+    frames = live(file_way(tmp_path), patience_s=30.0)
+    assert (frames.shape, frames.dtype, len(frames)) == ((8, 9), np.uint16, 0)
+
+    def measure() -> None:
+        for first in range(0, 40, 4):
+            file.write(first, first + 4)
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=measure)
+    thread.start()
+    for first in range(0, 40, 8):
+        np.testing.assert_array_equal(frames.read(np.arange(first, first + 8)), COUNTS[first : first + 8])
+    thread.join()
+    assert (frames.notes, caplog.text) == ([], "")
+    assert frames.has(np.array([0, 39, 40])).tolist() == [True, True, False]
+    frames.close()
+
+
+def test_a_file_that_comes_late_is_opened_when_it_comes(tmp_path: Path) -> None:
+    """First it is not there, then its writer has it for himself, then it is written in SWMR mode."""
+    program = """if True:
+        import sys, time, h5py, numpy as np
+        time.sleep(0.3)
+        with h5py.File(sys.argv[1], "w", libver="latest") as file:
+            data = file.create_dataset("data", (0, 8, 9), "u2", maxshape=(None, 8, 9), chunks=(1, 8, 9))
+            file.flush()
+            time.sleep(0.5)
+            file.swmr_mode = True
+            for number in range(10):
+                data.resize(number + 1, axis=0)
+                data[number] = number + 1
+                data.flush()
+                time.sleep(0.003)
+            sys.stdin.read()
+        """
+    with subprocess.Popen([sys.executable, "-c", program, tmp_path / "a.h5"], stdin=subprocess.PIPE) as process:
+        try:
+            frames = live(file_way(tmp_path))
+            np.testing.assert_array_equal(frames.read(np.arange(10))[:, 0, 0], np.arange(1, 11))
+            frames.close()
+        finally:
+            process.communicate(timeout=30)
+
+
+def test_room_that_is_not_written_yet_is_no_dark_frame(tmp_path: Path) -> None:
+    file = SwmrFile(tmp_path / "a.h5", presized=40)
+    file.write(0, 5)
+    frames = live(file_way(tmp_path), deadline_s=0.2)
+    np.testing.assert_array_equal(frames.read(np.arange(5)), COUNTS[:5])
+    with pytest.raises(FramesError, match=r"(3 frames from 4|2 frames from 5) on did not come"):
+        frames.read(np.arange(4, 7))
+    file.write(5, 7)
+    np.testing.assert_array_equal(live(file_way(tmp_path)).read(np.arange(4, 7)), COUNTS[4:7])
+    file.data[7] = 0
+    file.data.flush()
+    assert not live(file_way(tmp_path)).read(np.array([7])).any()
+    file.file.close()
+
+
+def test_spool_where_the_file_shows_nothing_and_the_file_again(
+    tmp_path: Path, site: Site, file: SwmrFile, writer: SpoolWriter, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = live(file_way(tmp_path), spool_way(site))
+    spooled(writer, range(10))
+    with caplog.at_level(logging.WARNING):
+        np.testing.assert_array_equal(frames.read(np.arange(4)), COUNTS[:4])
+        np.testing.assert_array_equal(frames.read(np.arange(4, 10)), COUNTS[4:10])
+        file.write(0, 20)
+        np.testing.assert_array_equal(frames.read(np.arange(10, 20)), COUNTS[10:20])
+    assert frames.notes == [
+        f"frames from 0 on came from the spool of SIM:Pva1:Image: the file {tmp_path}/a.h5 did not show them within 0.02 s.",
+        f"frames from 10 on came from the file {tmp_path}/a.h5 again.",
+    ]
+    assert caplog.text.count("frames from") == 2
+
+
+def test_frames_lost_on_the_network_are_healed_from_the_file(tmp_path: Path, site: Site, file: SwmrFile, writer: SpoolWriter) -> None:
+    frames = live(file_way(tmp_path), spool_way(site))
+    lost = {3, 4, 11}
+    spooled(writer, [number for number in range(20) if number not in lost])
+    assert frames.has(np.arange(20)).tolist() == [number not in lost for number in range(20)]
+    np.testing.assert_array_equal(frames.read(np.array([0, 1, 2])), COUNTS[:3])
+    heal = threading.Timer(0.15, lambda: file.write(0, 12))
+    heal.start()
+    np.testing.assert_array_equal(frames.read(np.arange(20)), COUNTS[:20])
+    heal.join()
+    assert frames.notes[-1].endswith(f"lost over the network came from the file {tmp_path}/a.h5.")
+
+
+def test_a_spool_that_the_file_contradicts_is_left(tmp_path: Path, site: Site, file: SwmrFile, writer: SpoolWriter) -> None:
+    """A frame before the first of the file was in the spool: all stand one too far on."""
+    frames = live(file_way(tmp_path), spool_way(site), deadline_s=0.3)
+    spooled(writer, range(1, 11))
+    np.testing.assert_array_equal(frames.read(np.arange(3)), COUNTS[1:4])
+    file.write(0, 5)
+    np.testing.assert_array_equal(frames.read(np.arange(3)), COUNTS[:3])
+    assert "stand at wrong positions" in frames.notes[-1] or "stand at wrong positions" in frames.notes[-2]
+    assert frames.has(np.array([4, 5])).tolist() == [True, False]
+    with pytest.raises(FramesError, match=r"5 frames from 5 on did not come in time.*is another one"):
+        frames.read(np.arange(10))
+
+
+def test_frames_of_another_shape_in_the_spool_are_not_used(tmp_path: Path, site: Site, file: SwmrFile, writer: SpoolWriter) -> None:
+    file.write(0, 3)
+    frames = live(file_way(tmp_path), spool_way(site), deadline_s=0.2)
+    spooled(writer, range(8), COUNTS[:, :4].astype(np.uint32))
+    np.testing.assert_array_equal(frames.read(np.arange(3)), COUNTS[:3])
+    with pytest.raises(FramesError, match="from 3 on did not come"):
+        frames.read(np.arange(5))
+    assert "is not used any more: its frames are 4 x 9 px of uint32, those that came before 8 x 9 px of uint16" in frames.notes[0]
+
+
+def test_the_catalog_comes_last(tmp_path: Path, site: Site) -> None:
+    there = [4]
+
+    def from_catalog() -> Frames:
+        if there[0] == 0:
+            raise CatalogAway("the catalog is away.")
+        return MemoryFrames(COUNTS[: there[0]])
+
+    frames = live(file_way(tmp_path), spool_way(site), CatalogWay(from_catalog))
+    np.testing.assert_array_equal(frames.read(np.arange(4)), COUNTS[:4])
+    said = f"{tmp_path}/a.h5 does not exist: check the path, and that its file system is mounted."
+    assert frames.notes == [f"frames from 0 on came from the catalog: {said}"]
+    there[0] = 12
+    np.testing.assert_array_equal(frames.read(np.arange(4, 12)), COUNTS[4:12])
+
+
+def test_what_is_wrong_with_each_way_is_said_at_the_end(tmp_path: Path, site: Site) -> None:
+    def away() -> Frames:
+        raise CatalogAway("the catalog at http://t does not answer.")
+
+    with pytest.raises(FramesError) as caught:
+        live(file_way(tmp_path), spool_way(site, None), CatalogWay(away), deadline_s=0.1)
+    for sentence in ("nowhere to be had", "a.h5 does not exist", "does not say when the run began", "http://t does not answer"):
+        assert sentence in str(caught.value)
+
+
+def job_of(source: Any, ranges: list[tuple[int, int]], purpose: str = "live", **change: Any) -> Job:
+    count = sum(stop - start for start, stop in ranges)
+    return Job(
+        beamline="sim",
+        source=RunSource(run_uid="u-1", key="detector", begun_s=time.time()),
+        purpose=purpose,
+        geometry=GeometryNumbers(energy_ev=8000, distance_m=2, pixel_m=75e-6, shape=(8, 9)),
+        recipe="DM(2)",
+        frames=[FrameBlock(source=source, ranges=ranges)],
+        frame_ids=[(0, count)],
+        positions_m=[[[1e-6 * i, 0.0]] for i in range(count)],
+        **change,
+    )
+
+
+def growth_of(job: Job, source: Any, first: int, start: int, stop: int) -> Growth:
+    positions = [[(1e-6 * i, 0.0)] for i in range(stop - start)]
+    block = FrameBlock(source=source, ranges=[(start, stop)])
+    return Growth(job=job.key, first=first, frames=[block], frame_ids=[(first, first + stop - start)], positions_m=positions)
+
+
+def test_a_live_job_grows(tmp_path: Path, site: Site, file: SwmrFile, writer: SpoolWriter) -> None:
+    source = Hdf5Source(uri=f"file://localhost{tmp_path}/a.h5", dataset="data")
+    file.write(0, 6)
+    job = job_of(source, [(0, 6)], preparation=Preparation(mask_dataset="mask"))
+    with open_frames(job, site, None, None) as frames:
+        assert (len(frames), frames.mask is not None) == (6, True)
+        file.write(6, 8)
+        frames.grow(growth_of(job, source, 6, 6, 9), None)
+        frames.grow(growth_of(job, source, 9, 20, 22), None)
+        assert (len(frames), frames.has(np.arange(11)).tolist()) == (11, [True] * 8 + [False] * 3)
+        spooled(writer, range(30))
+        right = COUNTS[[*range(9), 20, 21]]
+        np.testing.assert_array_equal(frames.read(np.arange(11)), right)
+        np.testing.assert_array_equal(frames.read(np.array([10, 0, 9, 9])), right[[10, 0, 9, 9]])
+        with pytest.raises(FramesError, match="has 11 frames, and growth begins at 13"):
+            frames.grow(growth_of(job, source, 13, 22, 23), None)
+        frames.grow(Growth(job=job.key, first=11, ended=True), None)
+        assert len(frames) == 11
+        assert any("the spool of SIM:Pva1:Image" in note for note in frames.notes)
+
+
+def test_a_live_job_does_without_the_mask_of_a_file_that_is_not_there(tmp_path: Path, site: Site, writer: SpoolWriter) -> None:
+    source = Hdf5Source(uri=f"file://localhost{tmp_path}/a.h5", dataset="data")
+    job = job_of(source, [(0, 2)], preparation=Preparation(mask_dataset="mask"))
+    spooled(writer, range(2))
+    with open_frames(job, site, None, None) as frames:
+        assert frames.mask is None
+        assert "bad pixels are told by their counts only" in frames.notes[0]
+
+
+def test_a_final_job_takes_the_spool_only_where_neither_file_nor_catalog_is(tmp_path: Path, site: Site, writer: SpoolWriter) -> None:
+    source = Hdf5Source(uri=f"file://localhost{tmp_path}/a.h5", dataset="data")
+    job = job_of(source, [(0, 4)], purpose="final")
+    spooled(writer, range(4), COUNTS + 1)
+
+    def catalog(_: TiledSource) -> Frames:
+        return MemoryFrames(COUNTS)
+
+    with open_frames(job, site, None, catalog) as frames:
+        np.testing.assert_array_equal(frames.read(np.arange(4)), COUNTS[:4])
+    with open_frames(job, site, None, None) as frames:
+        np.testing.assert_array_equal(frames.read(np.arange(4)), COUNTS[:4] + 1)
+        assert "came from the spool" in frames.notes[0]
+
+
+def test_no_way_leads_around_the_data_roots(tmp_path: Path, writer: SpoolWriter, site: Site) -> None:
+    spooled(writer, range(4))
+    narrow = site.model_copy(update={"data_roots": [tmp_path / "data"]})
+    with pytest.raises(OutsideDataRoots):
+        open_frames(job_of(Hdf5Source(uri=f"file://{tmp_path}/a.h5", dataset="data"), [(0, 2)]), narrow, None, None)
+
+
+def test_a_live_job_of_frames_in_the_catalog_waits_for_them(site: Site) -> None:
+    there = [3]
+    job = job_of(TiledSource(run_uid="u-1", stream="primary", key="detector"), [(0, 8)])
+    with open_frames(job, site, None, lambda _: MemoryFrames(COUNTS[: there[0]])) as frames:
+        assert frames.has(np.arange(8)).tolist() == [True] * 3 + [False] * 5
+        there[0] = 8
+        np.testing.assert_array_equal(frames.read(np.arange(8)), COUNTS[:8])
