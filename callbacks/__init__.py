@@ -12,6 +12,7 @@ from ptyplugin.callbacks.bars import ProgressBars
 from ptyplugin.callbacks.collector import Collector, Growth, Output, RunEnded, RunStarted
 from ptyplugin.callbacks.continuity import Continuity, Ending
 from ptyplugin.callbacks.files import FileReader
+from ptyplugin.callbacks.live import LiveRuns
 from ptyplugin.callbacks.locating import PositionReader
 from ptyplugin.callbacks.pairing import FrameAt, Record
 from ptyplugin.callbacks.run import CollectedRun
@@ -26,6 +27,7 @@ __all__ = [
     "FileReader",
     "FrameAt",
     "Growth",
+    "LiveRuns",
     "Output",
     "PositionReader",
     "ProgressBars",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.callbacks.assemble import assemble_live, growth_of
-from ptyplugin.callbacks.collector import MOST_OPEN_RUNS, Growth, Output, RunEnded, RunStarted
+from ptyplugin.callbacks.collector import MOST_OPEN_RUNS, Output, RunEnded, RunStarted
 from ptyplugin.callbacks.locating import Locator, PositionReader
 from ptyplugin.callbacks.pairing import Record
 from ptyplugin.callbacks.run import CollectedRun
@@ -33,6 +33,8 @@ EVERY_S = 0.25
 FEWEST_FRAMES = 9
 #: What a look at the positions took is followed by so many times as long a pause.
 _LARGEST_SHARE = 5.0
+#: A run of which nothing came for so long will not go on: its RunEngine was killed. Seconds.
+_SILENT_S = 3600.0
 #: Pauses between two tries to hand something over: from the first to the longest, doubled each time.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 
@@ -42,7 +44,7 @@ class _LiveRun:
     """One run. ``pending``: records that came, by frame id; ``handed``: frames that its job has, ``at`` their positions (frame, yx) m.
 
     key: of its job, once that is made; parts: what waits to be taken, the job or its growth; needed: frames with which it begins
-    ended: the run at its end; is_cut: nothing more comes; said: what was last complained of
+    ended: the run at its end; is_cut: nothing more comes; said: what was last complained of; heard_s: when something came last
     """
 
     uid: str
@@ -58,6 +60,7 @@ class _LiveRun:
     is_cut: bool = False
     said: str = ""
     pause_s: float = 0.0
+    heard_s: float = field(default_factory=time.monotonic)
 
     def keep(self, records: Iterable[Record]) -> None:
         """Look at these again the next time."""
@@ -91,10 +94,13 @@ class LiveRuns:
             self._begin(output, table)
             return
         run = self._runs.get(output.run.uid if isinstance(output, RunEnded) else output.run_uid)
-        if run is not None and isinstance(output, RunEnded):
+        if run is None:
+            return
+        run.heard_s = time.monotonic()
+        if isinstance(output, RunEnded):
             run.ended = output.run
             self.cut(run.uid)
-        elif run is not None and isinstance(output, Growth):
+        else:
             run.pending.update({record.frame_id: record for record in output.records if record.frame_id not in run.handed})
 
     def cut(self, uid: str) -> None:
@@ -107,6 +113,10 @@ class LiveRuns:
         for run in self._runs.values():
             run.due_s = 0.0
 
+    def are_open(self) -> bool:
+        """Whether any run goes on, or has something left to be handed over."""
+        return bool(self._runs)
+
     def unfinished(self) -> bool:
         """Whether something of a run that has ended waits to be handed over."""
         return any(run.is_cut for run in self._runs.values())
@@ -118,7 +128,10 @@ class LiveRuns:
 
     def work(self, so_far: SoFar) -> None:
         """Hand over what is due. ``so_far`` tells of a run that is open, as ``Collector.so_far``."""
-        for run in [run for run in self._runs.values() if run.due_s <= time.monotonic()]:
+        now_s = time.monotonic()
+        for uid in [run.uid for run in self._runs.values() if now_s - run.heard_s > _SILENT_S]:
+            self.cut(uid)
+        for run in [run for run in self._runs.values() if run.due_s <= now_s]:
             # What goes wrong here costs this run's live image and nothing else.
             try:
                 done = self._advance(run, so_far)

@@ -6,7 +6,8 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ptyplugin.callbacks import CollectedRun, FileReader, assemble, refusal
 from ptyplugin.jobs import submit
@@ -15,6 +16,7 @@ from ptyplugin.service.complaints import Complaints
 from ptyplugin.service.sources.catalog import Catalog
 from ptyplugin.service.sources.collecting import EndedRun, collect
 from ptyplugin.service.sources.finished import Finished
+from ptyplugin.service.sources.live import LiveDesk
 from ptyplugin.service.sources.state import SourceState
 
 _log = logging.getLogger(__name__)
@@ -27,6 +29,10 @@ PATIENCE_S = 600.0
 SETTLING_S = 30.0
 #: A run that began longer ago is a replay: the catalog is asked whether it has a result.
 _OLD_S = 3600.0
+#: How long a live job that is just being handed over may take at the end, seconds.
+_END_S = 2.0
+#: Attempt number of a job that is made of a run without an end; people count theirs from 1.
+UNENDED_ATTEMPT = 1000
 #: Runs that wait, and those of them whose documents stay in memory where the catalog has them too.
 MOST_WAITING, MOST_KEPT = 10_000, 200
 
@@ -35,7 +41,8 @@ MOST_WAITING, MOST_KEPT = 10_000, 200
 class _Case:
     """A run that waits for its jobs.
 
-    found: what came of it; missing: why that is not enough, or nothing; asked: whether the catalog has no result of it
+    found: what came of it; missing: why that is not enough, or nothing; unended: its end will not come any more
+    asked: whether the catalog has no result of it
     parts: its jobs that are not handed over yet, once they are made
     """
 
@@ -45,6 +52,7 @@ class _Case:
     found: list[tuple[Profile, CollectedRun]]
     missing: str
     begun_s: float | None
+    unended: bool = False
     asked: bool = False
     parts: list[JobParts | Refusal] | None = None
     since_s: float = field(default_factory=time.monotonic)
@@ -57,22 +65,26 @@ class Desk:
 
     def __init__(self, site: Site, finished: Finished) -> None:
         self._site, self._finished, self._reader = site, finished, FileReader(site)
-        self._catalog = Catalog(site)
+        self._catalog, self._live = Catalog(site), LiveDesk(site)
         self._complaints = Complaints(_log)
         self._cases: dict[str, _Case] = {}
         self._changed = threading.Condition()
+
+    def see(self, name: str, document: Any, profiles: Sequence[Profile]) -> None:
+        """A document of a run has come: it may go into a live job. Everything else waits for the end of the run."""
+        self._live.bring(name, document, profiles)
 
     def bring(self, run: EndedRun, profiles: Sequence[Profile], state: SourceState) -> None:
         """A run has ended: make jobs of it."""
         missing = run.missing if run.is_whole() else run.missing or "frames and positions do not match"
         self._put(_Case(run.uid, profiles, state, run.found, missing, run.begun_s))
 
-    def ring(self, run_uid: str, profiles: Sequence[Profile], state: SourceState) -> None:
-        """A run has ended, and the catalog has its documents."""
+    def ring(self, run_uid: str, profiles: Sequence[Profile], state: SourceState, unended: bool = False) -> None:
+        """A run has ended, and the catalog has its documents; or, ``unended``, it has all but its end."""
         # Whoever rings may have looked a moment before its job was handed over.
         if self._finished.is_settled(run_uid):
             return
-        self._put(_Case(run_uid, profiles, state, [], "only its end was announced", None))
+        self._put(_Case(run_uid, profiles, state, [], "only its end was announced", None, unended))
 
     def waiting(self, state: SourceState | None = None) -> int:
         """How many runs (of this source) have no job yet."""
@@ -81,6 +93,8 @@ class Desk:
 
     def run(self, stop: threading.Event) -> None:
         """Until ``stop``; runs that wait then are found again by the next sweep of the catalog."""
+        live = threading.Thread(target=self._live.run, args=(stop,), name="ptyplugin-live", daemon=True)
+        live.start()
         try:
             while not stop.is_set():
                 case = self._next()
@@ -88,6 +102,7 @@ class Desk:
                     self._try(case)
         finally:
             self._catalog.close()
+            live.join(_END_S)
 
     def wake(self) -> None:
         """Have ``run`` look at its ``stop``."""
@@ -167,7 +182,7 @@ class Desk:
             healed = self._healed(case)
             if healed is not None:
                 case.state.count("healed")
-                return self._parts(healed.found)
+                return [_as_unended(parts) if case.unended else parts for parts in self._parts(healed.found)]
             if not self._is_out_of_patience(case):
                 return None
         if needs_more and not made:
@@ -180,7 +195,7 @@ class Desk:
     def _healed(self, case: _Case) -> EndedRun | None:
         """The run as the catalog has it; None if it does not have all of it yet."""
         try:
-            ended = collect(self._catalog.documents(case.uid, case.profiles), case.profiles, case.state)
+            ended = collect(self._catalog.documents(case.uid, case.profiles, case.unended), case.profiles, case.state)
         except CatalogAway:
             # A refusal would be for ever: without the catalog nobody knows better.
             if case.found and self._is_out_of_patience(case):
@@ -228,6 +243,13 @@ class Desk:
     def _say(self, state: SourceState, sentence: str) -> None:
         state.trouble(sentence)
         self._complaints.say(f"{state.name}: {sentence}")
+
+
+def _as_unended(parts: JobParts | Refusal) -> JobParts | Refusal:
+    """A job with a key of its own: should the run go on after all, the job of the whole is another one."""
+    if isinstance(parts, Refusal):
+        return parts
+    return replace(parts, job=parts.job.model_copy(update={"attempt": UNENDED_ATTEMPT}))
 
 
 def _job_of(run: CollectedRun, profile: Profile, reader: FileReader) -> JobParts | Refusal:

@@ -86,6 +86,7 @@ class DocumentSource(Source):
             self.refuse(str(error))
             return
         self.state.took_document()
+        self._desk.see(name, document, self._profiles)
         for ended in self._collecting.take(name, document):
             self._desk.bring(ended, self._profiles, self.state)
 

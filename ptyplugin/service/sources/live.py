@@ -1,0 +1,92 @@
+"""Live jobs of the runs whose documents the sources bring, in a thread of its own: no source waits for them, and no final job."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from queue import Empty, Full, Queue
+from typing import Any
+
+from ptyplugin.callbacks import Collector, FileReader, LiveRuns
+from ptyplugin.jobs import grow, submit
+from ptyplugin.model import Profile, Site
+
+_log = logging.getLogger(__name__)
+
+#: Documents that wait; more are passed over, which costs a part of the live image and nothing else.
+_MOST_WAITING = 20_000
+#: A run that began longer ago when its start came is a replay: it is over. Seconds.
+_OLD_S = 3600.0
+#: How often is looked whether to stop, seconds.
+_POLL_S = 0.2
+
+
+@dataclass(slots=True)
+class _Watched:
+    profile: Profile
+    collector: Collector
+    runs: LiveRuns
+
+
+class LiveDesk:
+    """Live jobs for all profiles that ask for them. Several sources may bring the same documents."""
+
+    def __init__(self, site: Site) -> None:
+        self._site, self._reader = site, FileReader(site)
+        self._waiting: Queue[tuple[Any, Any, list[Profile]]] = Queue(_MOST_WAITING)
+        self._watched: dict[str, _Watched] = {}
+        self._full = False
+
+    def bring(self, name: Any, document: Any, profiles: Sequence[Profile]) -> None:
+        """Take a document, which nobody changes afterwards."""
+        live = [profile for profile in profiles if profile.live is not None]
+        if not live:
+            return
+        try:
+            self._waiting.put_nowait((name, document, live))
+            self._full = False
+        except Full:
+            if not self._full:
+                _log.warning("%d documents wait for live jobs: those that come now are missed by them.", _MOST_WAITING)
+            self._full = True
+
+    def run(self, stop: threading.Event) -> None:
+        """Until ``stop``."""
+        while not stop.is_set():
+            try:
+                item = self._waiting.get(timeout=self._wait_s())
+            except Empty:
+                item = None
+            # A mistake of ours with one document must not end the thread that serves the next.
+            try:
+                if item is not None:
+                    self._take(*item)
+                for watched in self._watched.values():
+                    watched.runs.work(watched.collector.so_far)
+            except Exception:
+                _log.exception("a document could not be used for live jobs and is passed over")
+
+    def _wait_s(self) -> float:
+        known = [wait_s for watched in self._watched.values() if (wait_s := watched.runs.wait_s()) is not None]
+        return min([_POLL_S, *known])
+
+    def _take(self, name: Any, document: Any, profiles: Sequence[Profile]) -> None:
+        if name == "start" and not _is_fresh(document):
+            return
+        for profile in profiles:
+            watched = self._watched.get(profile.name)
+            if watched is None or (watched.profile != profile and name == "start" and not watched.runs.are_open()):
+                runs = LiveRuns(profile, self._site, self._reader, submit, grow)
+                watched = self._watched[profile.name] = _Watched(profile, Collector(profile), runs)
+            for output in watched.collector(name, document):
+                watched.runs.take(output)
+            # What is wrong with a document is said where its final job is made.
+            watched.collector.ignored.clear()
+
+
+def _is_fresh(start: Any) -> bool:
+    begun_s = start.get("time")
+    return isinstance(begun_s, int | float) and time.time() - begun_s < _OLD_S
