@@ -14,11 +14,11 @@ import pytest
 
 from benchmarks.scan_burst import fill, runs_of, scan_documents, send_and_solve, write_frames, write_profile, zmq_proxy
 from ptyplugin.catalog import LocalServer, publish
-from ptyplugin.jobs import Inbox, Ledger
+from ptyplugin.jobs import Inbox, Ledger, Order, give
 from ptyplugin.jobs.contents import parse
 from ptyplugin.model import Site
 from ptyplugin.service import Daemon, Inline
-from ptyplugin.service.sources import Sources, SourceState
+from ptyplugin.service.sources import Sources, SourceState, sweeping
 
 pytestmark = pytest.mark.system
 Documents = list[tuple[str, dict[str, Any]]]
@@ -192,6 +192,26 @@ def test_the_sweep_finds_a_run_that_nobody_announced_once(make_site, frames: Pat
     assert jobs_of(site) == {}
 
 
+def test_the_sweep_makes_a_job_of_a_run_whose_session_was_killed(make_site, frames: Path, write_run, monkeypatch) -> None:
+    """Without a stop document: of what there is, when there have been no news for a while, with a note; the whole would be another job."""
+    monkeypatch.setattr(sweeping, "UNENDED_S", 1e6)
+    site = make_site({"kind": "sweep", "every_s": 0.2, "lookback_hours": 1})
+    whole = scan_documents("killed", 61, frames, time.time())
+    events = [place for place, (name, _) in enumerate(whole) if name == "event"]
+    write_run([document for place, document in enumerate(whole[:-1]) if place not in events[12:]], 1)
+    with Ledger(site.ledger), Sources(site) as sources:
+        state = sources.states()[0]
+        until(lambda: state.counts["sweeps"] > 2)
+        assert "killed" not in jobs_of(site)
+        monkeypatch.setattr(sweeping, "UNENDED_S", 0.0)
+        until(lambda: "killed" in jobs_of(site))
+        jobs = [parse((item / "job.json").read_bytes()) for item in Inbox(site.inbox).waiting()]
+    (job,) = [job for job in jobs if job.source.run_uid == "killed"]
+    assert job.frame_count == 12
+    assert any("its session was probably killed" in note for note in job.notes)
+    assert job.key != job.model_copy(update={"attempt": 0}).key
+
+
 def _another_kind_of_run(uid: str) -> Documents:
     keys = {"temperature": {"source": "sim", "dtype": "number", "shape": [], "object_name": "temperature"}}
     objects = {"temperature": ["temperature"]}
@@ -249,8 +269,15 @@ def test_frames_outside_the_data_roots_are_a_failed_job_with_one_sentence(make_s
         sentences = {entry.run_uid: entry.sentence for entry in daemon._ledger.list(state="failed")}
         daemon.stop()
         working.join()
+        (refused,) = [entry.key for entry in daemon._ledger.list(run_uid="outside")]
     assert "lies outside the site's data_roots" in sentences["outside"]
     assert "only file:// addresses are read" in sentences["elsewhere"]
+    # The site is corrected, and somebody asks for the job again.
+    corrected = site.model_copy(update={"data_roots": [tmp_path], "source": []})
+    give(corrected, Order(order="retry", job=refused))
+    with Daemon(corrected, Inline("benchmarks.scan_burst:glance"), publish=lambda *_: None) as daemon:
+        daemon.run_once()
+        assert daemon._ledger.show(refused).state == "published"
 
 
 def test_a_burst_with_a_late_start_gives_every_scan_its_result(make_site, proxy, frames: Path, tmp_path: Path) -> None:

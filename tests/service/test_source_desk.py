@@ -69,7 +69,7 @@ class Work:
 @pytest.fixture
 def catalog(monkeypatch: pytest.MonkeyPatch) -> FakeCatalog:
     fake = FakeCatalog()
-    monkeypatch.setattr(Catalog, "documents", lambda self, uid, profiles: fake.documents(self, uid, profiles))
+    monkeypatch.setattr(Catalog, "documents", lambda self, uid, profiles, unended=False: fake.documents(self, uid, profiles))
     monkeypatch.setattr(Catalog, "with_results", lambda self, profiles, uids: fake.with_results(self, profiles, uids))
     return fake
 

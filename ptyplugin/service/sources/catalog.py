@@ -34,8 +34,8 @@ class Catalog:
             self._client.context.close()
             self._client = None
 
-    def documents(self, run_uid: str, profiles: Sequence[Profile]) -> list[tuple[str, dict[str, Any]]]:
-        """The documents of a run, which has ended.
+    def documents(self, run_uid: str, profiles: Sequence[Profile], unended: bool = False) -> list[tuple[str, dict[str, Any]]]:
+        """The documents of a run, which has ended. ``unended``: or has not, and gets an end here.
 
         Raises:
             CatalogAway: it does not answer, or did not a moment ago.
@@ -46,10 +46,12 @@ class Catalog:
         def ask(client: Any) -> list[tuple[str, dict[str, Any]]]:
             for beamline in dict.fromkeys(profile.beamline for profile in profiles):
                 run = run_with_uid(client, self._site, beamline, run_uid)
-                if run is not None and not run.metadata.get("stop"):
+                if run is None:
+                    continue
+                has_ended = bool(run.metadata.get("stop"))
+                if not (has_ended or unended):
                     raise CatalogError(f"run {run_uid} has no stop document in the catalog yet.")
-                if run is not None:
-                    return list(run_documents(run))
+                return [*run_documents(run), *([] if has_ended else [_end_of(run_uid)])]
             raise CatalogError(f"the catalog has no run {run_uid}.")
 
         return self.ask(ask)
@@ -93,3 +95,10 @@ class Catalog:
             raise
         self._wait_s, self._away = 0.0, None
         return answer
+
+
+def _end_of(run_uid: str) -> tuple[str, dict[str, Any]]:
+    """The end of a run that has none; what the reason says comes into the notes of its job."""
+    reason = "the catalog has no end of it: its session was probably killed"
+    stop = {"uid": f"{run_uid}-unended", "run_start": run_uid, "time": time.time(), "exit_status": "abort", "reason": reason}
+    return "stop", {**stop, "num_events": {}}

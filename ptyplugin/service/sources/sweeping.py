@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
-from ptyplugin.model import CatalogSweep, Profile, Site, SiteError
+from ptyplugin.model import CatalogAway, CatalogError, CatalogSweep, Profile, Site, SiteError
 from ptyplugin.service.sources.catalog import Catalog
 from ptyplugin.service.sources.desk import Desk
 from ptyplugin.service.sources.finished import Finished
@@ -21,6 +22,8 @@ _SETTLE_S = 0.5
 #: How often to look whether to stop, seconds.
 _POLL_S = 0.2
 _HOUR_S = 3600.0
+#: A run without an end, of which the catalog has had no news for so long, has lost its session: what there is becomes its job. Seconds.
+UNENDED_S = 1800.0
 
 
 class Sweep(Source):
@@ -38,6 +41,8 @@ class Sweep(Source):
         self._profiles = profiles
         self._catalog = Catalog(site)
         self._asked = threading.Event()
+        #: Runs without an end, by beamline: how much the catalog had of each, and since when.
+        self._open: dict[str, dict[str, tuple[int, float]]] = {}
 
     def ask(self) -> None:
         """Sweep soon: documents may have been lost."""
@@ -80,8 +85,32 @@ class Sweep(Source):
                     self._finished.settle(uid)
                 else:
                     self._desk.ring(uid, profiles, self.state)
+            self._look_at_open(beamline, profiles, [run.uid for run in runs if not run.ended])
             self.state.count("sweeps")
             _log.debug("%s: %d of %d recent runs of %s have no job", self.state.name, len(set(left) - with_results), len(runs), beamline)
+
+    def _look_at_open(self, beamline: str, profiles: Sequence[Profile], uids: Sequence[str]) -> None:
+        """Ring for runs whose end will not come any more: their session was killed before it handed anything over."""
+        finished, before, now = self._finished.among(uids), self._open.get(beamline, {}), time.monotonic()
+        found: dict[str, tuple[int, float]] = {}
+        for uid in [uid for uid in uids if uid not in finished]:
+            size = self._size(uid, profiles)
+            found[uid] = before[uid] if uid in before and before[uid][0] == size else (size, now)
+            if now - found[uid][1] > UNENDED_S:
+                self._desk.ring(uid, profiles, self.state, unended=True)
+        self._open[beamline] = found
+
+    def _size(self, uid: str, profiles: Sequence[Profile]) -> int:
+        """How much of a run the catalog has: documents, events and frames."""
+        try:
+            documents = self._catalog.documents(uid, profiles, unended=True)
+        except CatalogAway:
+            raise
+        except CatalogError as error:
+            _log.debug("run %s: %s", uid, error)
+            return 0
+        sizes = (len(document.get("seq_num", ())) if name == "event_page" else _last(document) for name, document in documents)
+        return len(documents) + sum(sizes)
 
     def _by_beamline(self) -> dict[str, list[Profile]]:
         found: dict[str, list[Profile]] = {}
@@ -95,3 +124,8 @@ class Sweep(Source):
             if self._asked.is_set():
                 stop.wait(_SETTLE_S)
                 return
+
+
+def _last(document: Mapping[str, Any]) -> int:
+    indices = document.get("indices")
+    return int(indices["stop"]) if isinstance(indices, Mapping) else 0
