@@ -121,12 +121,10 @@ def _good_of(way: Walk, new: RankFrames) -> NDArray[np.bool_]:
 
 def _intensities(way: Walk, new: RankFrames) -> NDArray[np.float32] | None:
     """(frame,) of all fitted frames; new ones that no monitor has seen have the mean's."""
-    parts = [way.frames.intensities, new.intensities]
-    if parts == [None, None]:
+    parts = way.frames, new
+    if all(part.intensities is None for part in parts):
         return None
-    lengths = len(way.frames), len(new)
-    known = [np.ones(count, np.float32) if part is None else part for part, count in zip(parts, lengths, strict=True)]
-    return np.concatenate(known)
+    return np.concatenate([np.ones(len(part), np.float32) if part.intensities is None else part.intensities for part in parts])
 
 
 def _count(way: Walk, new: RankFrames, counts: HostCounts, good: NDArray[np.bool_]) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ptyplugin.model import Preparation
+from ptyplugin.model import FramesError, Preparation
 from ptyplugin.solvers.admitting import Admission, HostCounts
 from ptyplugin.solvers.detector_model import with_monitor
 from ptyplugin.solvers.measured import Measured
@@ -40,13 +40,12 @@ def read_further(
 
     Raises:
         FramesError: frames that cannot be read on some rank, or most are broken.
-        SolverError: that another rank cannot read.
     """
     here, geometry = len(before.used), measured.manner.geometry
     if len(measured.used) == here:
         return Read(None, measured, known)
     numbers = measured.numbers_of(ranks.rank, here)
-    read = agreed(ranks, lambda: Further(measured.frames, numbers, geometry, preparation, known, streams))
+    read = agreed(ranks, lambda: Further(measured.frames, numbers, geometry, preparation, known, streams), FramesError)
     new, then, broken = read.judged(measured.placement, ranks)
     measured = measured.dropping(broken)
     if len(measured.used) == here:

@@ -74,10 +74,12 @@ class Measured:
         return np.setdiff1d(np.arange(len(self.given[1])), np.concatenate([self.used, self.broken]))
 
     def left_out(self, first: int) -> list[str]:
-        """Sentences about given frames, from number ``first`` on, that are not used."""
-        count, groups = len(self.given[1]), {"cannot be used": self.broken, "lie far from all others": self.strays}
-        late = {why: np.sort(numbers[numbers >= first]) for why, numbers in groups.items()}
-        return [f"{len(each)} of {count} frames {why} and were left out (frame {where(each)})." for why, each in late.items() if len(each)]
+        """Sentences about given frames that are not used: those that lie far away, and, from number ``first`` on, those that are broken."""
+        far, broken = self.strays, np.sort(self.broken[self.broken >= first])
+        said = [f"{len(far)} frames that lie far from all others were left out (frame {where(far)})."] if len(far) else []
+        if len(broken):
+            said.append(f"{len(broken)} frames that came later cannot be used and were left out (frame {where(broken)}).")
+        return said
 
     def numbers_of(self, rank: int, first: int = 0) -> NDArray[np.int64]:
         """(frame,) numbers of a rank's frames, of those from number ``first`` on, in ascending order."""

@@ -199,27 +199,36 @@ class MpiRanks:
         return [row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in theirs]
 
 
-def agreed(ranks: Ranks, work: Callable[[], _Made]) -> _Made:
-    """What ``work`` gives, which talks to no other rank. All ranks call it together, and none of them is lost by what is raised.
+def agreed(ranks: Ranks, work: Callable[[], _Made], kind: type[PtypluginError], *others: type[PtypluginError]) -> _Made:
+    """What ``work`` gives, which talks to no other rank. All ranks call it together, and can go on together whatever is raised.
 
     Raises:
-        PtypluginError: this rank's work could not be done, or else the first's that could not.
+        ``kind``, or one of ``others``: this rank's work could not be done.
+        ``kind``: that of another rank could not; the message is the sentence of the first.
     """
-    made, trouble = None, None
+    made: _Made | None = None
+    trouble: PtypluginError | None = None
     try:
         made = work()
     except PtypluginError as error:
         trouble = error
     if not ranks.largest(int(trouble is not None)):
         return made  # type: ignore[return-value]
-    texts = np.zeros((ranks.size, _TEXT_BYTES), dtype=np.int32)
-    said = str(trouble or "").encode()[:_TEXT_BYTES]
-    texts[ranks.rank, : len(said)] = np.frombuffer(said, dtype=np.uint8)
-    texts = ranks.sum(texts)
-    if trouble is not None:
+    text = _first_of_all(ranks, str(trouble or ""))
+    if trouble is not None and isinstance(trouble, (kind, *others)):
         raise trouble
-    first = int(np.flatnonzero(texts.any(axis=1))[0])
-    raise SolverError(f"Rank {first}: {texts[first].astype(np.uint8).tobytes().rstrip(bytes(1)).decode(errors='ignore')}")
+    raise kind(text) from trouble
+
+
+def _first_of_all(ranks: Ranks, text: str) -> str:
+    """The text of the first rank that has one. All ranks call it together."""
+    texts = np.zeros((ranks.size, _TEXT_BYTES), dtype=np.int32)
+    mine = text.encode()[:_TEXT_BYTES]
+    texts[ranks.rank, : len(mine)] = np.frombuffer(mine, dtype=np.uint8)
+    texts = ranks.sum(texts)
+    first = int(texts.any(axis=1).argmax())
+    said = texts[first].astype(np.uint8).tobytes().rstrip(b"\0").decode(errors="ignore")
+    return f"Rank {first}: {said}" if ranks.size > 1 else said
 
 
 @contextmanager

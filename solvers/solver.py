@@ -23,6 +23,7 @@ from ptyplugin.model import (
     RecipeError,
     Reconstruction,
     Scan,
+    ScanError,
     Snapshot,
     SolverError,
     Subpixel,
@@ -31,7 +32,7 @@ from ptyplugin.solvers.admitting import HostCounts, admit_frames, once_more
 from ptyplugin.solvers.algorithms import check_recipe
 from ptyplugin.solvers.batches import RankFrames
 from ptyplugin.solvers.beginning import begin_from, check_modes, check_probe, lattice_of, margin_px, names_of, start_state, way_of
-from ptyplugin.solvers.believing import BrokenFrames, where
+from ptyplugin.solvers.believing import BrokenFrames
 from ptyplugin.solvers.checkpoint import Checkpoint, digest_of, put_back, taken, task_of, why_not
 from ptyplugin.solvers.detector_model import with_monitor
 from ptyplugin.solvers.device_ranks import ranks_for
@@ -167,9 +168,7 @@ class Solver:
             lattice = lattice_of(start, geometry) if start else None
             manner = Manner(geometry, subpixel, held_out, self._ranks.size, lattice)
             self._measured = measure(frames, scan, manner, margin_px(recipe))
-            self._notes, far = list[str](), self._measured.strays
-            if len(far):
-                self._notes.append(f"{len(far)} frames that lie far from all others were left out (frame {where(far)}).")
+            self._notes = list[str]()
             self._device = self._chosen(device, precision, verbs)
             verbs = verbs or (verbs_on(self._device.device, precision == "half") if self._device.device else "cpu")
             self._verbs = verbs_of(verbs, geometry, precision, _threads(self._ranks), fft)
@@ -284,7 +283,7 @@ class Solver:
                 self._begin_with(frames, scan)
                 return
             begun, ranks = self._begun, self._ranks
-            measured, plan = agreed(ranks, lambda: self._planned(frames, scan))
+            measured, plan = agreed(ranks, lambda: self._planned(frames, scan), SolverError, ScanError)
             streams = bool(ranks.largest(int(plan.streams)))
             how = (begun.known, self._preparation, begun.counts, begun.first_frames, streams, ranks)
             read = read_further(self._measured, measured, *how)
@@ -336,7 +335,7 @@ class Solver:
             errors = last if "error" in last and way.since < len(way.progress) else model_errors(state, way)
             done = str(self._recipe) if begun.portions else recipe_done(self._recipe, len(way.progress))
             said = {"recipe": done, "seed": self._seed, "ranks": self._ranks.size}
-            notes = [*self._notes, *self._measured.left_out(begun.first_given), *way.refitted]
+            notes = [*self._measured.left_out(begun.first_given), *self._notes, *way.refitted]
             said |= {"probe_modes": self._probe_modes, "object_modes": self._object_modes, "notes": notes}
             said |= {"admitted": {"portions": begun.portions, "first_frames": begun.first_frames}} if begun.portions else {}
             said |= {"device": self.device_used}

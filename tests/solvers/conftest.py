@@ -142,3 +142,9 @@ def _phase_difference() -> Callable[..., float]:
 def experiment() -> Experiment:
     """49 frames of 32 x 32 px, far field, one mode, Poisson noise."""
     return simulate()
+
+
+@pytest.fixture(scope="session")
+def wide() -> Experiment:
+    """100 frames of 32 x 32 px, each showing a small part of the object."""
+    return simulate(side=32, grid=(10, 10), step=4.0)
