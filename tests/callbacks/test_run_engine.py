@@ -24,10 +24,22 @@ import bluesky.preprocessors as bpp
 from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted
 from ophyd.sim import SynAxis, SynSignal
-from ophyd_async.core import StaticFilenameProvider, StaticPathProvider
+from ophyd_async.core import (
+    DetectorAcquireLogic,
+    DetectorDataLogic,
+    DetectorTriggerLogic,
+    StandardDetector,
+    StaticFilenameProvider,
+    StaticPathProvider,
+    StreamableDataProvider,
+    StreamResourceDataProvider,
+    StreamResourceInfo,
+    TriggerInfo,
+    soft_signal_r_and_setter,
+)
 from ophyd_async.sim import PatternGenerator, SimBlobDetector, SimMotor
 
-from ptyplugin.callbacks import AutoReconstruct
+from ptyplugin.callbacks import AutoReconstruct, FileReader
 from ptyplugin.jobs import Inbox
 from ptyplugin.model import Job, JobParts, Refusal, Site
 
@@ -309,3 +321,78 @@ def _waited_for(inbox: Inbox) -> list[Path]:
     while not inbox.waiting() and time.monotonic() < end:
         time.sleep(0.05)
     return inbox.waiting()
+
+
+class _CaptureAcquire(DetectorAcquireLogic):
+    """Writes all samples at once when it is kicked off: y = n, x = 2 n at the n-th."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self.number = folder / "capture.h5", 0
+        self.captured, self._set_captured = soft_signal_r_and_setter(int)
+
+    async def start_acquiring(self) -> None:
+        with h5py.File(self.path, "w", libver="latest") as file:
+            for name, factor in (("y", 1.0), ("x", 2.0)):
+                file[name] = factor * np.arange(self.number)
+        self._set_captured(self.number)
+
+    async def wait_for_idle(self) -> None: ...
+    async def ensure_stopped(self) -> None: ...
+
+
+class _CaptureTrigger(DetectorTriggerLogic):
+    def __init__(self, acquire: _CaptureAcquire) -> None:
+        self._acquire = acquire
+
+    async def prepare_internal(self, num: int, livetime: float, deadtime: float) -> None:
+        self._acquire.number = num
+
+
+class _CaptureData(DetectorDataLogic):
+    def __init__(self, acquire: _CaptureAcquire) -> None:
+        self._acquire = acquire
+
+    async def prepare_unbounded(self, datakey_name: str) -> StreamableDataProvider:
+        shapes: Any = {"shape": (), "chunk_shape": (1024,), "dtype_numpy": "<f8"}
+        resources = [StreamResourceInfo(data_key=f"stage_{name}", parameters={"dataset": f"/{name}"}, **shapes) for name in "yx"]
+        return StreamResourceDataProvider(self._acquire.path.as_uri(), resources, "application/x-hdf5", self._acquire.captured)
+
+    async def stop(self) -> None: ...
+
+
+class Capture(StandardDetector):
+    """As a position capture box of ophyd-async: samples of both encoders in a file, no events."""
+
+    def __init__(self, folder: Path, name: str = "") -> None:
+        acquire = _CaptureAcquire(folder)
+        self.add_detector_logics(_CaptureTrigger(acquire), acquire, _CaptureData(acquire))
+        super().__init__(name=name)
+
+
+@pytest.mark.parametrize(("together", "samples"), [(True, 4), (False, 4), (True, 1)])
+def test_a_fly_scan_without_events(bench: Any, engine: Any, documents: Any, tmp_path: Path, together: bool, samples: int) -> None:
+    """Frames and positions in one stream, collected together, or each in its own."""
+    detector, _, _ = async_devices(engine, tmp_path)
+    (capture,) = connected(engine, lambda: (Capture(tmp_path, name="capture"),))
+    streams = [("primary", [detector, capture])] if together else [("primary", [detector]), ("track", [capture])]
+
+    @bpp.stage_decorator([detector, capture])
+    @bpp.run_decorator(md={"num_points": 12})
+    def fly() -> Any:
+        yield from bps.prepare(detector, TriggerInfo(number_of_events=12, livetime=0.002, deadtime=0.002), wait=True)
+        yield from bps.prepare(capture, TriggerInfo(number_of_events=12, collections_per_event=samples), wait=True)
+        for name, devices in streams:
+            yield from bps.declare_stream(*devices, name=name, collect=True)
+        for name, devices in streams:
+            yield from bps.kickoff_all(*devices, wait=True)
+            yield from bps.collect_while_completing(devices, devices, flush_period=0.02, stream_name=name)
+
+    engine(fly())
+    assert not any(name == "event" for name, _ in documents)
+    profile = bench.profile(positions={**MOTORS, **({} if together else {"stream": "track"})}, geometry=NUMBERS)
+    (parts,) = bench.collect(documents, profile, FileReader(Site(home=tmp_path, data_roots=[tmp_path])))
+    assert isinstance(parts, JobParts), parts
+    assert parts.job.frame_ids == [(0, 12)]
+    assert not [note for note in parts.job.notes if "Left out" in note]
+    middle = samples * np.arange(12) + (samples - 1) / 2
+    np.testing.assert_allclose(np.array(parts.job.positions_m)[:, 0], np.stack([1e-3 * middle, -2e-3 * middle], axis=1))
