@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from ptyplugin.model.errors import ScanError
 from ptyplugin.model.geometry import Geometry
 
-#: A scan that spans less, or all of whose steps from frame to frame are smaller, is none (object pixels).
-_LEAST_SPAN_PX, _LEAST_STEP_PX = 1.0, 0.01
+#: A scan that spans less, all of whose steps from frame to frame are smaller, or whose frames lie closer, spread evenly over a square, is
+#: none (object pixels).
+_LEAST_SPAN_PX, _LEAST_STEP_PX, _LEAST_SPACING_PX = 1.0, 0.01, 0.1
 #: Closer positions are the same place (object pixels).
 _SAME_PLACE_PX = 0.5
 #: So many frames are looked at.
@@ -39,9 +40,10 @@ def check_steps(positions_m: NDArray[np.float64], geometry: Geometry) -> None:
     if len(at) < 2:
         return
     span = float(np.ptp(at, axis=0).max())
-    if span < _LEAST_SPAN_PX or float(np.hypot(*np.diff(at, axis=0).T).max()) < _LEAST_STEP_PX:
-        said = f"only {span:.3g} object pixels of {min(geometry.object_pixel_m):.3g} m"
-        raise _mistake(positions_m, said, span / math.sqrt(len(at)), side, _TOO_SMALL)
+    spacing = span / math.sqrt(len(at))
+    if span < _LEAST_SPAN_PX or spacing < _LEAST_SPACING_PX or float(np.hypot(*np.diff(at, axis=0).T).max()) < _LEAST_STEP_PX:
+        said = f"only {span:.3g} object pixels of {min(geometry.object_pixel_m):.3g} m for {len(at)} frames"
+        raise _mistake(positions_m, said, spacing, side, _TOO_SMALL)
     step = _step_px(at)
     if step > side:
         said = f"neighbours {step:.3g} object pixels of {min(geometry.object_pixel_m):.3g} m apart, but a frame covers {side}: none overlap"

@@ -101,6 +101,14 @@ def test_steps_that_can_be_are_placed(factor: float) -> None:
     assert Scan(STEPS_M * factor, np.arange(36)).place(GEOMETRY).corners.shape == (36, 1, 2)
 
 
+def test_a_large_scan_in_too_large_a_unit_is_named() -> None:
+    """Thousandths of a scan of 40 x 40 steps span some pixels, as a scan might; its frames lie too close."""
+    steps_m = np.stack(np.meshgrid(np.arange(40), np.arange(40), indexing="ij"), -1).reshape(-1, 2) * 0.7e-6
+    assert Scan(steps_m, np.arange(1600)).place(GEOMETRY)
+    with pytest.raises(ScanError, match=r"only .* object pixels of .* m for 1600 frames: were they in millimetres and taken for"):
+        Scan(steps_m * 1e-3, np.arange(1600)).place(GEOMETRY)
+
+
 def test_frames_that_never_move_from_one_to_the_next_are_refused() -> None:
     creeping = np.linspace(0, 20e-9, 400)[:, None] * [0.0, 1.0] / 20e-9 * 3 * GEOMETRY.object_pixel_m[1]
     with pytest.raises(ScanError, match="only 3 object pixels"):
