@@ -1,0 +1,52 @@
+"""Images for the screens: of the snapshot of a job that runs, or of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyplugin.io.live_view import LiveView
+from ptyplugin.jobs import Entry
+from ptyplugin.service.epics.records import IMAGES
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """pixels: (y, x) float32; time_s: Unix time of the image; attributes: by name, a value and what it is."""
+
+    pixels: NDArray[np.float32]
+    time_s: float
+    attributes: Mapping[str, tuple[Any, str]]
+
+
+def pictures(view: LiveView, job: Entry, iteration: int, frames: int, time_s: float) -> dict[str, Picture]:
+    """The images by the names of their records. What was not lit is zero."""
+    waves = {"Image:Phase": np.angle(view.wave) * view.seen, "Image:Amplitude": np.abs(view.wave) * view.seen}
+    if view.probe is not None:
+        waves["Image:Probe"] = np.abs(view.probe)
+    return {
+        name: Picture(np.asarray(pixels, dtype=np.float32), time_s, _attributes(name, view, job, iteration, frames))
+        for name, pixels in waves.items()
+    }
+
+
+def _attributes(name: str, view: LiveView, job: Entry, iteration: int, frames: int) -> dict[str, tuple[Any, str]]:
+    about, unit = IMAGES[name]
+    said: dict[str, tuple[Any, str]] = {
+        "Title": (about, "What it shows"),
+        "Units": (unit, "Unit of the values"),
+        "PixelSizeX": (view.pixel_m[1], "m"),
+        "PixelSizeY": (view.pixel_m[0], "m"),
+        "Job": (job.key, "Key of the job"),
+        "ScanID": (job.scan_id or 0, "Scan id of the run"),
+        "RunUID": (job.run_uid or "", "Uid of the run"),
+        "Iteration": (iteration, "Iterations that are done"),
+        "Frames": (frames, "Frames that the job has"),
+    }
+    if name != "Image:Probe":
+        said |= {"OriginX": (view.middle_m[1], "m, position of the first pixel"), "OriginY": (view.middle_m[0], "m, as OriginX")}
+    return said

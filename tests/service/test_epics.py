@@ -1,0 +1,280 @@
+"""The job that runs, over Channel Access and PVAccess, from a daemon that is killed, restarted and told to cancel."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from ptyplugin.api.looking import FramePositions, Lookout
+from ptyplugin.cli.app import app
+from ptyplugin.jobs import Ledger, submit, write_snapshot
+from ptyplugin.model import LedgerError, Progress, Site, SiteError, Snapshot
+from ptyplugin.service import Daemon, Inline
+from ptyplugin.service.epics import screens
+from ptyplugin.service.epics.records import IMAGES, RECORDS, readings
+from ptyplugin.service.epics.screens import Epics
+
+ROOT = Path(__file__).resolve().parents[2]
+PREFIX = "TEST:Ptycho:"
+
+
+def snapshot(job: str, iteration: int = 1, side: int = 160) -> Snapshot:
+    random = np.random.default_rng(iteration)
+    wave = np.exp(1j * random.normal(size=(side, side), scale=0.3)).astype(np.complex64)
+    probe = np.ones((2, 128, 128), np.complex64)
+    probe[1] *= 3
+    pixel = 1e-6 / (side - 128)
+    return Snapshot(job, "DM", iteration, 20, {"error": 0.25}, 3, time.time(), wave, probe, (pixel, pixel), (0.0, 0.0))
+
+
+@pytest.fixture
+def epics_environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Ports that are free, for servers and clients of this test."""
+    sockets = [socket.socket() for _ in range(4)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    channel, repeater, access, search = (str(one.getsockname()[1]) for one in sockets)
+    for one in sockets:
+        one.close()
+    said = {
+        "EPICS_CA_ADDR_LIST": "127.0.0.1",
+        "EPICS_CA_AUTO_ADDR_LIST": "NO",
+        "EPICS_CA_SERVER_PORT": channel,
+        "EPICS_CA_REPEATER_PORT": repeater,
+        "EPICS_CAS_SERVER_PORT": channel,
+        "EPICS_CAS_BEACON_PORT": repeater,
+        "EPICS_PVA_ADDR_LIST": "127.0.0.1",
+        "EPICS_PVA_AUTO_ADDR_LIST": "NO",
+        "EPICS_PVA_SERVER_PORT": access,
+        "EPICS_PVA_BROADCAST_PORT": search,
+        "EPICS_PVAS_SERVER_PORT": access,
+        "EPICS_PVAS_BROADCAST_PORT": search,
+    }
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    for name in ("EPICS_CAS_INTF_ADDR_LIST", "EPICS_PVAS_INTF_ADDR_LIST"):
+        monkeypatch.delenv(name, raising=False)
+    return said
+
+
+@pytest.fixture
+def ask(epics_environment: dict[str, str]) -> Iterator[Callable[..., Any]]:
+    """A client in a process of its own."""
+    pytest.importorskip("p4p", reason="EPICS is not installed")
+    client = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("epics_client.py"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert client.stdin is not None
+    assert client.stdout is not None
+
+    def of(*words: Any) -> Any:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        client.stdin.write(json.dumps(words) + "\n")
+        client.stdin.flush()
+        return json.loads(client.stdout.readline())
+
+    yield of
+    client.stdin.close()
+    client.stdout.close()
+    try:
+        client.wait(20)
+    except subprocess.TimeoutExpired:
+        client.kill()
+        client.wait()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(home=tmp_path / "home", ranks=1)
+
+
+@pytest.mark.system
+def test_a_job_is_seen_and_cancelled_over_epics(site, make_job, until, ask, monkeypatch) -> None:
+    monkeypatch.setattr(screens, "FIRST_WAIT_S", 0.1)
+    job = make_job(slow=0.2)
+
+    def write(progress: Progress) -> None:
+        """What rank 0 does."""
+        if not progress.snapshot:
+            write_snapshot(site.jobs / job.key, snapshot(job.key, progress.iteration))
+            daemon._hear(replace(progress, snapshot=True))
+
+    def value(name: str) -> Any:
+        return ask("get", PREFIX + name)["value"]
+
+    with Daemon(site, Inline("stub_solving:solve"), on_progress=write) as daemon, Epics(site, daemon, PREFIX) as epics:
+        thread = threading.Thread(target=daemon.run)
+        thread.start()
+        try:
+            assert value("JobState") == "Idle"
+            ask("watch", PREFIX + "Image:Phase")
+            submit(site, job)
+            image = ask("image", 1)
+            assert (image["shape"], image["dtype"], image["dimension"]) == ([160, 160], "float32", [160, 160])
+            assert image["bytes"] == 160 * 160 * 4
+            assert abs(image["mean"]) < 0.1 < image["spread"] < 0.5
+            told = image["attributes"]
+            assert (told["Job"], told["ScanID"], told["RunUID"], told["Units"], told["ColorMode"]) == (job.key, 7, "run-1", "rad", 0)
+            assert told["PixelSizeX"] == pytest.approx(1e-6 / 32)
+            assert told["OriginY"] == pytest.approx(-2e-6)
+            later = ask("image", image["count"])
+            assert later["id"] > image["id"]
+            assert later["taken_s"] > image["taken_s"]
+            until(lambda: daemon.ledger.show(job.key).state == "solved")
+            until(lambda: value("JobState") == "Solved")
+            numbers = {name: value(name) for name in ("Job", "ScanID", "RunUID", "Frames", "Progress", "ETA", "Purpose", "Queued")}
+            assert numbers == {
+                "Job": job.key,
+                "ScanID": 7,
+                "RunUID": "run-1",
+                "Frames": 3,
+                "Progress": 100.0,
+                "ETA": 0.0,
+                "Purpose": "final",
+                "Queued": 0,
+            }
+            progress = ask("get", PREFIX + "Progress")
+            assert (progress["unit"], progress["severity"]) == ("%", 0)
+            assert ask("ca_get", PREFIX + "JobState") == {"value": "Solved", "severity": 0, "unit": ""}
+            assert ask("ca_get", PREFIX + "RunUID")["value"] == "run-1"
+            assert ask("ca_get", PREFIX + "Progress") == {"value": 100.0, "severity": 0, "unit": "%"}
+
+            # Nobody but the service says how far a job is, and there is nothing to cancel now.
+            assert ask("put", PREFIX + "Progress", 3.0)["refused"]
+            assert ask("ca_put", PREFIX + "Progress", 3.0)["refused"]
+            assert "no job runs" in ask("put", PREFIX + "Cancel", 1)["refused"]
+
+            # The process is killed: the daemon does not mind, and another one takes its place.
+            first = epics.pid
+            assert first is not None
+            os.kill(first, signal.SIGKILL)
+            slow = make_job(5, slow=3)
+            submit(site, slow)
+            until(lambda: epics.pid not in (None, first))
+            until(lambda: value("Job") == slow.key)
+            assert ask("ca_put", PREFIX + "Cancel", 0) == {}
+            assert ask("ca_put", PREFIX + "Cancel", 1) == {}
+            until(lambda: value("JobState") == "Cancelled")
+            assert value("Cancel") == "Done"
+            assert daemon.ledger.show(slow.key).state == "cancelled"
+            assert "cancelled while it ran" in value("Message")
+        finally:
+            daemon.stop()
+            thread.join(20)
+        assert not thread.is_alive()
+        last = epics.pid
+    assert last is not None
+    assert not Path(f"/proc/{last}").exists()
+
+
+def test_a_process_that_does_not_start_is_tried_again_and_nobody_waits(
+    site, make_job, until, monkeypatch, caplog, epics_environment
+) -> None:
+    monkeypatch.setattr(screens, "FIRST_WAIT_S", 0.01)
+    started: list[float] = []
+
+    def refuse(*_: object, **__: object) -> None:
+        started.append(time.monotonic())
+        raise OSError("no processes left")
+
+    monkeypatch.setattr(screens.subprocess, "Popen", refuse)
+    with Daemon(site, Inline("stub_solving:solve")) as daemon, Epics(site, daemon, PREFIX):
+        until(lambda: len(started) >= 3)
+        submit(site, make_job())
+        daemon.run_once()
+        assert daemon.ledger.show(make_job().key).state == "solved"
+    assert "EPICS cannot be served now (no processes left)" in caplog.text
+
+
+@pytest.mark.parametrize("prefix", ["", "with space:", "ä:", "x" * 41])
+def test_what_is_no_prefix_is_said(site, prefix) -> None:
+    with Daemon(site, Inline("stub_solving:solve")) as daemon, pytest.raises(SiteError, match="no prefix of EPICS names"):
+        Epics(site, daemon, prefix)
+
+
+def test_without_the_packages_the_command_says_what_to_install(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(screens, "find_spec", lambda name: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    file = tmp_path / "site.toml"
+    file.write_text(f'home = "{tmp_path / "home"}"\nhttp_port = 0\n')
+    result = CliRunner().invoke(app, ["serve", "--site", str(file), "--epics", PREFIX])
+    assert result.exit_code == 1
+    assert "EPICS needs caproto and p4p, not installed here: pip install 'ptyplugin[epics]'." in " ".join(result.stderr.split())
+
+
+def test_the_job_that_is_shown(site, make_job) -> None:
+    lookout = Lookout(site)
+    with pytest.raises(LedgerError):
+        lookout.look()
+    with Ledger(site.ledger) as ledger:
+        assert lookout.look() is None
+        assert {name: reading.value for name, reading in readings(None, {}).items()}["JobState"] == 0
+        for seed in range(2):
+            ledger.put(make_job(seed))
+        started = [ledger.claim(60.0), ledger.claim(60.0)]
+        other = make_job().source.model_copy(update={"run_uid": "run-2"})
+        live, final = (make_job(3).model_copy(update={"source": other, "purpose": purpose}) for purpose in ("live", "final"))
+        ledger.put(live)
+        ledger.put(final)
+        started.insert(0, ledger.claim(60.0))
+        seen = lookout.look()
+        assert (seen.job.key, seen.job.purpose, seen.waiting) == (live.key, "live", 1)
+        for entry in started:
+            ledger.failed(entry, f"{entry.key} was too dark.")
+        seen = lookout.look()
+        assert seen.job.key == started[-1].key
+        now = readings(seen, {})
+        assert (now["JobState"].value, now["JobState"].severity) == (5, 2)
+        assert now["Message"].value.endswith("was too dark.")
+        doubtful = readings(replace(seen, job=replace(seen.job, state="solved")), {"error": 0.1, "verdict": "doubtful"})
+        assert (doubtful["Verdict"].value, doubtful["Verdict"].severity, doubtful["Error"].value) == (2, 1, 0.1)
+        assert set(now) | {"Cancel"} == {record.name for record in RECORDS}
+    lookout.close()
+
+
+def test_positions_of_a_job_without_its_folder_are_not_known(tmp_path, make_job) -> None:
+    assert FramePositions(tmp_path).first(3) is None
+    (tmp_path / "job.json").write_bytes(make_job().to_bytes())
+    np.testing.assert_array_equal(FramePositions(tmp_path).first(2), [[0.0, 0.0], [0.0, 1e-6]])
+
+
+def test_the_screen_for_phoebus_names_variables_that_are_there() -> None:
+    display = ElementTree.parse(ROOT / "examples" / "phoebus" / "ptyplugin.bob").getroot()
+    assert (display.tag, display.get("version")) == ("display", "2.0.0")
+    assert display.find("macros/P") is not None
+    named = [place.text or "" for place in display.iter("pv_name")]
+    there = {f"$(P){record.name}" for record in RECORDS} | {f"pva://$(P){name}" for name in IMAGES}
+    assert set(named) <= there
+    # Images, a bar, texts, and a button that cancels.
+    assert {f"pva://$(P){name}" for name in IMAGES} | {"$(P)Cancel", "$(P)Progress", "$(P)JobState", "$(P)Error"} <= set(named)
+    kinds = {widget.get("type") for widget in display.iter("widget")}
+    assert kinds == {"label", "textupdate", "image", "progressbar", "action_button"}
+    for widget in display.iter("widget"):
+        x, y, width, height = (int(widget.findtext(name, "-1")) for name in ("x", "y", "width", "height"))
+        assert x >= 0
+        assert y >= 0
+        assert x + width <= int(display.findtext("width", "0"))
+        assert y + height <= int(display.findtext("height", "0"))
+
+
+def test_the_reference_names_every_variable() -> None:
+    text = (ROOT / "docs" / "reference" / "epics.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\| `([A-Za-z:]+)` \|", text, re.MULTILINE))
+    assert named == {record.name for record in RECORDS} | set(IMAGES)
