@@ -42,7 +42,7 @@ class _Run:
         if name == "descriptor" and document.get("name") == "primary":
             self.descriptors.add(document["uid"])
         if document.get("descriptor") in self.descriptors:
-            self.done = max(self.done, _points(name, document))
+            self.done = max(self.done, points_announced(name, document))
 
 
 class ProgressBars:
@@ -131,8 +131,8 @@ def _name(run: _Run) -> str:
     return "scan" if run.scan_id is None else f"scan {run.scan_id}"
 
 
-def _points(name: str, document: Mapping[str, Any]) -> int:
-    """How many points there are after this document, as far as it says so."""
+def points_announced(name: str, document: Mapping[str, Any]) -> int:
+    """How many points of its stream there are after this document; 0 if it does not say so."""
     if name == "event":
         return int(document["seq_num"])
     if name == "event_page":

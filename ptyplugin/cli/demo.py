@@ -17,25 +17,30 @@ def demo(
     modes: Annotated[int, typer.Option(min=1, max=10, help="Probe modes: the beam's partial coherence.")] = 1,
     scans: Annotated[int, typer.Option(min=1, max=1000, help="How many scans, one after the other.")] = 1,
     ranks: Annotated[int | None, typer.Option(min=1, help="MPI ranks that solve.", show_default="2, or 1 on one core")] = None,
+    step: Annotated[bool, typer.Option("--step", help="Step scans: each point has an event.")] = False,
+    in_process: Annotated[bool, typer.Option("--in-process", help="Step scans without EPICS, on devices of this process.")] = False,
 ) -> None:
     """From a scan to an image in the catalog, on a beamline that is not there.
 
-    Starts a real Tiled server, runs a Bluesky plan on simulated stages and a
-    detector that writes real HDF5 files, reconstructs on MPI ranks, publishes,
-    and reads everything back from the catalog. The picture shows the image
-    beside the truth. Nothing runs on afterwards.
+    Starts a real Tiled server and a simulated instrument behind real EPICS,
+    runs a Bluesky fly scan there, reconstructs on MPI ranks while the scan
+    goes on and once more afterwards, publishes, and reads everything back
+    from the catalog. The picture shows the image beside the truth. Nothing
+    runs on afterwards.
 
     Examples:
         ptyplugin demo
-        ptyplugin demo --out d --frames 400 --modes 2
+        ptyplugin demo --out d --frames 400 --modes 2 --step
         ptyplugin jobs list --site demo-out/site.toml     what the daemon noted
         ptyplugin demo --scans 5     and in another terminal:
         ptyplugin jobs watch --site demo-out/site.toml
     """
+    from ptyplugin.cli.demo_beamlines import Way
     from ptyplugin.cli.demo_walk import run_demo
 
     ranks = ranks or min(2, os.cpu_count() or 1)
-    done = run_demo(out, frames=frames, modes=modes, ranks=ranks, scans=scans, console=stderr())
+    way: Way = "in-process" if in_process else "step" if step else "fly"
+    done = run_demo(out, way, frames=frames, modes=modes, ranks=ranks, scans=scans, console=stderr())
     typer.echo(f"picture  {done[-1].picture}")
     for one in done:
         typer.echo(f"result   run {one.uid}, scan {one.scan_id}")

@@ -9,20 +9,18 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from ptyplugin.cli.demo_beamlines import DemoBeamline, Way, demo_beamline
 from ptyplugin.cli.screen import can_redraw, pulse
 from ptyplugin.cli.sim_site import own_site
 from ptyplugin.model import JobError, PtypluginError, Reconstruction, Site, SolverError
 from ptyplugin.model import Progress as Iteration
-
-if TYPE_CHECKING:
-    from ptyplugin.sim.beamline import Beamline
 
 #: How often the catalog is asked for the result, and how long at the most, seconds.
 _ASK_S, _PATIENCE_S = 0.25, 600.0
@@ -79,7 +77,7 @@ class _Board:
         self.bars.update(task, description=done, total=total or 1, completed=total or 1)
 
 
-def run_demo(out: Path, *, frames: int, modes: int, ranks: int, scans: int, console: Console) -> list[Demo]:
+def run_demo(out: Path, way: Way, *, frames: int, modes: int, ranks: int, scans: int, console: Console) -> list[Demo]:
     """Scan, reconstruct, publish, and query the results back from the catalog. Nothing runs on afterwards.
 
     out: gets the detector's files, the catalog, the result file, ``site.toml``, ``demo.log`` and ``demo.png``
@@ -101,7 +99,7 @@ def run_demo(out: Path, *, frames: int, modes: int, ranks: int, scans: int, cons
         with board.working("starting the catalog (a Tiled server)", "catalog"):
             site = stack.enter_context(own_site(out, ranks))
         with board.working("making a sample and a beamline", "beamline"):
-            beamline = _start_beamline(out, frames, modes, stack)
+            beamline = stack.enter_context(demo_beamline(way, out / "data", frames, modes))
         return _scan_and_wait(beamline, site, board, out, modes, scans)
 
 
@@ -123,15 +121,7 @@ def _log_kept_in(path: Path) -> Iterator[None]:
         ours.setLevel(before)
 
 
-def _start_beamline(out: Path, frames: int, modes: int, stack: ExitStack) -> Beamline:
-    try:
-        from ptyplugin.sim.beamline import Beamline
-    except ImportError as error:
-        raise JobError(f"the demo needs {error.name}: pip install 'ptyplugin[server,sim]'.") from error
-    return stack.enter_context(Beamline(out / "data", frames=frames, modes=modes))
-
-
-def _scan_and_wait(beamline: Beamline, site: Site, board: _Board, out: Path, modes: int, scans: int) -> list[Demo]:
+def _scan_and_wait(beamline: DemoBeamline, site: Site, board: _Board, out: Path, modes: int, scans: int) -> list[Demo]:
     from ptyplugin.catalog import connect
 
     client = connect(site)
@@ -150,7 +140,7 @@ def _scan_and_wait(beamline: Beamline, site: Site, board: _Board, out: Path, mod
     return done
 
 
-def _shown(beamline: Beamline, run: _Run, result: Any, latency_s: float, out: Path) -> Demo:
+def _shown(beamline: DemoBeamline, run: _Run, result: Any, latency_s: float, out: Path) -> Demo:
     """The result from the catalog, judged and drawn; of several the picture shows the last."""
     from ptyplugin.io.picture import save_png
 
@@ -192,15 +182,14 @@ def _daemon(site: Site, board: _Board) -> Iterator[list[BaseException]]:
         board.bars.update(task, description="reconstruction")
 
 
-def _scan(beamline: Beamline, client: Any, site: Site, board: _Board, modes: int, scans: int) -> list[_Run]:
+def _scan(beamline: DemoBeamline, client: Any, site: Site, board: _Board, modes: int, scans: int) -> list[_Run]:
     """Run the plan as often as asked, with the raw writer and AutoReconstruct subscribed."""
     from bluesky.callbacks.buffer import BufferingWrapper
     from bluesky_tiled_plugins import TiledWriter
 
     from ptyplugin.callbacks import AutoReconstruct
-    from ptyplugin.profiles import load_profile
 
-    profile = load_profile("sim")
+    profile = beamline.profile
     profile = profile.model_copy(update={"reconstruction": profile.reconstruction.model_copy(update={"probe_modes": modes})})
     raw = client[site.raw_path.format(beamline=profile.beamline)]
     beamline.RE.md["scan_id"] = len(raw)
@@ -213,24 +202,26 @@ def _scan(beamline: Beamline, client: Any, site: Site, board: _Board, modes: int
     return runs
 
 
-def _measure(beamline: Beamline, board: _Board, name: str) -> _Run:
+def _measure(beamline: DemoBeamline, board: _Board, name: str) -> _Run:
     from bluesky.run_engine import RunEngineInterrupted
 
-    seen: dict[str, Any] = {"events": 0, "time": time.time()}
-    with board.working(name, name, total=len(beamline.positions_m)) as tell:
+    from ptyplugin.callbacks.bars import points_announced
+
+    last = time.time()
+    with board.working(name, name, total=beamline.frames) as tell:
 
         def watch(kind: str, document: dict[str, Any]) -> None:
-            if kind == "event":
-                seen["events"] += 1
-                seen["time"] = document["time"]
-                tell(seen["events"])
+            nonlocal last
+            if frames := points_announced(kind, document):
+                last = time.time()
+                tell(frames)
 
         try:
-            (uid,) = beamline.RE(beamline.ptycho_grid(), watch)
+            (uid,) = beamline.RE(beamline.plan(), watch)
         except RunEngineInterrupted:
             # The RunEngine pauses at a Ctrl-C and waits for orders; whoever watches a demo wants it to end.
             raise KeyboardInterrupt from None
-    return _Run(str(uid), float(seen["time"]))
+    return _Run(str(uid), last)
 
 
 def _wait_for_result(client: Any, site: Site, run: _Run, daemon_errors: list[BaseException]) -> tuple[Any, float]:
@@ -239,7 +230,6 @@ def _wait_for_result(client: Any, site: Site, run: _Run, daemon_errors: list[Bas
     Raises:
         PtypluginError: the job failed, the daemon ended, or it took too long.
     """
-    from ptyplugin.catalog import search
     from ptyplugin.jobs import open_read_only
 
     folder = client[site.processed_path.format(beamline="sim")]
@@ -248,10 +238,9 @@ def _wait_for_result(client: Any, site: Site, run: _Run, daemon_errors: list[Bas
         if daemon_errors:
             raise daemon_errors[0]
         with open_read_only(site.ledger) as ledger:
-            for entry in ledger.list(run_uid=run.uid):
-                found = search(folder, scan_uid=run.uid, state="published") if entry.state == "published" else None
-                if found:
-                    return found[0], entry.changed_s - run.last_frame_s
+            for entry in [entry for entry in ledger.list(run_uid=run.uid) if entry.purpose == "final"]:
+                if entry.state == "published":
+                    return folder[entry.key], entry.changed_s - run.last_frame_s
                 # What a daemon would wait for, for days if need be, nobody mends during a demo.
                 waits = entry.state == "queued" and entry.starts > 0 and entry.tries == 0
                 if waits or entry.state in {"failed", "cancelled"}:
@@ -260,13 +249,14 @@ def _wait_for_result(client: Any, site: Site, run: _Run, daemon_errors: list[Bas
     raise SolverError(f"run {run.uid[:8]} had no result after {_PATIENCE_S:.0f} s: see {site.jobs} for the job's log.")
 
 
-def _judge(beamline: Beamline, reconstruction: Reconstruction) -> tuple[float, NDArray[np.complex128]]:
+def _judge(beamline: DemoBeamline, reconstruction: Reconstruction) -> tuple[float, NDArray[np.complex128]]:
     """The phase error against the truth, and the truth on the reconstruction's grid."""
     from ptyplugin.sim.metric import phase_rms, truth_on_canvas
 
     image = reconstruction.object[0]
     used = len(reconstruction.positions_px)
-    if used != len(beamline.positions_px):
-        raise PtypluginError(f"{used} of {len(beamline.positions_px)} frames were reconstructed: the demo expects all of them.")
-    truth = truth_on_canvas(beamline.object, beamline.positions_px, reconstruction.positions_px, image.shape)
+    if used != beamline.frames:
+        raise PtypluginError(f"{used} of {beamline.frames} frames were reconstructed: the demo expects all of them.")
+    positions_px = beamline.camera.position_px(reconstruction.positions_m)
+    truth = truth_on_canvas(beamline.camera.sample, positions_px, reconstruction.positions_px, image.shape)
     return phase_rms(image, truth, reconstruction.positions_px, reconstruction.probe.shape[-1]), truth

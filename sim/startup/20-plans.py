@@ -22,5 +22,5 @@ def ptycho_spiral(points=64, step_um=1.1, exposure_s=0.01):
 
 def ptycho_fly(rows=16, columns=16, step_um=1.1, period_s=0.02):
     """Fly scan: lines along x at constant speed, frames and encoders triggered together; no events."""
-    flight = Trajectory.grid(rows, columns, step_um, period_s=period_s)
-    return (yield from plans.ptycho_fly(detector, beamline.capture, beamline.fly, flight))
+    flight = Trajectory.grid(rows, columns, step_um, period_s=period_s, exposure_s=period_s / 2)
+    return (yield from plans.ptycho_fly(detector, beamline.capture, beamline.fly, flight, samples=3))

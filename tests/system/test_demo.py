@@ -23,7 +23,7 @@ LAST_LINE = re.compile(r"object phase RMS against the truth (\d\.\d+) rad, (\d+)
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder and the output of `ptyplugin demo`, run as a user runs it, on two ranks."""
     folder = tmp_path_factory.mktemp("demo") / "out"
-    command = [sys.executable, "-m", "ptyplugin", "demo", "--out", str(folder), "--frames", "81", "--ranks", "2"]
+    command = [sys.executable, "-m", "ptyplugin", "demo", "--out", str(folder), "--frames", "81", "--ranks", "2", "--in-process"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder, done.stdout
