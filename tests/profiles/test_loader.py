@@ -46,7 +46,7 @@ def test_a_file_is_read_by_its_path(tmp_path: Path, as_type: type) -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_names_that_exist() -> None:
-    with pytest.raises(ProfileError, match=r"no profile 'hxn': give one of .*sim, or the path"):
+    with pytest.raises(ProfileError, match=r"no profile 'hxn': give one of .*sim.*, or the path"):
         load_profile("hxn")
 
 
