@@ -69,6 +69,7 @@ from ptyplugin.model.recipe import DEFAULT_RECIPE, Option, Recipe, Stage
 from ptyplugin.model.ring_correlation import RingCorrelation
 from ptyplugin.model.scan import Placement, Scan, Subpixel
 from ptyplugin.model.site import Site, SlotNumbers, load_site
+from ptyplugin.model.slurm import SlurmNumbers
 from ptyplugin.model.snapshot import Snapshot
 from ptyplugin.model.sources import (
     CatalogSweep,
@@ -144,6 +145,7 @@ __all__ = [
     "Site",
     "SiteError",
     "SlotNumbers",
+    "SlurmNumbers",
     "Snapshot",
     "SolverError",
     "SourceTable",

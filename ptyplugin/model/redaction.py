@@ -32,6 +32,11 @@ def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
     return text
 
 
+def is_secret(name: str) -> bool:
+    """Whether the value of the environment variable with this name is not to be shown."""
+    return name == NOTIFY_VARIABLE or bool(_SECRET_NAME.search(name))
+
+
 def _secrets(environment: Mapping[str, str]) -> list[str]:
     """The longest first, so that none that holds another is left in pieces."""
     found = {form for value in _values(environment) if len(value) >= _SHORTEST for form in (value, quote(value, safe=""), quote(value))}

@@ -9,11 +9,22 @@ from pathlib import Path
 from typing import get_args
 from urllib.parse import unquote, urlparse
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ptyplugin.model.errors import FramesError, OutsideDataRoots, SiteError
 from ptyplugin.model.job import DeviceName
 from ptyplugin.model.site_errors import said_wrong
+from ptyplugin.model.slurm import SlurmNumbers
 from ptyplugin.model.sources import SourceTable
 
 #: Environment variable that names the site's TOML file.
@@ -28,18 +39,26 @@ class SlotNumbers(BaseModel):
     gpus: list[NonNegativeInt] = Field(default=[], description="numbers of its GPUs, as `ptyplugin doctor` shows them; none: the processor")
     ranks: PositiveInt | None = Field(None, description="MPI ranks; one per GPU, or one, if absent")
     time_limit_s: PositiveFloat | None = Field(None, description="how long a job may take; as long as it likes if absent")
+    slurm: SlurmNumbers | None = Field(None, description="its ranks run under Slurm, in such an allocation; on this machine if absent")
+
+    @model_validator(mode="after")
+    def _here_or_under_slurm(self) -> SlotNumbers:
+        if self.slurm and (self.gpus or self.ranks):
+            raise ValueError("gpus and ranks are of slots on this machine: in [slot.slurm], write gpus_per_node and ranks_per_node")
+        return self
 
 
 class Site(BaseModel):
     """Folders and addresses of one installation.
 
-    ``home`` holds the inbox, the ledger and the folders of running jobs: a local disk. ``results_dir`` is permanent.
+    ``home`` holds the inbox, the ledger and the folders of jobs: a local disk. ``results_dir`` is permanent.
     Secrets are not in here: the Tiled key comes from TILED_API_KEY.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     home: Path = Field(default_factory=lambda: Path.home() / ".local" / "share" / "ptyplugin")
+    shared_dir: Path | None = Field(None, description="folders of jobs, which nodes of a cluster must see; in ``home`` if absent")
     results_dir: Path | None = Field(None, description="where result files go; <home>/results if absent")
     inbox_dir: Path | None = Field(None, description="where jobs are handed over; <home>/inbox if absent")
     data_roots: list[Path] = Field(default=[], description="folders under which detector files may be read")
@@ -70,7 +89,7 @@ class Site(BaseModel):
             raise ValueError(f"GPU {twice[0]} is named twice: two slots cannot share a card")
         return slots
 
-    @field_validator("home", "results_dir", "inbox_dir")
+    @field_validator("home", "shared_dir", "results_dir", "inbox_dir")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser().absolute()
@@ -104,7 +123,12 @@ class Site(BaseModel):
     @property
     def jobs(self) -> Path:
         """One folder per job taken in: its arrays, its log."""
-        return self.home / "jobs"
+        return self.shared / "jobs"
+
+    @property
+    def shared(self) -> Path:
+        """What nodes of a cluster see too, if there are any."""
+        return self.shared_dir or self.home
 
     @property
     def spool(self) -> Path:

@@ -16,6 +16,7 @@ from ptyplugin.model import LedgerError, Progress, PtypluginError, Site, SiteErr
 from ptyplugin.service.complaints import Complaints
 from ptyplugin.service.launchers import Launcher
 from ptyplugin.service.mpiexec import Mpiexec
+from ptyplugin.service.pilots import Pilots
 from ptyplugin.service.processes import make_sure_they_are_gone
 from ptyplugin.service.publisher import CatalogPublish, Publish, Publisher
 from ptyplugin.service.retention import Retention
@@ -251,6 +252,8 @@ def _launcher_of(place: Place, launcher: Launcher | Callable[[Place], Launcher] 
         return launcher
     if launcher is not None:
         return launcher(place)
+    if place.slurm:
+        return Pilots(place.site.shared / "slots" / place.name, place.slurm, limit_s=place.limit_s)
     folder = _slot_folders(place.site) / place.name
     return Mpiexec(folder, place.ranks, gpus=place.gpus, beside=place.beside, limit_s=place.limit_s)
 

@@ -21,6 +21,7 @@ from ptyplugin.service.findings import Finding, in_gb, self_tested
 from ptyplugin.service.gpu_findings import cards_found, self_test_of_cards
 from ptyplugin.service.hello import greet
 from ptyplugin.service.slots import crowding, places_of
+from ptyplugin.service.slurm_findings import slurm_found
 from ptyplugin.solvers.devices import Devices
 from ptyplugin.solvers.driver import ask_cupy, drivers_cards
 from ptyplugin.solvers.memory import memory_of_machine
@@ -70,6 +71,7 @@ def examine(site: Site | None, device: DeviceName = "auto", means: Means | None 
     if site:
         yield from _folders(site)
         yield _slots(site)
+        yield from slurm_found(site)
         yield from _catalog(site, means.client)
     else:
         yield Finding("site", "missing", "no site file is named: its folders and Tiled were not looked at", "--site FILE or PTYPLUGIN_SITE")
@@ -149,7 +151,8 @@ def _mpi(greeting: Callable[[int], str]) -> Finding:
 
 
 def _folders(site: Site) -> Iterator[Finding]:
-    for about, folder in (("home", site.home), ("inbox", site.inbox), ("results", site.results)):
+    shared = [("shared", site.shared_dir)] if site.shared_dir else []
+    for about, folder in (("home", site.home), ("inbox", site.inbox), *shared, ("results", site.results)):
         trouble = _cannot_write(folder)
         todo = f"give this user the right to write there, or set another in the site file ({about})"
         yield Finding(about, "wrong", f"{folder} {trouble}", todo) if trouble else Finding(about, "ok", f"{folder} can be written")

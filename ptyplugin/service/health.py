@@ -83,7 +83,7 @@ class Health:
             Check(
                 f"slot {slot.place.name}",
                 slot.trouble is None,
-                slot.trouble or (f"solves job {slot.runs}" if slot.runs else "waits for a job"),
+                slot.trouble or slot.waits or (f"solves job {slot.runs}" if slot.runs else "waits for a job"),
                 more={"job": slot.runs, "ranks": slot.place.ranks, "gpus": list(slot.place.gpus)},
             )
             for slot in self._slots
@@ -110,7 +110,8 @@ class Health:
 
 def folders(site: Site) -> dict[str, Path]:
     """Where the service needs room."""
-    return {"home": site.home, "results": site.results, "inbox": site.inbox}
+    shared = {"shared": site.shared_dir} if site.shared_dir else {}
+    return {"home": site.home, **shared, "results": site.results, "inbox": site.inbox}
 
 
 def free_bytes(folder: Path) -> int:

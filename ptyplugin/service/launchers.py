@@ -40,6 +40,11 @@ class Launcher(ABC):
         """
         return True
 
+    @property
+    def waits(self) -> str:
+        """Why no job can begin for now, though nothing is wrong; empty if that is not so. Any thread may ask."""
+        return ""
+
     def warm_up(self) -> None:  # noqa: B027 (what has no processes has nothing to warm)
         """There is no job: do what the next one would have to wait for."""
 

@@ -107,7 +107,12 @@ class Slot:
     @property
     def is_free(self) -> bool:
         """Whether it could begin with a job."""
-        return self._running is None and self.trouble is None
+        return self._running is None and self.trouble is None and not self.waits
+
+    @property
+    def waits(self) -> str:
+        """For what it waits before it can begin with a job, though nothing is wrong; empty if that is not so."""
+        return self._launcher.waits
 
     def solve_next(self) -> bool:
         """Solve the next job that fits, if one waits; whether one did.
@@ -140,7 +145,7 @@ class Slot:
             self._is_ready = False
             # What lasts is seen by those who look at the jobs: they meet it, and say so.
             return self._failures >= _FAILURES
-        if self._is_ready:
+        if self._is_ready or self.waits:
             self.trouble, self._failures = None, 0
         return self._is_ready
 
