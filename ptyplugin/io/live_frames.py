@@ -19,8 +19,9 @@ from ptyplugin.model import CatalogError, FramesError
 
 _log = logging.getLogger(__name__)
 
-#: How long one way is asked before the next one is too, and all of them together, seconds.
-PATIENCE_S, DEADLINE_S = 0.5, 10.0
+#: How long one way is asked before the next one is too, and all of them together; how long a better way must have been enough before
+#: it is the one in use again, seconds.
+PATIENCE_S, DEADLINE_S, STAY_S = 0.2, 10.0, 5.0
 _PAUSE_S = 0.005
 
 #: Shape (y, x) and type of frames.
@@ -80,16 +81,21 @@ class LiveFrames:
         ways: the best first
         patience_s: how much later each way is asked than the one before, as long as that one is not the way in use
         deadline_s: how long announced frames are waited for
+        stay_s: how long a better way must have been enough before it is the one in use again
 
     Raises:
         FramesError: none of the ways knows of any frames within ``deadline_s``.
         OutsideDataRoots: a file that the site does not allow to be read; no other way is asked.
     """
 
-    def __init__(self, run: str, ways: Sequence[Way], patience_s: float = PATIENCE_S, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(
+        self, run: str, ways: Sequence[Way], patience_s: float = PATIENCE_S, deadline_s: float = DEADLINE_S, stay_s: float = STAY_S
+    ) -> None:
         self._run, self._ways = run, list(ways)
-        self._patience_s, self._deadline_s = patience_s, deadline_s
+        self._patience_s, self._deadline_s, self._stay_s = patience_s, deadline_s, stay_s
         self._current = 0
+        self._better_since_s: float | None = None
+        self._lacking: tuple[int, float] | None = None
         self._said: list[str] = []
         self._healed = 0
         self._unproved: tuple[int, NDArray[Any], Way] | None = None
@@ -126,12 +132,21 @@ class LiveFrames:
             way.close()
 
     def has(self, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(frame,) which of these frames some way has now."""
+        """(frame,) which of these frames can be read now. The catalog is not asked while those before it may still be in time."""
         there = np.zeros(len(frames), dtype=bool)
-        for way in self._ways:
+        for place, way in enumerate(self._ways):
+            if there.all() or (place > self._current and self._lacking_s(frames[~there]) < place * self._patience_s):
+                break
             if way.kind() == self._kind:
                 there |= way.has(frames)
         return there
+
+    def _lacking_s(self, frames: NDArray[np.int64]) -> float:
+        """For how long the first of these has been lacking."""
+        first, now_s = int(frames.min()), time.monotonic()
+        if self._lacking is None or self._lacking[0] != first:
+            self._lacking = (first, now_s)
+        return now_s - self._lacking[1]
 
     def read(self, frames: NDArray[np.int64]) -> NDArray[Any]:
         """Counts (frame, y, x) of these frames, in this order; waits for those that no way has yet.
@@ -145,11 +160,10 @@ class LiveFrames:
         begun_s = time.monotonic()
         while (left := np.flatnonzero(from_way < 0)).size:
             self._prove()
-            waited_s = time.monotonic() - begun_s
             for place, way in enumerate(self._ways):
-                if left.size and (place <= self._current or waited_s >= place * self._patience_s):
+                if left.size and (place <= self._current or self._lacking_s(frames[left]) >= place * self._patience_s):
                     left = self._take(way, place, frames, left, counts, from_way)
-            if left.size and waited_s > self._deadline_s:
+            if left.size and time.monotonic() - begun_s > self._deadline_s:
                 raise FramesError(f"{self._run}: {left.size} frames from {frames[left].min()} on did not come in time. {self._troubles()}")
             if left.size:
                 time.sleep(_PAUSE_S)
@@ -203,17 +217,24 @@ class LiveFrames:
                 return
 
     def _note(self, frames: NDArray[np.int64], from_way: NDArray[np.int64]) -> None:
-        last = int(from_way[np.argmax(frames)])
-        if last == self._current:
-            lost = int(np.count_nonzero(from_way != last))
-            self._healed += lost
-            if lost:
-                _log.info("%s: %d frames that %s lost came another way", self._run, lost, self._ways[last].name)
-            return
-        before, now, self._current = self._ways[self._current], self._ways[last], last
-        first = int(frames[from_way == last].min())
+        """Which way is in use from now on, and what of it was lost."""
+        last, now_s = int(from_way[np.argmax(frames)]), time.monotonic()
+        current = self._ways[self._current]
+        if 0 < self._current >= last:
+            lost = ~current.has(frames)
+            self._healed += int(np.count_nonzero(lost & (frames < current.count())))
+        if last >= self._current:
+            self._better_since_s = None
+        elif self._better_since_s is None:
+            self._better_since_s = now_s
+        if last > self._current or (self._better_since_s is not None and now_s - self._better_since_s >= self._stay_s):
+            self._change_to(last, int(frames[from_way == last].min()))
+
+    def _change_to(self, place: int, first: int) -> None:
+        before, now = self._ways[self._current], self._ways[place]
         why = (before.trouble or f"{before.name} did not show them within {self._patience_s:g} s").rstrip(".")
-        self._say(f"frames from {first} on came from {now.name}" + (f": {why}." if last > 0 else " again."))
+        self._say(f"frames from {first} on came from {now.name}" + (f": {why}." if place > self._current else " again."))
+        self._current, self._better_since_s = place, None
 
     def _leave(self, way: Way, why: str) -> None:
         way.give_up(why)

@@ -188,8 +188,9 @@ def test_the_recorder_itself_begun_anew(tmp_path: Path, camera: Camera) -> None:
             np.testing.assert_array_equal(way.read(np.arange(4)), COUNTS[first : first + 4])
 
 
-def test_a_channel_that_is_not_there_is_said(tmp_path: Path, camera: Camera) -> None:
+def test_a_channel_that_is_not_there_is_said(tmp_path: Path, camera: Camera, monkeypatch: pytest.MonkeyPatch) -> None:
     del camera
+    monkeypatch.setattr("ptyplugin.service.sources.pva_frames._SEARCH_S", 0.1)
     live = PROFILE.live
     assert live is not None
     profile = PROFILE.model_copy(update={"live": live.model_copy(update={"pva": "NO:SUCH:Image"})})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ _log = logging.getLogger(__name__)
 #: Frames that the server keeps for us while we are late; more are squashed there, and are lost frames.
 QUEUE = 64
 _LOOK_EVERY_S = 0.5
+#: How long a channel may take to be found before that is said, seconds.
+_SEARCH_S = 3.0
 #: Types of pixels by their number in codec.parameters (pvData's ScalarType).
 _SCALAR_TYPES = {1: "i1", 2: "i2", 3: "i4", 4: "i8", 5: "u1", 6: "u2", 7: "u4", 8: "u8", 9: "f4", 10: "f8"}
 
@@ -52,7 +55,7 @@ class PvaFrames(Source):
         try:
             while not stop.is_set():
                 self._follow(context)
-                there = [monitor.recording.is_connected for monitor in self._monitors.values()]
+                there = [monitor.is_there() for monitor in self._monitors.values()]
                 self.state.connected = bool(there) and all(there)
                 stop.wait(_LOOK_EVERY_S)
         except OSError as error:
@@ -89,13 +92,20 @@ class _Monitor:
         from p4p.util import ThreadedWorkQueue
 
         self.recording, self._channel, self._source = recording, channel, source
-        # Its first news is that it is not connected.
-        self._was_there = False
+        self._was_there, self._begun_s = False, time.monotonic()
         # Bounded, it would lose the news that there is news.
         self._queue = ThreadedWorkQueue(workers=1, name=f"ptyplugin-{channel}", daemon=True, maxsize=0)
         self._queue.start()
         request = f"record[queueSize={QUEUE}]field()"
         self._subscription = context.monitor(channel, self._take, request=request, notify_disconnect=True, queue=self._queue)
+
+    def is_there(self) -> bool:
+        """Whether it is connected; if it never was, that is said."""
+        if not self._was_there and time.monotonic() - self._begun_s > _SEARCH_S:
+            self._source.say(
+                f"{self._channel} is not there: is its name right, is its IOC running, and are the variables EPICS_PVA_* right?"
+            )
+        return self.recording.is_connected
 
     def close(self) -> None:
         self._subscription.close()
@@ -120,13 +130,11 @@ class _Monitor:
             self._source.refuse(f"{self._channel}: an update cannot be used ({type(error).__name__}): is it an NTNDArray?")
 
     def _disconnected(self) -> None:
-        self.recording.connected(False)
-        if self._was_there:
-            self._was_there = False
+        # The first news of each channel is that it is not connected yet.
+        if self.recording.is_connected:
+            self.recording.connected(False)
             self._source.state.count("disconnected")
             self._source.say(f"{self._channel} is not there any more: frames are recorded again when it comes back.")
-        else:
-            self._source.say(f"{self._channel} is not there: is its name right, and are EPICS_PVA_ADDR_LIST and the IOC?")
 
 
 def frame_of(update: Any) -> SentFrame | None:
