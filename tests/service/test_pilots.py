@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from ptyplugin.jobs import submit
 from ptyplugin.model import Cancelled, DiskError, Job, RanksAway, RanksCrashed, Site, SiteError, SlotNumbers, SlurmNumbers, load_site
 from ptyplugin.service import Daemon, Patience, Wish, pilot, pilots
 from ptyplugin.service.pilots import Pilots
+from ptyplugin.service.processes import Process
 from ptyplugin.service.slots import crowding, places_of
 from ptyplugin.service.slurm import Slurm, seconds
 from ptyplugin.service.slurm_findings import slurm_found
@@ -159,6 +161,30 @@ def test_a_killed_rank_costs_the_pilot(running_queue: Queue, pilots_of, task_of,
     names = [job["asked"]["job-name"] for job in running_queue.jobs()]
     assert len(set(names)) == 2
     assert len({name.rpartition("-")[0] for name in names}) == 1
+
+
+_DAEMON = """
+import sys, time
+from pathlib import Path
+from ptyplugin.model import SlurmNumbers
+from ptyplugin.service.pilots import Pilots
+with Pilots(Path(sys.argv[1]), SlurmNumbers(memory_gb_per_node=1.0)) as group:
+    while not group.look():
+        time.sleep(0.05)
+    print("there", flush=True)
+    time.sleep(100)
+"""
+
+
+def test_a_pilot_ends_by_itself_when_its_daemon_is_killed(running_queue: Queue, tmp_path: Path, until) -> None:
+    with subprocess.Popen([sys.executable, "-c", _DAEMON, str(tmp_path / "slot")], stdout=subprocess.PIPE) as daemon:
+        assert daemon.stdout is not None
+        assert daemon.stdout.readline() == b"there\n"
+        running = Process.running(running_queue.jobs()[0]["pid"])
+        assert running is not None
+        daemon.kill()
+    until(lambda: not running.alive)
+    assert running_queue.jobs()[0]["state"] == "RUNNING", "nobody cancelled it"
 
 
 def test_a_pilot_near_its_time_limit_makes_way_and_loses_nothing(
