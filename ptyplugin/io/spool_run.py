@@ -78,7 +78,9 @@ class RunInSpool:
             pause_s = near[-1]["received_s"] - near[-2]["received_s"]
             return int(near[-1]["number"]) in _FIRST_NUMBERS or bool(pause_s > _REST_S)
         same = near[near["series"] == near[-1]["series"]]
-        pauses = np.diff(same["received_s"]) / np.maximum(1, np.diff(same["number"]))
+        # Frames may come here in bursts; by the sender's clock they do not.
+        clock = "taken_s" if np.all(np.diff(same["taken_s"]) > 0) else "received_s"
+        pauses = np.diff(same[clock]) / np.maximum(1, np.diff(same["number"]))
         return len(pauses) == 1 or bool(pauses[-1] > _PAUSE * np.median(pauses[:-1]))
 
     def _look_at_count(self) -> None:

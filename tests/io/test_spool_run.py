@@ -37,6 +37,11 @@ class Story:
             self.writer.frame(number, bytes(4), 0, (2, 2), "u1", self.now_s)
             self.now_s += every_s
 
+    def burst(self, *numbers: int, every_s: float = 0.01) -> None:
+        """Frames of the time before, which come all at once."""
+        for number in numbers:
+            self.writer.frame(number, bytes(4), 0, (2, 2), "u1", self.now_s - (numbers[-1] - number) * every_s)
+
     def restarted(self) -> None:
         self.writer.close()
         self.writer = SpoolWriter(self.folder, self.channel, 10**6)
@@ -79,6 +84,12 @@ def test_a_detector_that_ran_already_is_not_believed(story: Story) -> None:
     assert frames == {}
     assert trouble is not None
     assert "sent frames already when the run began" in trouble
+
+
+def test_bursts_are_not_taken_for_pauses(story: Story) -> None:
+    for tenth in range(-9, 3):
+        story.at(tenth / 10 + 0.05).burst(*range(100 + 10 * tenth, 110 + 10 * tenth))
+    assert "sent frames already when the run began" in str(story.told()[1])
 
 
 @pytest.mark.parametrize("lost_at", [-20.0, 0.1])

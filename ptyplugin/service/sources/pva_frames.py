@@ -16,7 +16,7 @@ from ptyplugin.service.sources.source import Source, SourceAway
 _log = logging.getLogger(__name__)
 
 #: Frames that the server keeps for us while we are late; more are squashed there, and are lost frames.
-QUEUE = 64
+QUEUE = 256
 _LOOK_EVERY_S = 0.5
 #: How long a channel may take to be found before that is said, seconds.
 _SEARCH_S = 3.0
