@@ -248,8 +248,9 @@ class Run:
         if key not in self._wanted.columns or datum.descriptor not in self._factors:
             return []
         described = self._descriptors[datum.descriptor].data_keys.get(key)
-        announced = prod(described.shape) if described is not None and described.shape else 1
-        per_point = resource.asset.frames_per_row or min(max(1, announced), MOST_FRAMES_OF_A_POINT)
+        # A multiplier counts rows, each of which may hold several samples; the shape counts samples.
+        announced = prod(described.shape) if described is not None and described.shape else resource.asset.frames_per_row or 1
+        per_point = min(max(1, announced), MOST_FRAMES_OF_A_POINT)
         place = TiledSource(run_uid=self.uid, stream=stream, key=key)
         file = Column(resource.asset, per_point, self._factors[datum.descriptor].get(key, 1.0), place)
         if stream == self._wanted.track and self._wanted.sample_time is not None and key != self._wanted.frame_time:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
-from ptyplugin.callbacks import Collector, RunEnded, assemble
+from ptyplugin.callbacks import Collector, FileReader, RunEnded, assemble
 from ptyplugin.catalog import find_run, run_documents
 from ptyplugin.model import JobParts, Site
 from ptyplugin.profiles import load_profile
@@ -16,11 +18,11 @@ from ptyplugin.profiles import load_profile
 pytestmark = pytest.mark.system
 
 
-def positions_of(documents: Any) -> Any:
+def positions_of(documents: Any, reader: Any = None) -> Any:
     profile = load_profile("sim")
     collector = Collector(profile)
     (run,) = [output.run for name, document in documents for output in collector(name, document) if isinstance(output, RunEnded)]
-    parts = assemble(run, profile)
+    parts = assemble(run, profile, reader)
     assert isinstance(parts, JobParts), parts
     return np.array(parts.job.positions_m)
 
@@ -57,3 +59,40 @@ def test_positions_on_the_way_come_back_from_the_catalog(client: Any, site: Site
     expected = positions_of(documents)
     assert expected.shape == (4, 3, 2)
     np.testing.assert_array_equal(positions_of(run_documents(find_run(client, site, "sim", uid))), expected)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_captured_positions_come_back_from_the_catalog(
+    client: Any, site: Site, write_run: Callable[..., None], folder: Path, samples: int
+) -> None:
+    """No events at all: frames and positions lie in files, which the catalog names."""
+    uid, points = f"captured-{samples}-4000-8000-000000000000", 6
+    with h5py.File(folder / "data" / f"captured{samples}.h5", "w") as file:
+        file["/entry/data/data"] = np.zeros((points, 12, 16), np.uint16)
+        file["/y"], file["/x"] = np.arange(points * samples, dtype=np.float64), np.arange(points * samples) ** 2.0
+    number = {"source": "panda", "dtype": "array", "shape": [samples], "dtype_numpy": "<f8", "units": "um", "external": "STREAM:"}
+    frames = {"source": "det", "dtype": "array", "shape": [1, 12, 16], "dtype_numpy": "<u2", "external": "STREAM:"}
+    data_keys = {"detector": frames, "stage_y": number, "stage_x": number}
+    head = {"uid": f"{uid}-primary", "run_start": uid, "time": 1001.0, "name": "primary", "hints": {}}
+    names = {key: [key] for key in data_keys}
+    documents: list[tuple[str, dict[str, Any]]] = [
+        ("start", {"uid": uid, "time": 1000.0, "scan_id": 10, "plan_name": "fly", "energy_ev": 8000.0, "detector_distance_m": 3.0}),
+        ("descriptor", {**head, "data_keys": data_keys, "configuration": {}, "object_keys": names}),
+    ]
+    for key, dataset, chunk in (("detector", "/entry/data/data", [1, 12, 16]), ("stage_y", "/y", [1024]), ("stage_x", "/x", [1024])):
+        resource = {"uid": f"{uid}-{key}", "run_start": uid, "data_key": key, "mimetype": "application/x-hdf5"}
+        place = f"file://localhost{folder}/data/captured{samples}.h5"
+        documents.append(("stream_resource", {**resource, "uri": place, "parameters": {"dataset": dataset, "chunk_shape": chunk}}))
+    for begin, end in ((0, 4), (4, 6)):
+        for key in data_keys:
+            datum = {"uid": f"{uid}-{key}/{begin}", "stream_resource": f"{uid}-{key}", "descriptor": head["uid"]}
+            ranges = {"indices": {"start": begin, "stop": end}, "seq_nums": {"start": begin + 1, "stop": end + 1}}
+            documents.append(("stream_datum", {**datum, **ranges}))
+    stop = {"uid": f"{uid}-stop", "run_start": uid, "time": 1100.0, "exit_status": "success", "num_events": {"primary": points}}
+    documents.append(("stop", stop))
+    write_run(documents, 1)
+    reader = FileReader(site)
+    expected = positions_of(documents, reader)
+    assert expected.shape == (points, 1, 2)
+    np.testing.assert_allclose(expected[:, 0, 0], 1e-6 * (samples * np.arange(points) + (samples - 1) / 2))
+    np.testing.assert_array_equal(positions_of(run_documents(find_run(client, site, "sim", uid)), reader), expected)
