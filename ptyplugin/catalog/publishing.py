@@ -168,7 +168,7 @@ def own_node(folder: Container, key: str, metadata: dict[str, Any]) -> Container
 
 def _put_arrays(node: Container, reconstruction: Reconstruction, result_path: Path) -> None:
     present = set(node)
-    by_reference = True
+    by_reference, is_proven = True, False
     for name in _AXES:
         if getattr(reconstruction, name) is None:  # not in every result
             continue
@@ -177,7 +177,8 @@ def _put_arrays(node: Container, reconstruction: Reconstruction, result_path: Pa
             if _is_whole(node, name, values):
                 continue
             node.delete_contents(name, external_only=False)
-        by_reference = by_reference and _register(node, name, values, result_path)
+        by_reference = by_reference and _register(node, name, values, result_path, is_proven)
+        is_proven = by_reference
         if not by_reference:
             node.write_array(values, key=name, dims=_AXES[name])
 
@@ -191,8 +192,11 @@ def _is_whole(node: Container, name: str, values: NDArray[Any]) -> bool:
     return stored.dtype == values.dtype and np.array_equal(stored, values)
 
 
-def _register(node: Container, name: str, values: NDArray[Any], result_path: Path) -> bool:
-    """Add the array by reference; False, and no trace, if the server then does not read from the file what is in it."""
+def _register(node: Container, name: str, values: NDArray[Any], result_path: Path, is_proven: bool) -> bool:
+    """Add the array by reference; False, and no trace, if the server then does not read from the file what is in it.
+
+    is_proven: it reads another array from this file
+    """
     source = DataSource(
         structure_family=StructureFamily.array,
         structure=ArrayStructure.from_array(values, dims=_AXES[name]),
@@ -202,6 +206,8 @@ def _register(node: Container, name: str, values: NDArray[Any], result_path: Pat
         assets=[Asset(data_uri=ensure_uri(str(result_path.absolute())), is_directory=False, parameter="data_uris", num=0)],
     )
     array = node.new(StructureFamily.array, [source], key=name)
+    if is_proven:
+        return True
     # One line through the middle is proof enough: another file would not have it.
     line = tuple(size // 2 for size in values.shape[:-1])
     try:
