@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import convergence, divergence, memory, parallel, phases, real, refinement, service, speed
+from benchmarks import callback_overhead, convergence, divergence, memory, parallel, phases, real, refinement, service, speed
 from benchmarks.problems import Absent
 from benchmarks.table import Table
 from benchmarks.timing import floor_ms, libraries
@@ -28,11 +28,13 @@ PARTS: dict[str, Callable[[bool], list[Table]]] = {
     "parallel": parallel.run,
     "convergence": convergence.run,
     "memory": memory.run,
+    "growth": live_growth.run,
     "synchronisation": phases.run,
     "real": real.run,
     "divergence": divergence.run,
     "positions": refinement.run,
     "service": service.run,
+    "callback": callback_overhead.run,
 }
 
 

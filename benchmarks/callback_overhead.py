@@ -1,25 +1,214 @@
-"""What AutoReconstruct costs the RunEngine per document: median and 99th percentile of ``__call__``, in milliseconds.
+"""What AutoReconstruct costs the RunEngine: each call, and a plan of 1000 events with it and without it.
 
-The documents come as fast as a scan of 1 kHz would send them, while the thread behind collects them and writes the jobs into
-an inbox on the disk. Run: ``python benchmarks/callback_overhead.py [POINTS]``.
+Documents come as fast as a scan of 300 points a second sends them, while the thread behind collects them and the jobs go into an inbox on
+the disk; the service that watches it is up, down or stopped (SIGSTOP: it hangs), and so is the catalog. Run: ``python -m benchmarks
+callback``, or this file for the times of every kind of document, with frames inside of events too: ``python -m
+benchmarks.callback_overhead [POINTS]``.
 """
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import os
+import signal
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.table import Table, verdict
 from ptyplugin.callbacks import AutoReconstruct
-from ptyplugin.model import Site
+from ptyplugin.catalog.server import LocalServer
+from ptyplugin.model import Profile, Site, load_site
+from ptyplugin.profiles import load_profile
 
 Documents = Iterator[tuple[str, dict[str, Any]]]
-PERIOD_S = 1e-3
+#: Points a second, as the issue of the service has it; ms that a call may take, median and 99th percentile; % that a plan may.
+RATE, MEDIAN_MS, HIGH_MS, LONGER = 300.0, 0.2, 2.0, 2.0
+#: Of the plan: events, and exposure of each, seconds (about RATE with what the RunEngine takes itself).
+EVENTS, EXPOSURE_S = 1000, 0.002
+_START_S = 60.0
+
+
+def run(quick: bool) -> list[Table]:
+    """All tables."""
+    calls = Table(
+        "AutoReconstruct, each call, at 300 points a second", ["service", "catalog", "documents", "median ms", "99 % ms", "limits"]
+    )
+    with tempfile.TemporaryDirectory(prefix="ptyplugin-bench-") as folder:
+        _states(calls, Path(folder), 300 if quick else 3000)
+    plan = Table("a plan of 1000 events, with AutoReconstruct against without", ["what", "measured", "unit", "limit"])
+    with tempfile.TemporaryDirectory(prefix="ptyplugin-bench-") as folder:
+        _plans(plan, Site(home=Path(folder)), 2 if quick else 15, 100 if quick else EVENTS)
+    return [calls, plan]
+
+
+def _states(table: Table, folder: Path, points: int) -> None:
+    with LocalServer(folder / "catalog") as server:
+        os.environ["TILED_API_KEY"] = server.api_key
+        file = folder / "site.toml"
+        file.write_text(f'home = "{folder}/home"\ntiled_uri = "{server.uri}"\nhttp_port = 0\ndevice = "cpu"\n')
+        site = load_site(file)
+        with _serving(file, folder) as serving:
+            _add(table, "up", "up", site, points)
+            with _stopped(serving.pid):
+                _add(table, "hangs", "up", site, points)
+            assert server.pid is not None
+            with _stopped(server.pid):
+                _add(table, "up", "hangs", site, points)
+            server.stop()
+            _add(table, "up", "down", site, points)
+        _add(table, "down", "down", site, points)
+
+
+def _add(table: Table, service: str, catalog: str, site: Site, points: int) -> None:
+    auto = AutoReconstruct("sim", site)
+    taken = [each for kind in milliseconds(auto, stream_assets(points, f"{service}-{catalog}"), 1 / RATE).values() for each in kind]
+    auto.flush(60.0)
+    median, high = np.percentile(taken, [50, 99])
+    kept = f"{verdict(float(median), MEDIAN_MS)}, {verdict(float(high), HIGH_MS)}"
+    table.add(service, catalog, len(taken), float(median), float(high), kept)
+
+
+@contextmanager
+def _serving(file: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with (folder / "serve.log").open("wb") as log:
+        serving = subprocess.Popen([sys.executable, "-m", "ptyplugin", "serve", "--site", str(file)], stderr=log)
+    try:
+        end = time.monotonic() + _START_S
+        while not (folder / "home" / "service.json").exists() and time.monotonic() < end:
+            time.sleep(0.1)
+        yield serving
+    finally:
+        serving.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            serving.wait(40)
+        serving.kill()
+
+
+@contextmanager
+def _stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+class _Detector:
+    """As ophyd's AreaDetector with an HDF5 plugin: a resource when staged, a datum for each point, its id in the event."""
+
+    name, parent = "detector", None
+
+    def __init__(self) -> None:
+        self._numbers, self._files = itertools.count(), itertools.count()
+        self._documents: list[tuple[str, dict[str, Any]]] = []
+
+    def stage(self) -> list[Any]:
+        """A new file."""
+        self._uid, self._numbers = f"file-{next(self._files)}-{time.time_ns()}", itertools.count()
+        path = {"root": "/data", "resource_path": f"{self._uid}.h5", "path_semantics": "posix"}
+        self._documents = [("resource", {"uid": self._uid, "spec": "AD_HDF5", "resource_kwargs": {"frame_per_point": 1}, **path})]
+        return [self]
+
+    def unstage(self) -> list[Any]:
+        """Nothing is left to do."""
+        return [self]
+
+    def expose(self) -> None:
+        """The next frame is in the file."""
+        number = next(self._numbers)
+        self._datum = f"{self._uid}/{number}"
+        self._documents.append(("datum", {"datum_id": self._datum, "resource": self._uid, "datum_kwargs": {"point_number": number}}))
+
+    def read(self) -> dict[str, Any]:
+        """The id of the frame."""
+        return {self.name: {"value": self._datum, "timestamp": time.time()}}
+
+    def describe(self) -> dict[str, Any]:
+        """Frames in a file."""
+        return {self.name: {"source": "file", "dtype": "array", "shape": [1, 128, 128], "external": "FILESTORE:"}}
+
+    def collect_asset_docs(self) -> Documents:
+        """Documents of the frames since the last event."""
+        waiting, self._documents = self._documents, []
+        yield from waiting
+
+    def read_configuration(self) -> dict[str, Any]:
+        """None."""
+        return {}
+
+    describe_configuration = read_configuration
+
+
+def _plans(table: Table, site: Site, pairs: int, events: int) -> None:
+    """Pairs side by side, in turns first with and first without."""
+    os.environ.setdefault("OPHYD_CONTROL_LAYER", "dummy")
+    from bluesky import RunEngine
+
+    engine, auto = (
+        RunEngine({"energy_ev": 8000.0, "detector_distance_m": 2.0}, loop=asyncio.new_event_loop()),
+        AutoReconstruct(_profile(), site),
+    )
+    plan = _plan_of(events)
+    seconds = {False: list[float](), True: list[float]()}
+    _seconds(engine, plan)
+    for pair in range(pairs):
+        for subscribed in (pair % 2 == 0, pair % 2 == 1):
+            token = engine.subscribe(auto) if subscribed else None
+            seconds[subscribed].append(_seconds(engine, plan))
+            if token is not None:
+                auto.flush(60.0)
+                engine.unsubscribe(token)
+    engine.loop.call_soon_threadsafe(engine.loop.stop)
+    longer = statistics.median(100 * (on / off - 1) for off, on in zip(seconds[False], seconds[True], strict=True))
+    table.add("without, median", statistics.median(seconds[False]), "s", None)
+    table.add("events a second", events / statistics.median(seconds[False]), "1/s", None)
+    table.add(f"with it longer by, median of {pairs} pairs", longer, "%", verdict(longer, LONGER))
+
+
+def _profile() -> Profile:
+    """Of the plan, whose motors do not say their unit."""
+    profile = load_profile("sim")
+    axes = {name: getattr(profile.positions, name).model_copy(update={"unit": "um"}) for name in ("y", "x")}
+    return profile.model_copy(update={"positions": profile.positions.model_copy(update=axes)})
+
+
+def _plan_of(events: int) -> Callable[[], Any]:
+    import bluesky.plan_stubs as bps
+    import bluesky.preprocessors as bpp
+    from ophyd.sim import SynAxis
+
+    detector, y, x = _Detector(), SynAxis(name="stage_y"), SynAxis(name="stage_x")
+
+    @bpp.stage_decorator([detector])
+    @bpp.run_decorator()
+    def plan() -> Any:
+        for point in range(events):
+            yield from bps.mv(y, point // 32 * 1e-3, x, point % 32 * 1e-3)
+            yield from bps.sleep(EXPOSURE_S)
+            detector.expose()
+            yield from bps.create()
+            for device in (detector, y, x):
+                yield from bps.read(device)
+            yield from bps.save()
+
+    made: Callable[[], Any] = plan
+    return made
+
+
+def _seconds(engine: Any, plan: Callable[[], Any]) -> float:
+    begun = time.perf_counter()
+    engine(plan())
+    return time.perf_counter() - begun
 
 
 def begun(run: str, detector: dict[str, Any]) -> Documents:
@@ -32,26 +221,28 @@ def begun(run: str, detector: dict[str, Any]) -> Documents:
 
 
 def event(run: str, point: int, data: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """One point, a micrometre from the one before."""
     data = {"stage_y": float(point % 100), "stage_x": float(point // 100), **data}
     head = {"uid": f"{run}-e{point}", "time": float(point), "seq_num": point + 1, "descriptor": f"{run}-d", "filled": {}}
     return "event", {**head, "data": data, "timestamps": dict.fromkeys(data, 0.0)}
 
 
 def stopped(run: str, points: int) -> tuple[str, dict[str, Any]]:
+    """The end."""
     return "stop", {"uid": f"{run}-s", "run_start": run, "time": 0.0, "exit_status": "success", "num_events": {"primary": points}}
 
 
-def stream_assets(points: int) -> Documents:
+def stream_assets(points: int, run: str = "a") -> Documents:
     """ophyd-async."""
-    yield from begun("a", {"shape": [1, 128, 128], "external": "STREAM:"})
+    yield from begun(run, {"shape": [1, 128, 128], "external": "STREAM:"})
     parameters = {"dataset": "/entry/data/data", "chunk_shape": [1, 128, 128]}
-    resource = {"uid": "r", "run_start": "a", "data_key": "detector", "mimetype": "application/x-hdf5", "parameters": parameters}
+    resource = {"uid": f"{run}-r", "run_start": run, "data_key": "detector", "mimetype": "application/x-hdf5", "parameters": parameters}
     yield "stream_resource", {**resource, "uri": "file://localhost/data/a.h5"}
     for point in range(points):
         ranges = {"indices": {"start": point, "stop": point + 1}, "seq_nums": {"start": point + 1, "stop": point + 2}}
-        yield "stream_datum", {"uid": f"r/{point}", "stream_resource": "r", "descriptor": "a-d", **ranges}
-        yield event("a", point, {})
-    yield stopped("a", points)
+        yield "stream_datum", {"uid": f"{run}-r/{point}", "stream_resource": f"{run}-r", "descriptor": f"{run}-d", **ranges}
+        yield event(run, point, {})
+    yield stopped(run, points)
 
 
 def arrays_in_events(points: int) -> Documents:
@@ -63,24 +254,26 @@ def arrays_in_events(points: int) -> Documents:
     yield stopped("b", points)
 
 
-def milliseconds(auto: AutoReconstruct, documents: Documents) -> dict[str, list[float]]:
-    """Time of each call by the kind of document."""
+def milliseconds(auto: AutoReconstruct, documents: Documents, period_s: float) -> dict[str, list[float]]:
+    """Time of each call by the kind of document. period_s: from one event to the next"""
     taken: dict[str, list[float]] = {}
     for name, document in documents:
         begin = time.perf_counter()
         auto(name, document)
         end = time.perf_counter()
         taken.setdefault(name, []).append(1e3 * (end - begin))
-        time.sleep(max(0.0, PERIOD_S - (end - begin)))
+        if name == "event":
+            time.sleep(max(0.0, period_s - (end - begin)))
     return taken
 
 
 def main() -> None:
+    """Every kind of document, at 1000 points a second."""
     points = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     with tempfile.TemporaryDirectory() as folder:
         for style, documents in {"ophyd-async": stream_assets(points), "arrays in events": arrays_in_events(min(points, 500))}.items():
             auto = AutoReconstruct("sim", Site(home=Path(folder)))
-            for name, taken in milliseconds(auto, documents).items():
+            for name, taken in milliseconds(auto, documents, 1e-3).items():
                 median, high = np.percentile(taken, [50, 99])
                 print(f"{style:17} {name:16} {len(taken):6} documents   median {median:.4f} ms   99 % {high:.4f} ms")
             begin = time.perf_counter()

@@ -5,19 +5,21 @@
 A real Tiled server holds all scans (the first by TiledWriter, the others copied in its database). A real 0MQ proxy and bluesky's Publisher
 send their documents at ``--rate`` a second, and a third into it the daemon starts. 0MQ has by then lost the first third, and loses more
 where nobody keeps up; the sweep and the gaps in the numbers of events heal that. Each job reads all its frames and writes its result
-file, but does not reconstruct (see ``glance``): the way of the scans is measured, not the solver. Results are counted as files and in
-the ledger.
+file, but does not reconstruct (see ``glance``): the way of the scans is measured, not the solver. Results go into the same catalog, by
+the real publisher, and are counted there, as files, and in the ledger. A line on stderr says now and then how far it is.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -29,7 +31,7 @@ import h5py
 import msgpack
 import numpy as np
 
-from ptyplugin.catalog import LocalServer, connect
+from ptyplugin.catalog import LocalServer, connect, search
 from ptyplugin.io.opening import open_frames
 from ptyplugin.jobs import open_read_only
 from ptyplugin.model import Job, Progress, Reconstruction, Site
@@ -40,7 +42,9 @@ Documents = list[tuple[str, dict[str, Any]]]
 
 POINTS, SIDE = 16, 64
 #: How long to wait for the last result after the last document, seconds a scan, and at the least.
-_PATIENCE_S, _LEAST_S = 1.0, 120.0
+_PATIENCE_S, _LEAST_S = 3.0, 120.0
+#: How often is said how far it is, seconds.
+_SAY_S = 20.0
 
 _PROFILE = """\
 name = "burst"
@@ -69,20 +73,29 @@ proxy.start()
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a burst came to. documents: that came over 0MQ; healed: runs asked from the catalog; seconds: from the first document on."""
+    """What a burst came to.
+
+    results: scans with a result file that is published, by the ledger; in_catalog: scans with exactly one result in the catalog
+    documents: that came over 0MQ; healed: runs asked from the catalog
+    solved_s: until the last job was solved, seconds: until the last result was published, from the first document on
+    """
 
     scans: int
     results: int
+    in_catalog: int
     sent: int
     documents: int
     healed: int
+    solved_s: float
     seconds: float
 
     def __str__(self) -> str:
         lost = 1 - self.documents / self.sent
         return (
-            f"{self.results} of {self.scans} scans have their result; 0MQ brought {self.documents} of {self.sent} documents "
-            f"({lost:.1%} lost), {self.healed} scans came from the catalog; {self.seconds:.0f} s"
+            f"{self.results} of {self.scans} scans have their result, {self.in_catalog} in the catalog; "
+            f"0MQ brought {self.documents} of {self.sent} documents "
+            f"({lost:.1%} lost), {self.healed} scans came from the catalog; "
+            f"all solved after {self.solved_s:.0f} s, published after {self.seconds:.0f} s"
         )
 
 
@@ -174,7 +187,10 @@ def burst(folder: Path, scans: int, rate: float) -> Outcome:
     frames.parent.mkdir()
     write_frames(frames)
     profile, runs = write_profile(folder), runs_of(scans, frames)
-    with LocalServer(folder / "catalog", readable=[frames.parent]) as server, zmq_proxy() as (publishers, subscribers):
+    with (
+        LocalServer(folder / "catalog", readable=[frames.parent, folder / "home" / "results"]) as server,
+        zmq_proxy() as (publishers, subscribers),
+    ):
         os.environ["TILED_API_KEY"] = server.api_key
         site = Site.model_validate(
             {
@@ -255,12 +271,13 @@ def send_and_solve(site: Site, runs: list[Documents], publishers: str, rate: flo
     try:
         sending.start()
         _wait_until(begun_s + len(documents) / rate / 3)
-        with Daemon(site, Inline("benchmarks.scan_burst:glance"), publish=lambda *_: None) as daemon, Sources(site) as sources:
+        with Daemon(site, Inline("benchmarks.scan_burst:glance")) as daemon, Sources(site) as sources:
             working = threading.Thread(target=daemon.run)
             working.start()
             sending.join()
             uids = {run[0][1]["uid"] for run in runs}
-            _wait_for_results(site, uids, time.monotonic() + max(_LEAST_S, _PATIENCE_S * len(runs)))
+            solved_s = _wait_for_results(site, uids, time.monotonic() + max(_LEAST_S, _PATIENCE_S * len(runs))) - begun_s
+            seconds = time.monotonic() - begun_s
             daemon.stop()
             working.join()
             counts = [state.counts for state in sources.states()]
@@ -270,7 +287,16 @@ def send_and_solve(site: Site, runs: list[Documents], publishers: str, rate: flo
     with open_read_only(site.ledger) as ledger:
         done = {entry.run_uid for entry in ledger.list(state="published") if entry.result is not None and entry.result.exists()} & uids
     came = sum(each["documents"] for each in counts)
-    return Outcome(len(runs), len(done), len(documents), came, sum(each["healed"] for each in counts), time.monotonic() - begun_s)
+    healed = sum(each["healed"] for each in counts)
+    return Outcome(len(runs), len(done), _in_catalog(site, uids), len(documents), came, healed, solved_s, seconds)
+
+
+def _in_catalog(site: Site, uids: set[str]) -> int:
+    """Scans with exactly one whole result."""
+    client = connect(site)
+    found = Counter(node.metadata["scan_uid"] for node in search(client, state="published"))
+    client.context.close()
+    return sum(found[uid] == 1 for uid in uids)
 
 
 def _send(publisher: Any, documents: Documents, rate: float) -> None:
@@ -286,10 +312,21 @@ def _wait_until(when_s: float) -> None:
         time.sleep(left_s)
 
 
-def _wait_for_results(site: Site, uids: set[str], end_s: float) -> None:
+def _wait_for_results(site: Site, uids: set[str], end_s: float) -> float:
+    """Until all are published; when the last one was solved, by the monotonic clock."""
+    solved_s, said_s = math.inf, time.monotonic()
     with open_read_only(site.ledger) as ledger:
-        while time.monotonic() < end_s and uids - {entry.run_uid for entry in ledger.list() if entry.state in ("published", "failed")}:
+        while time.monotonic() < end_s:
+            states = {entry.run_uid: entry.state for entry in ledger.list()}
+            if all(states.get(uid) in ("solved", "published", "failed") for uid in uids):
+                solved_s = min(solved_s, time.monotonic())
+            if all(states.get(uid) in ("published", "failed") for uid in uids):
+                break
+            if time.monotonic() - said_s > _SAY_S:
+                said_s = time.monotonic()
+                sys.stderr.write(f"scan_burst: {dict(Counter(states.values()))} of {len(uids)}\n")
             time.sleep(0.5)
+    return solved_s
 
 
 def main() -> None:
@@ -301,7 +338,7 @@ def main() -> None:
     with TemporaryDirectory(prefix="ptyplugin-burst-") as folder:
         outcome = burst(Path(folder), asked.scans, asked.rate)
     print(outcome)
-    sys.exit(outcome.results != outcome.scans)
+    sys.exit(not outcome.results == outcome.in_catalog == outcome.scans)
 
 
 if __name__ == "__main__":

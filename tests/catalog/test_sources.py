@@ -285,6 +285,6 @@ def test_a_burst_with_a_late_start_gives_every_scan_its_result(make_site, proxy,
     runs = runs_of(4, frames)
     fill(site, runs)
     outcome = send_and_solve(site, runs, proxy[0], rate=200)
-    assert outcome.results == outcome.scans == 4
+    assert outcome.results == outcome.in_catalog == outcome.scans == 4
     assert outcome.documents < outcome.sent
     assert outcome.healed >= 1
