@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import callback_overhead, convergence, divergence, memory, parallel, phases, real, refinement, service, speed
+from benchmarks import callback_overhead, convergence, divergence, live_growth, memory, parallel, phases, real, refinement, service, speed
 from benchmarks.problems import Absent
 from benchmarks.table import Table
 from benchmarks.timing import floor_ms, libraries

@@ -21,12 +21,16 @@ def whole(wide: Any) -> Any:
 
 
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
-def test_in_five_portions_it_gets_as_good_as_at_once(wide: Any, whole: Any, order: NDArray[np.int64]) -> None:
+def test_in_five_portions_it_gets_as_good_as_at_once(
+    wide: Any, whole: Any, order: NDArray[np.int64], phase_difference: Callable[..., float]
+) -> None:
     solver = grown(wide, "DM(40)", order=order)
     made = solver.result()
     assert made is not None
     assert made.quality["error"] < 1.05 * whole.quality["error"]
     assert made.object.shape == whole.object.shape
+    middle = (0, slice(16, -16), slice(16, -16))
+    assert phase_difference(made.object[middle], whole.object[middle]) < 0.04
     np.testing.assert_array_equal(made.positions_px[np.argsort(order)], whole.positions_px)
     np.testing.assert_array_equal(made.positions_m, wide.scan.positions_m.mean(axis=1)[order])
     assert [event.iteration for event in made.progress] == list(range(1, 24 + 40 + 1))
