@@ -181,6 +181,33 @@ def test_the_catalog_is_away_and_comes_back(site, make_job, until, monkeypatch) 
     assert sorted(published) == sorted(job.key for job in jobs)
 
 
+def test_a_catalog_that_hangs_delays_no_job(site, make_job, until) -> None:
+    """Neither where results are published nor where images of jobs that run are shown."""
+    hangs, asked = threading.Event(), []
+
+    def publish(result: Path, key: str) -> None:
+        asked.append(key)
+        assert hangs.wait(60)
+
+    try:
+        with Daemon(site, Inline(STUB), publish) as inline, open_read_only(site.ledger) as view:
+            inline.add_snapshot_listener(lambda *_: hangs.wait(60) and None)
+            thread = threading.Thread(target=inline.run)
+            thread.start()
+            submit(site, make_job(0))
+            until(lambda: asked)
+            for seed in range(1, 5):
+                submit(site, make_job(seed))
+            until(lambda: view.counts() == {"solved": 5})
+            assert len(asked) == 1
+            hangs.set()
+            until(lambda: view.counts() == {"published": 5})
+            inline.stop()
+            thread.join(20)
+    finally:
+        hangs.set()
+
+
 def test_a_catalog_that_is_not_there_is_named_in_the_ledger(site, make_job) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
