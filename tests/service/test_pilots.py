@@ -192,7 +192,7 @@ def test_a_pilot_near_its_time_limit_makes_way_and_loses_nothing(
 ) -> None:
     monkeypatch.setattr(pilot, "_THERE_S", 0.1)
     monkeypatch.setattr(pilot, "_MARGIN", 0.5)
-    group, task = pilots_of(), task_of(make_job(slow=0.3))
+    group, task = pilots_of(), task_of(make_job(slow=0.2))
     with pytest.raises(RanksCrashed, match=r"Slurm job 1, .* is near its time limit: the job was put into a checkpoint"):
         group.run(task, lambda _: running_queue.change(1, left="1:00"), go_on)
     until(group.look)

@@ -118,21 +118,21 @@ def test_a_pilot_over_two_nodes_and_what_may_happen_to_it(cluster, tmp_path: Pat
         assert len(cluster.ranks()) == 2
         _nobody_else_learns_the_token(cluster, tmp_path)
 
-        second = going.submit("DM(50)", 2)
+        second = going.submit("DM(30)", 2)
         going.wait_for(lambda: going.iterates(second))
         os.kill(cluster.ranks()[0], signal.SIGKILL)
         going.wait_for(lambda: going.is_done(second))
         assert "of 2 was killed or crashed" in going.said_of(second)
         assert name not in going.queue()[0], "it was done by a fresh pilot"
 
-        third = going.submit("DM(50)", 3)
+        third = going.submit("DM(30)", 3)
         going.wait_for(lambda: going.iterates(third))
         cluster.kill_controller()
         going.wait_for(lambda: going.is_done(third))
         assert "crashed" not in going.said_of(third), "who has its ranks needs no slurmctld"
         cluster.start_controller()
 
-        fourth = going.submit("DM(50)", 4)
+        fourth = going.submit("DM(30)", 4)
         going.wait_for(lambda: going.iterates(fourth) and going.queue())
         cluster.says("scancel", "--me")
         going.wait_for(lambda: going.is_done(fourth))
