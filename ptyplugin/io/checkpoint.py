@@ -83,8 +83,8 @@ class Checkpoints:
         for iteration in sorted(self._iterations(), reverse=True):
             if iteration < below:
                 found = _read(self._path(iteration))
-                refusal = refuses(found) if isinstance(found, Checkpoint) else found
-                if isinstance(found, Checkpoint) and not refusal:
+                refusal = found if isinstance(found, str) else refuses(found)
+                if not isinstance(found, str) and not refusal:
                     return found
                 _LOG.warning("the checkpoint after iteration %d is of no use: %s", iteration, refusal)
         return None
