@@ -53,17 +53,23 @@ def fermat_spiral(points: int, step: float) -> NDArray[np.float64]:
 
 
 def ptycho_fly(
-    detector: Any, capture: Any, fly: Any, trajectory: Any, *, samples: int = 1, md: dict[str, Any] | None = None
+    detector: Any, capture: Any, fly: Any, trajectory: Any, *, samples: int = 1, patience_s: float = 10.0, md: dict[str, Any] | None = None
 ) -> Generator[Any, Any, Any]:
     """Plan: a fly scan along a ``ptyplugin.sim.ioc.trajectory.Trajectory``; the uid of the run.
 
     Frames and positions come as stream_resource and stream_datum in the stream ``primary``, without events.
-    detector, capture, fly: as ``ptyplugin.sim.ioc.devices`` has them; samples: of the encoders, per frame; md: for the start document
+    detector, capture, fly: as ``ptyplugin.sim.ioc.devices`` has them; samples: of the encoders, per frame
+    patience_s: for the next frame, before the run fails; md: for the start document
     """
     from ophyd_async.core import DetectorTrigger, TriggerInfo
 
     frames = len(trajectory.positions)
-    triggered = {"trigger": DetectorTrigger.EXTERNAL_EDGE, "livetime": trajectory.exposure_s, "number_of_events": frames}
+    triggered = {
+        "trigger": DetectorTrigger.EXTERNAL_EDGE,
+        "livetime": trajectory.exposure_s,
+        "number_of_events": frames,
+        "exposure_timeout": patience_s,
+    }
     metadata = {
         "plan_name": "ptycho_fly",
         "plan_type": "generator",

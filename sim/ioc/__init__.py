@@ -20,6 +20,10 @@ def __getattr__(name: str) -> Any:
         from ptyplugin.sim.ioc.async_devices import devices
 
         return devices
+    if name == "legacy_devices":
+        from ptyplugin.sim.ioc.legacy import legacy_devices
+
+        return legacy_devices
     if name == "running":
         from ptyplugin.sim.ioc.process import running
 

@@ -31,11 +31,11 @@ logger = logging.getLogger(__name__)
 CAM, HDF, PVA = "det:cam1:", "det:HDF1:", "det:Pva1:"
 _PORT = "SIM1"
 
-#: PVs of ophyd's classes whose kind they do not tell, and their choices.
-_LEGACY_CHOICES = {
+#: Choices that no class tells, or that it tells in another order than areaDetector has them.
+_CHOICES = {
     **dict.fromkeys(("BlockingCallbacks", "AutoSave", "StoreAttr", "StorePerform", "DimAttDatasets"), YES_NO),
     **dict.fromkeys(("ReadFile", "WriteFile", "DeleteDriverFile", "SWMRActive", "XMLValid"), YES_NO),
-    "ArrayCallbacks": ("Disable", "Enable"),
+    **dict.fromkeys(("ArrayCallbacks", "EnableCallbacks"), ("Disable", "Enable")),
     "SWMRSupported": ("Not Supported", "Supported"),
     "FrameType": ("Normal", "Background", "FlatField"),
 }
@@ -67,13 +67,20 @@ class AreaDetector:
     def _serve(self, folder: Path) -> None:
         pv, prefix = self._pv, self._pv.prefix
         classes = ((DetectorDriver, CAM), (NDFileHDF5IO, HDF), (NDPluginBaseIO, PVA))
-        served = [signal for cls, part in classes for signal in signals_of(cls(prefix + part))]
-        for full, kind in served:
-            if full.removeprefix(prefix) not in pv:
-                pv.add_kind(full.removeprefix(prefix), kind)
-        for cls, part in ((SimDetectorCam, CAM), (HDF5Plugin_V34, HDF)):
-            for name, text in legacy_signals_of(cls, part):
-                self._add_legacy(name, text)
+        legacy = {name: text for cls, part in ((SimDetectorCam, CAM), (HDF5Plugin_V34, HDF)) for name, text in legacy_signals_of(cls, part)}
+        for full, kind in (signal for cls, part in classes for signal in signals_of(cls(prefix + part))):
+            name = full.removeprefix(prefix)
+            if name in pv:
+                continue
+            if choices := _CHOICES.get(name.rpartition(":")[2].removesuffix("_RBV")):
+                pv.add(name, choices[0], choices=choices)
+            elif kind is str and not legacy.get(name, True):
+                # What ophyd does not read as a long text is a record's short one.
+                pv.add(name, "")
+            else:
+                pv.add_kind(name, kind)
+        for name, text in legacy.items():
+            self._add_legacy(name, text)
         pv.add(f"{PVA}PvName_RBV", f"{prefix}Pva1:Image")
         for name, value in _first_values(self._instrument.shape, folder).items():
             pv.begin(name, value)
@@ -92,7 +99,7 @@ class AreaDetector:
         twin = name.removesuffix("_RBV") if name.endswith("_RBV") else f"{name}_RBV"
         if twin in self._pv:
             self._pv.add_like(name, twin)
-        elif choices := _LEGACY_CHOICES.get(last):
+        elif choices := _CHOICES.get(last):
             self._pv.add(name, choices[0], choices=choices)
         elif last == "PluginType":
             self._pv.add(name, "NDFileHDF5")

@@ -115,8 +115,8 @@ class IonChamber(StandardReadable):
         super().__init__(name=name)
 
 
-#: What the position capture writes: the name of each dataset, and its unit.
-CAPTURED = {"y": "um", "x": "um", "monitor": ""}
+#: What the position capture writes, dataset -> its data key, and its unit. Encoders go by the names of their motors.
+CAPTURED = {"y": ("stage_y", "um"), "x": ("stage_x", "um"), "monitor": ("ion_chamber", "")}
 
 
 class CaptureIO(EpicsDevice):
@@ -139,8 +139,8 @@ class _CaptureTriggerLogic(DetectorTriggerLogic):
 class _CaptureProvider(StreamResourceDataProvider):
     async def make_datakeys(self, collections_per_event: int) -> dict[str, DataKey]:
         keys: dict[str, DataKey] = await super().make_datakeys(collections_per_event)
-        for key, unit in zip(keys.values(), CAPTURED.values(), strict=True):
-            key["units"] = unit
+        for name, unit in CAPTURED.values():
+            keys[name]["units"] = unit
         return keys
 
 
@@ -157,13 +157,13 @@ class _CaptureDataLogic(DetectorDataLogic):
             uri=f"{place.directory_uri}{place.filename}.h5",
             resources=[
                 StreamResourceInfo(
-                    data_key=f"{datakey_name}-{name}",
+                    data_key=key,
                     shape=(),
                     chunk_shape=(16384,),
                     dtype_numpy="<f8",
                     parameters={"dataset": f"/{name}"},
                 )
-                for name in CAPTURED
+                for name, (key, _) in CAPTURED.items()
             ],
             mimetype="application/x-hdf5",
             collections_written_signal=self.io.num_captured,
@@ -173,7 +173,7 @@ class _CaptureDataLogic(DetectorDataLogic):
         await self.io.capture.set(False)
 
     def get_hinted_fields(self, datakey_name: str) -> Sequence[str]:
-        return [f"{datakey_name}-{name}" for name in CAPTURED]
+        return [key for key, _ in CAPTURED.values()]
 
 
 class PositionCapture(StandardDetector):
@@ -264,8 +264,8 @@ def devices(prefix: str, folder: Path) -> Devices:
     """The instrument's ophyd-async devices, of which each run writes new files into a folder."""
     paths = StaticPathProvider(UUIDFilenameProvider(), folder.absolute())
     return Devices(
-        y=Motor(f"{prefix}y", name="y"),
-        x=Motor(f"{prefix}x", name="x"),
+        y=Motor(f"{prefix}y", name="stage_y"),
+        x=Motor(f"{prefix}x", name="stage_x"),
         theta=Motor(f"{prefix}theta", name="theta"),
         detector=FrameDetector(f"{prefix}det:", paths, name="detector"),
         capture=PositionCapture(f"{prefix}pos:", paths, name="capture"),

@@ -10,7 +10,6 @@ import numpy as np
 from ophyd import EpicsMotor
 from ophyd_async.epics.motor import Motor
 
-from ptyplugin.model.errors import DeviceError
 from ptyplugin.sim.ioc.database import Database, legacy_signals_of, signals_of
 from ptyplugin.sim.ioc.motion import Path, Ramp
 
@@ -31,7 +30,6 @@ _FIELDS: dict[str, float | int | str] = {
     "PREC": 4,
     "RDBD": 1e-3,
     "DMOV": 1,
-    "LVIO": 0,
     "MISS": 0,
     "MSTA": 2,
     "DESC": "simulated stage",
@@ -83,6 +81,9 @@ class MotorRecord:
         for full, channel in pv.channels.items():
             if full in {f"{pv.prefix}{name}.{field}" for field in ("VAL", "RBV")}:
                 channel._data["units"] = unit
+        for field in ("LLM", "HLM"):
+            pv.after_put(f"{name}.{field}", self._limited)
+        pv.limit(f"{name}.VAL", low, high)
         pv.after_put(f"{name}.VAL", self._asked_to_move)
         pv.after_put(f"{name}.STOP", self._asked_to_stop)
 
@@ -126,20 +127,17 @@ class MotorRecord:
         return float(self.path.at(np.asarray([time.monotonic()]))[0])
 
     async def _asked_to_move(self, target: float) -> None:
-        pv, name = self._pv, self._name
-        low, high = pv[f"{name}.LLM"], pv[f"{name}.HLM"]
-        outside = not low <= target <= high
-        await pv.set(f"{name}.LVIO", int(outside))
-        if outside:
-            raise DeviceError(f"{pv.prefix}{name} was sent to {target:g}, outside its limits {low:g} .. {high:g}: give a position within.")
         stalls = self.moves_left is not None and self.moves_left <= 0
         if self.moves_left is not None:
             self.moves_left -= 1
-        await pv.set(f"{name}.MISS", int(stalls))
+        await self._pv.set(f"{self._name}.MISS", int(stalls))
         if stalls:
             await self.follow(Ramp.rest(self._here()))
         else:
             await self.go(target)
+
+    async def _limited(self, _: float) -> None:
+        self._pv.limit(f"{self._name}.VAL", self._pv[f"{self._name}.LLM"], self._pv[f"{self._name}.HLM"])
 
     async def _asked_to_stop(self, wanted: int) -> None:
         await self._pv.set(f"{self._name}.STOP", 0)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from ptyplugin.sim.ioc.trajectory import Trajectory
 POSITIONS = [(0.0, 0.0), (1.5, -2.0), (-3.0, 4.0), (2.0, 2.25)]
 #: Fly scan: 10 lines of 12 frames at 300 frames a second.
 FLIGHT = Trajectory.grid(10, 12, 0.8, period_s=1 / 300, turn_s=0.02)
+#: How long a session may take, seconds.
+_LONGEST_S = 60.0
 SESSION = Path(__file__).with_name("ioc_session.py")
 
 
@@ -49,17 +52,32 @@ class Seen:
 
 
 def session(ioc: Ioc, scenario: str, *arguments: str) -> Seen:
-    """Run a scenario of ``ioc_session.py`` to its end."""
-    done = subprocess.run(
-        [sys.executable, str(SESSION), scenario, str(ioc.folder), *arguments],
-        env={**os.environ, **ioc.environment, "OPHYD_CONTROL_LAYER": "caproto"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-4000:] + (ioc.folder / "ioc.log").read_text()[-2000:]
-    return Seen(**json.loads(done.stdout.splitlines()[-1]))
+    """Run a scenario of ``ioc_session.py`` to its end; kill and restart the IOC whenever it asks for that."""
+    command = [sys.executable, str(SESSION), scenario, str(ioc.folder), *arguments]
+    environment = {**os.environ, **ioc.environment, "OPHYD_CONTROL_LAYER": "caproto"}
+    errors = ioc.folder / f"{scenario}.log"
+    line = ""
+    with (
+        errors.open("w") as log,
+        subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
+        end = threading.Timer(_LONGEST_S, process.kill)
+        end.start()
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line == "restart\n":
+                    ioc.kill()
+                    ioc.restart()
+                    process.stdin.write("done\n")
+                    process.stdin.flush()
+            process.wait()
+        finally:
+            end.cancel()
+            process.kill()
+    assert process.returncode == 0, errors.read_text()[-4000:] + (ioc.folder / "ioc.log").read_text()[-2000:]
+    return Seen(**json.loads(line))
 
 
 def read(path: Path, dataset: str = "/entry/data/data") -> NDArray[Any]:

@@ -21,6 +21,7 @@ from p4p.client.thread import Context
 
 from ptyplugin.sim import ioc
 from ptyplugin.sim.ioc.async_devices import Devices
+from ptyplugin.sim.ioc.trajectory import Trajectory
 from ptyplugin.sim.plans import ptycho_fly
 
 
@@ -123,7 +124,76 @@ def _wait_until_quiet(images: list[Any]) -> None:
         time.sleep(0.2)
 
 
-SCENARIOS = {"step": step, "fly": fly}
+def faults(session: Session) -> None:
+    """What goes wrong on request, and a good run afterwards."""
+    devices, seen = session.devices(), session.seen
+    session.in_loop(_put({"WrongUnit": 1}))
+    seen["wrong_unit"] = [session.in_loop(devices.x.motor_egu.get_value()), session.in_loop(devices.x.describe())["stage_x"]["units"]]
+    session.in_loop(_put({"WrongUnit": 0, "MotorStalled": 2}))
+    seen["moves"] = [session.in_loop(_moved(devices, target)) for target in (1.0, 2.0, 3.0)]
+
+    def flight(**faults: int) -> str:
+        session.in_loop(_put({"MotorStalled": 0, "DetectorOff": 0, **faults}))
+        return session.run(ptycho_fly(devices.detector, devices.capture, devices.fly, FLIGHT, patience_s=1.0))
+
+    seen["status"] = [flight(MotorStalled=30), flight(DetectorOff=40), flight()]
+
+
+async def _moved(devices: Devices, target: float) -> float:
+    await devices.x.set(target)
+    return float(await devices.x.user_readback.get_value())
+
+
+def restart(session: Session) -> None:
+    """The IOC is killed between and during scans, and started again; the test does that when it reads a line."""
+    devices = session.devices()
+    statuses = [session.run(step_plan(devices.detector, devices.y, devices.x, []))]
+    _ask("restart")
+    statuses.append(session.run(step_plan(devices.detector, devices.y, devices.x, [])))
+
+    def killed(plan: Any) -> Generator[Any, Any, Any]:
+        asked = []
+
+        def after(message: Any) -> tuple[None, Any]:
+            if message.command == "collect" and len(session.documents) > known and not asked:
+                asked.append(message)
+                _ask("restart")
+            return None, None
+
+        known = len(session.documents) + 10
+        return (yield from preprocessors.plan_mutator(plan, after))
+
+    slow = Trajectory.grid(10, 20, 0.5, period_s=0.01)
+    statuses.append(session.run(killed(ptycho_fly(devices.detector, devices.capture, devices.fly, slow, patience_s=1.0))))
+    statuses.append(session.run(ptycho_fly(devices.detector, devices.capture, devices.fly, FLIGHT)))
+    session.seen["status"] = statuses
+
+
+def _ask(what: str) -> None:
+    print(what, flush=True)
+    sys.stdin.readline()
+
+
+def legacy(session: Session) -> None:
+    """Step scans with ophyd's devices, one frame per point and two."""
+    devices = ioc.legacy_devices("SIM:", session.folder)
+    session.run(step_plan(devices.detector, devices.y, devices.x, [devices.mono, devices.ion_chamber]))
+    devices.detector.stage_sigs["cam.num_images"] = 2
+    session.run(step_plan(devices.detector, devices.y, devices.x, []))
+    devices.x.velocity.put(20.0, wait=True)
+    moving = devices.x.move(60.0, wait=False)
+    time.sleep(0.2)
+    session.seen["moving"] = devices.x.moving
+    devices.x.stop(success=True)
+    moving.wait(5)
+    session.seen["stopped_at"] = devices.x.position
+    try:
+        devices.x.move(1000.0)
+    except Exception as error:
+        session.seen["refused"] = type(error).__name__
+
+
+SCENARIOS = {"step": step, "fly": fly, "faults": faults, "restart": restart, "legacy": legacy}
 
 
 def _plain(value: Any) -> Any:

@@ -33,7 +33,7 @@ def flights(served: Ioc) -> Seen:
 
 
 def encoders_m(run: Seen) -> np.ndarray:
-    return np.stack([read(run.file(f"capture-{axis}"), axis) for axis in "yx"], axis=1).reshape(FRAMES, 3, 2) * 1e-6
+    return np.stack([read(run.file(f"stage_{axis}"), axis) for axis in "yx"], axis=1).reshape(FRAMES, 3, 2) * 1e-6
 
 
 def test_a_fly_scan_has_no_events_and_streams_without_gaps(flights: Seen) -> None:
@@ -45,11 +45,11 @@ def test_a_fly_scan_has_no_events_and_streams_without_gaps(flights: Seen) -> Non
     assert (start["num_points"], start["sample"], start["plan_name"]) == (FRAMES, "star", "ptycho_fly")
     assert {name: key["shape"] for name, key in keys.items()} == {
         "detector": [1, 128, 128],
-        "capture-y": [3],
-        "capture-x": [3],
-        "capture-monitor": [3],
+        "stage_y": [3],
+        "stage_x": [3],
+        "ion_chamber": [3],
     }
-    assert keys["capture-y"]["units"] == "um"
+    assert keys["stage_y"]["units"] == "um"
     for resource in run.named("stream_resource"):
         indices = [datum["indices"] for datum in run.named("stream_datum") if datum["stream_resource"] == resource["uid"]]
         edges = [indices[0]["start"], *(index["stop"] for index in indices)]
@@ -70,7 +70,7 @@ def test_frames_are_blurred_over_the_way_that_the_encoders_saw(flights: Seen) ->
 
 def test_the_monitor_is_there_for_each_sample(flights: Seen) -> None:
     run = flights.run(0)
-    monitor = read(run.file("capture-monitor"), "monitor")
+    monitor = read(run.file("ion_chamber"), "monitor")
     np.testing.assert_allclose(monitor, 1e5 / 300 / 3)
     assert len(monitor) == 3 * FRAMES
 

@@ -35,10 +35,10 @@ def step(served: Ioc) -> Seen:
 
 
 def test_motors_stand_where_the_plan_sent_them(step: Seen) -> None:
-    at = [(event["data"]["y"], event["data"]["x"]) for event in step.named("event")]
+    at = [(event["data"]["stage_y"], event["data"]["stage_x"]) for event in step.named("event")]
     np.testing.assert_allclose(at, POSITIONS, atol=1e-9)
     keys = step.named("descriptor")[0]["data_keys"]
-    assert keys["y"]["units"] == keys["x"]["units"] == "um"
+    assert keys["stage_y"]["units"] == keys["stage_x"]["units"] == "um"
     assert keys["detector"]["shape"] == [1, 128, 128]
 
 
