@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 import shlex
 import socket
@@ -23,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 #: In the slot's folder: the beginning of the names of its pilots, which tells them from those of other daemons.
 _NAME_FILE = "slurm-name"
+_OUR_NAME = re.compile(r"ptyplugin-[0-9a-f]{8}")
 #: Seconds between two looks at the queue: the first, and the longest, before the ranks are there and while they are.
 _FIRST_S, _LONGEST_S, _THERE_S = 0.25, 15.0, 60.0
 #: How long before its time limit a pilot makes way for the next: seconds at most, and share of the time that it was given.
@@ -63,6 +65,8 @@ class Pilot(Engine):
         for left in self._slurm.listed(ours):
             _log.info("Slurm job %s is left over and cancelled", left.number)
             self._slurm.cancel(left.name)
+        for token in self.folder.glob("token.*"):
+            token.unlink(missing_ok=True)
         self._name = f"{ours}-{self._uid}"
         listener = socket.create_server((self._asked.host, self._asked.port), backlog=self.size + STRANGERS)
         try:
@@ -150,9 +154,14 @@ class Pilot(Engine):
 def own_name(folder: Path) -> str:
     """The beginning of the names of the pilots of the slot with this folder: made once, and the same for all daemons after this one."""
     file = folder / _NAME_FILE
-    with suppress(FileExistsError), file.open("x") as new:
-        new.write(f"ptyplugin-{secrets.token_hex(4)}")
-    return file.read_text()
+    written = file.read_text(errors="replace") if file.exists() else ""
+    if _OUR_NAME.fullmatch(written):
+        return written
+    # Never a name cut short by a full disk: others' jobs begin like that, and all that begin like it are cancelled.
+    name, temporary = f"ptyplugin-{secrets.token_hex(4)}", file.with_suffix(".tmp")
+    temporary.write_text(name)
+    temporary.replace(file)
+    return name
 
 
 def options(asked: SlurmNumbers, nodes: int, name: str, log: Path) -> list[str]:

@@ -234,8 +234,14 @@ def test_what_an_earlier_daemon_left_in_the_queue_is_cancelled_and_nothing_else(
     Slurm().submit(["--job-name=ptyplugin-somebody-else"], "", os.environ)
     pilots_of().look()
     assert [job["state"] for job in queue.jobs()] == ["CANCELLED", "PENDING", "PENDING"]
-    (file,) = (site.shared / "slots" / "1").glob("slurm-name")
-    assert all(name.startswith(file.read_text()) for name in (queue.jobs()[place]["asked"]["job-name"] for place in (0, 2)))
+    folder = site.shared / "slots" / "1"
+    ours = (folder / "slurm-name").read_text()
+    assert all(queue.jobs()[place]["asked"]["job-name"].startswith(f"{ours}-") for place in (0, 2))
+    assert len(list(folder.glob("token.*"))) == 1
+    # A name that a full disk has cut short is none: all jobs would begin like it.
+    for torn in ("", "ptyplugin-", f"{ours} "):
+        (folder / "slurm-name").write_text(torn)
+        assert pilot.own_name(folder) not in (ours, torn)
 
 
 def test_slurm_that_is_not_there_or_refuses_is_told_in_one_sentence(queue: Queue, pilots_of, monkeypatch) -> None:
