@@ -1,7 +1,7 @@
 """ptyplugin: the ptychographic image in the catalog, a moment after the scan.
 
-``ptyplugin.open_scan``, ``ptyplugin.reconstruct``, ``ptyplugin.resolution``, ``ptyplugin.solver`` and ``ptyplugin.results`` are those of
-``ptyplugin.api``, imported when first used.
+``ptyplugin.open_scan``, ``ptyplugin.reconstruct``, ``ptyplugin.resolution``, ``ptyplugin.solver``, ``ptyplugin.results`` and
+``ptyplugin.live`` are those of ``ptyplugin.api``, imported when first used.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ptyplugin.api import open_scan, reconstruct, resolution, results, solver
+    from ptyplugin.api import live, open_scan, reconstruct, resolution, results, solver
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "open_scan", "reconstruct", "resolution", "results", "solver"]
+__all__ = ["__version__", "live", "open_scan", "reconstruct", "resolution", "results", "solver"]
 
 
 def __getattr__(name: str) -> Any:

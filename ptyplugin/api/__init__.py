@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from ptyplugin.api.finding import results
+from ptyplugin.api.following import LiveFigure, live
 from ptyplugin.api.making import make_job
 from ptyplugin.api.opening import OpenScan, folder_of, open_scan, write_parts
 from ptyplugin.api.resolution import half_sets, resolution
@@ -20,11 +21,13 @@ from ptyplugin.api.solving import JobSolver, OnProgress, check_device, reconstru
 
 __all__ = [
     "JobSolver",
+    "LiveFigure",
     "OnProgress",
     "OpenScan",
     "check_device",
     "folder_of",
     "half_sets",
+    "live",
     "make_job",
     "open_scan",
     "reconstruct",

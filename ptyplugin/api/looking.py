@@ -56,40 +56,19 @@ class Sight:
         return max(said, key=lambda one: one.iteration, default=None)
 
 
-class Lookout:
-    """Looks at the job that runs: a live one first, else the youngest; where none runs, the one that came to its end last.
+def look(site: Site) -> Sight | None:
+    """The job that runs: a live one first, else the youngest; where none runs, the one that ended last. None if there was none yet.
 
-    Used by one thread; close it.
+    Raises:
+        LedgerError: the ledger is not there, or cannot be read.
     """
-
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        self._ledger: LedgerView | None = None
-
-    def look(self) -> Sight | None:
-        """What there is to see; None if there was no job yet.
-
-        Raises:
-            LedgerError: the ledger is not there, or cannot be read.
-        """
-        try:
-            self._ledger = self._ledger or open_read_only(self._site.ledger)
-            job = _shown(self._ledger)
-            waiting = self._ledger.counts().get("queued", 0)
-        except PtypluginError:
-            self.close()
-            raise
-        if job is None:
-            return None
-        folder = self._site.jobs / job.key
-        runs = job.state == "running"
-        return Sight(job, read_progress(folder) if runs else None, read_snapshot(folder) if runs else None, waiting)
-
-    def close(self) -> None:
-        """Let go of the ledger."""
-        if self._ledger is not None:
-            self._ledger.close()
-            self._ledger = None
+    with open_read_only(site.ledger) as ledger:
+        job, waiting = _shown(ledger), ledger.counts().get("queued", 0)
+    if job is None:
+        return None
+    folder = site.jobs / job.key
+    runs = job.state == "running"
+    return Sight(job, read_progress(folder) if runs else None, read_snapshot(folder) if runs else None, waiting)
 
 
 class FramePositions:

@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from ptyplugin.io.display import limits, probe_view, said_length
@@ -138,6 +138,9 @@ class _Curves:
         }
         (self._frames,) = self._frames_axes.plot([], [], color=PALE, linewidth=1.2, linestyle="--", drawstyle="steps-post")
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("iteration", color=PALE, labelpad=1)
         axes.set_ylabel("error", color=INK)
         self._frames_axes.set_ylabel("frames (dashed)", color=PALE)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ptyplugin.catalog import LiveImages, publish, runs_with_results, search
+import ptyplugin
+from ptyplugin.catalog import LiveImages, LocalServer, publish, runs_with_results, search
 from ptyplugin.catalog.canvas import LEAST_MARGIN_PX, Canvas, canvas_for
 from ptyplugin.catalog.client import PtychoReconstruction
 from ptyplugin.catalog.live import BLOCK_PX
@@ -201,3 +202,31 @@ def test_what_is_not_this_jobs_stays(client: Any, job_of: Callable[..., tuple[Pa
     client[PATH].create_container(job.key, metadata={"mine": True})
     with pytest.raises(CatalogError, match="not the result of this job"):
         LiveImages(client, PATH, job).put(snapshot(job.key, (20, 20)))
+
+
+@pytest.mark.system
+def test_a_figure_elsewhere_follows_through_the_catalog(
+    server: LocalServer, client: Any, folder: Path, job_of: Callable[..., tuple[Path, Entry]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine without the site's folders; the job of this test is the newest."""
+    monkeypatch.setenv("TILED_API_KEY", server.api_key)
+    site = Site(home=folder / "elsewhere", tiled_uri=server.uri)
+    result, job = job_of("run-followed", 35)
+    live = LiveImages(client, PATH, job)
+    live.put(snapshot(job.key, (60, 80)))
+    figure = ptyplugin.live(site=site)
+
+    def words() -> str:
+        return " | ".join(text.get_text() for text in figure.figure.texts if text.get_visible())
+
+    assert "Scan 21  ·  sim  ·  final  ·  live" in words()
+    assert "3 frames   ·   DM, iteration 1   ·   error 0.5" in words()
+    assert not figure.update()
+    live.put(snapshot(job.key, (60, 80), iteration=2))
+    assert figure.update()
+    assert "iteration 2   ·   error 0.25" in words()
+    publish(client, site, result, job.key)
+    # Others of this catalog that were left unfinished are no longer there.
+    monkeypatch.setattr("ptyplugin.catalog.LIVE", "none of them")
+    assert figure.update()
+    assert "final  ·  doubtful" in words()

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ptyplugin.api.looking import FramePositions, Lookout
+from ptyplugin.api.looking import FramePositions, look
 from ptyplugin.cli.app import app
 from ptyplugin.jobs import Ledger, submit, write_snapshot
 from ptyplugin.model import LedgerError, Progress, Site, SiteError, Snapshot
@@ -220,11 +220,10 @@ def test_without_the_packages_the_command_says_what_to_install(tmp_path, monkeyp
 
 
 def test_the_job_that_is_shown(site, make_job) -> None:
-    lookout = Lookout(site)
     with pytest.raises(LedgerError):
-        lookout.look()
+        look(site)
     with Ledger(site.ledger) as ledger:
-        assert lookout.look() is None
+        assert look(site) is None
         assert {name: reading.value for name, reading in readings(None, {}).items()}["JobState"] == 0
         for seed in range(2):
             ledger.put(make_job(seed))
@@ -234,11 +233,11 @@ def test_the_job_that_is_shown(site, make_job) -> None:
         ledger.put(live)
         ledger.put(final)
         started.insert(0, ledger.claim(60.0))
-        seen = lookout.look()
+        seen = look(site)
         assert (seen.job.key, seen.job.purpose, seen.waiting) == (live.key, "live", 1)
         for entry in started:
             ledger.failed(entry, f"{entry.key} was too dark.")
-        seen = lookout.look()
+        seen = look(site)
         assert seen.job.key == started[-1].key
         now = readings(seen, {})
         assert (now["JobState"].value, now["JobState"].severity) == (5, 2)
@@ -246,7 +245,6 @@ def test_the_job_that_is_shown(site, make_job) -> None:
         doubtful = readings(replace(seen, job=replace(seen.job, state="solved")), {"error": 0.1, "verdict": "doubtful"})
         assert (doubtful["Verdict"].value, doubtful["Verdict"].severity, doubtful["Error"].value) == (2, 1, 0.1)
         assert set(now) | {"Cancel"} == {record.name for record in RECORDS}
-    lookout.close()
 
 
 def test_positions_of_a_job_without_its_folder_are_not_known(tmp_path, make_job) -> None:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ptyplugin.api.looking import FramePositions, Lookout, Sight
+from ptyplugin.api.looking import FramePositions, Sight, look
 from ptyplugin.io import read_result
 from ptyplugin.io.live_view import view_of_result, view_of_snapshot
 from ptyplugin.io.outcome import outcome_of
@@ -38,7 +38,7 @@ class Screens:
     """Shows the job that runs on all servers; ``look`` now and then."""
 
     def __init__(self, site: Site, prefix: str) -> None:
-        self._site, self._lookout = site, Lookout(site)
+        self._site = site
         self._complaints = Complaints(_log)
         self._running: str | None = None
         self._shown: dict[str, Reading] = {}
@@ -51,7 +51,7 @@ class Screens:
     def look(self) -> None:
         """Post what is new."""
         try:
-            sight = self._lookout.look()
+            sight = look(self._site)
         except PtypluginError as error:
             self._complaints.say(str(error))
             return
@@ -70,7 +70,6 @@ class Screens:
         """Stop serving."""
         for server in self._servers:
             server.close()
-        self._lookout.close()
 
     def _show(self, sight: Sight) -> None:
         job = sight.job

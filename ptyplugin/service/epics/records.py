@@ -87,7 +87,7 @@ def readings(sight: Sight | None, outcome: Mapping[str, Any]) -> dict[str, Readi
     state, verdict = job.state.capitalize(), str(outcome.get("verdict") or "unknown").capitalize()
     is_done = job.state in ("solved", "published")
     iteration, iterations = sight.iterations
-    done = 1.0 if is_done else iteration / iterations if iterations else job.fraction_done
+    done = 1.0 if is_done else min(1.0, iteration / iterations) if iterations else job.fraction_done
     error = outcome.get("error") if is_done else sight.errors.get("error")
     return {
         "JobState": Reading(_STATES.index(state), _SEVERITIES.get(state, NO_ALARM)),
