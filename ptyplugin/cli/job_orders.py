@@ -44,7 +44,8 @@ def retry(keys: Keys, site: SiteFile = None, as_json: AsJson = False) -> None:
         ptyplugin jobs retry 0123 4567                    as much of each key as it takes
 
     It is the same job, with the same key: first mend what its sentence says
-    (ptyplugin jobs show). Jobs wait by themselves for a full disk or a catalog
+    (ptyplugin jobs show); of a run that was refused, the documents are read
+    again. After the site file was corrected, start the service again. Jobs wait by themselves for a full disk or a catalog
     that is away, and need no retry.
     """
     _carry_out("retry", keys, site, as_json)
@@ -120,6 +121,10 @@ def _report(site: Site, order: Literal["cancel", "retry"], given: _Given) -> dic
         running = order == "cancel" and state == "running"
         waits = "stops after its present iteration" if running else "is left to the daemon, which does it when it runs (ptyplugin serve)"
         sentence = f"job {given.key}: the order to {order} it {waits}." if not running else f"job {given.key} {waits}."
+    elif order == "retry" and now and now.kind == "refusal":
+        sentence = (
+            f"run {now.run_uid} is read again, where a source of the service has a profile for it: ptyplugin jobs list shows its new job."
+        )
     elif (order == "cancel" and state != "cancelled") or (order == "retry" and now == given.before):
         sentence = refused = f"job {given.key} is {state}: it was too late to {order} it."
     else:

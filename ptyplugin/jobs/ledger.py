@@ -83,8 +83,9 @@ class Ledger(LedgerView):
             self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def knows(self, key: str) -> bool:
-        """Whether a job with this key was taken in and could be read."""
-        return bool(self._rows("SELECT 1 FROM job WHERE key = ? AND kind != 'unreadable'", (key,)))
+        """Whether a job with this key was taken in and could be read, and is not a refusal of a run that is read again."""
+        read_again = "kind = 'refusal' AND state = 'cancelled'"
+        return bool(self._rows(f"SELECT 1 FROM job WHERE key = ? AND kind != 'unreadable' AND NOT ({read_again})", (key,)))
 
     def put(self, job: Job | Refusal, needed_bytes: int = 0) -> bool:
         """Take a job in; a refusal comes in as failed. Whether it is new: the same key is taken in once.
@@ -179,9 +180,16 @@ class Ledger(LedgerView):
             check_order(order, entry)
             if order.order == "cancel":
                 self.cancelled(entry, "it was cancelled before it began.", item)
+            elif entry.kind == "refusal":
+                self._read_again(entry, item)
             else:
                 self._retried(entry, item)
             return True
+
+    def _read_again(self, entry: Entry, item: str) -> None:
+        with self._transaction():
+            self._move(entry, ("failed", "cancelled"), "cancelled", "somebody asked for its run to be read again: that makes another job.")
+            self._remember_order(item)
 
     def _retried(self, entry: Entry, item: str) -> None:
         with self._transaction():

@@ -58,7 +58,8 @@ def give(site: Site, order: Order) -> Path:
 
 def check_order(order: Order, entry: Entry) -> None:
     """Raise a JobError when the order makes no sense for this job."""
-    if entry.kind != "job":
+    # The run of a refusal can be read again.
+    if entry.kind == "unreadable" or (entry.kind == "refusal" and order.order != "retry"):
         raise JobError(
             f"{entry.key} is a {_KINDS[entry.kind]}: there is no job to {order.order}. Mend what its sentence says and submit it again."
         )

@@ -39,6 +39,7 @@ class Operations:
         self._site, self._stop = site, threading.Event()
         self.metrics = Metrics()
         daemon.ledger.listen(self.metrics.hear)
+        daemon.ledger.listen(sources.hear)
         addresses = addresses_of(environment)
         self.notifier = Notifier(daemon.ledger, addresses, events_of(environment)) if addresses else None
         if self.notifier:

@@ -150,16 +150,20 @@ def test_orders_without_a_daemon_wait_for_it(site: Site, monkeypatch: pytest.Mon
 def test_orders_that_make_no_sense_are_sentences(site: Site) -> None:
     key = submit(site, make_job(1))
     refusal = submit(site, Refusal(beamline="sim", source=RunSource(run_uid="run-9", key="d", scan_id=9), reason="no frames."))
+    torn = "0" * 16
+    with Ledger(site.ledger) as ledger:
+        ledger.put_unreadable(torn, "it was torn.")
     with daemon(site, fails=True):
         until(site, key, "failed")
         no = run("cancel", key)
         assert (no.exit_code, no.stdout) == (1, "")
         assert f"job {key} is failed: only one that is queued or running can be cancelled." in said(no)
-        assert "is a run that was refused: there is no job to retry" in said(run("retry", "9"))
+        assert "is a run that was refused: there is no job to cancel" in said(run("cancel", "9"))
         # What can be done is done; what cannot is said.
-        both = run("retry", refusal, key, "--json")
+        both = run("retry", torn, key, "--json")
         assert both.exit_code == 1
-        assert [(one["key"], one["refused"]) for one in json.loads(both.stdout)] == [(refusal, True), (key, False)]
+        assert [(one["key"], one["refused"]) for one in json.loads(both.stdout)] == [(torn, True), (key, False)]
+        assert "run run-9 is read again, where a source of the service has a profile" in said(run("retry", refusal))
     unknown = run("cancel", key, "nothing")
     assert unknown.exit_code == 1
     assert "there is no job nothing" in said(unknown)

@@ -7,14 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from benchmarks.scan_burst import scan_documents
-from ptyplugin.jobs import Inbox, Intake, Ledger
+from ptyplugin.jobs import Inbox, Intake, Ledger, Order, submit
 from ptyplugin.jobs.contents import parse
-from ptyplugin.model import CatalogAway, CatalogError, Job, JobParts, ProfileError, Refusal, Site, SiteError
+from ptyplugin.model import CatalogAway, CatalogError, Job, JobParts, ProfileError, Refusal, RunSource, Site, SiteError
 from ptyplugin.profiles import load_profile
 from ptyplugin.service.sources import Sources, SourceState, desk
 from ptyplugin.service.sources.catalog import Catalog
@@ -268,3 +269,38 @@ def test_where_documents_may_be_lost_the_catalog_is_swept(tmp_path: Path, caplog
     Sources(Site.model_validate({"home": tmp_path, "source": [table]}))
     assert "documents that are lost on their way cannot be had again" in caplog.text
     assert Sources(Site(home=tmp_path)).states() == []
+
+
+def test_a_run_that_was_refused_is_read_again_when_somebody_asks(tmp_path: Path, catalog: FakeCatalog, documents, until, caplog) -> None:
+    table = {"kind": "sweep", "profiles": ["sim"], "every_s": 1000}
+    site = Site.model_validate({"home": tmp_path / "home", "tiled_uri": "http://127.0.0.1:9", "source": [table]})
+    refusal = Refusal(beamline="sim", source=RunSource(run_uid=UID, key="detector"), reason="it lies outside the site's data_roots.")
+    with Ledger(site.ledger) as ledger, Sources(site) as sources:
+        ledger.listen(sources.hear)
+        intake = Intake(Inbox(site.inbox), ledger, site.jobs)
+
+        def take_in() -> list[tuple[str, str]]:
+            for item in Inbox(site.inbox).waiting():
+                intake.take_in(item)
+            return [(entry.kind, entry.state) for entry in ledger.list(run_uid=UID)]
+
+        submit(site, refusal)
+        assert take_in() == [("refusal", "failed")]
+        # It is refused once more.
+        catalog.runs[UID] = [document for document in documents if document[0] != "stream_datum"]
+        ledger.obey(Order(order="retry", job=refusal.key), "first")
+        until(lambda: Inbox(site.inbox).waiting())
+        assert ledger.show(refusal.key).state == "cancelled"
+        assert take_in() == [("refusal", "failed")]
+        # Now it can be read.
+        catalog.runs[UID] = documents
+        ledger.obey(Order(order="retry", job=refusal.key), "second")
+        until(lambda: Inbox(site.inbox).waiting())
+        assert take_in() == [("refusal", "cancelled"), ("job", "queued")]
+    with Sources(Site(home=tmp_path)) as none:
+        none.hear(_refused(refusal))
+    assert f"ptyplugin reconstruct {UID} --profile FILE --publish" in caplog.text
+
+
+def _refused(refusal: Refusal) -> Any:
+    return SimpleNamespace(kind="refusal", state="cancelled", run_uid=refusal.source.run_uid, beamline=refusal.beamline)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 
-from ptyplugin.jobs import open_read_only
+from ptyplugin.jobs import Entry, open_read_only
 from ptyplugin.model import Site
 
 #: Runs that were handed over and may not be in the ledger yet, or whose documents turned out to be none of ours.
@@ -26,6 +26,11 @@ class Finished:
             self._settled[run_uid] = None
             if len(self._settled) > _MOST_REMEMBERED:
                 del self._settled[next(iter(self._settled))]
+
+    def forget(self, run_uid: str) -> None:
+        """This run is to be looked at again."""
+        with self._lock:
+            self._settled.pop(run_uid, None)
 
     def is_settled(self, run_uid: str) -> bool:
         """Whether ``settle`` was told of this run; the ledger is not asked."""
@@ -51,5 +56,10 @@ class Finished:
             found = asked & self._settled.keys()
         if asked - found:
             with open_read_only(self._site.ledger) as ledger:
-                found |= {uid for uid in asked - found if ledger.list(run_uid=uid, purpose="final", limit=1)}
+                found |= {uid for uid in asked - found if any(map(_counts, ledger.list(run_uid=uid, purpose="final")))}
         return found
+
+
+def _counts(entry: Entry) -> bool:
+    """Not a refusal whose run somebody wants to be read again."""
+    return not (entry.kind == "refusal" and entry.state == "cancelled")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Self
 
+from ptyplugin.jobs import Entry
 from ptyplugin.model import (
     CatalogSweep,
     EigerStream,
@@ -57,6 +58,7 @@ class Sources:
         self._stop = stop or threading.Event()
         self._site, self._finished = site, Finished(site)
         self._desk = Desk(site, self._finished)
+        self._profiles = LiveProfiles(name for table in site.source for name in table.profiles)
         self._sweeps = [self._sweep(table) for table in _sweeps_of(site)]
         made = [self._made(table) for table in site.source if not isinstance(table, CatalogSweep)]
         self.each: list[Source] = [*(source for several in made for source in several), *self._sweeps, *_recorders(site)]
@@ -78,6 +80,21 @@ class Sources:
         end_s = time.monotonic() + END_S
         for thread in self._threads:
             thread.join(max(0.0, end_s - time.monotonic()))
+
+    def hear(self, entry: Entry) -> None:
+        """A job came into another state. Of a refusal that somebody wants to be tried again, the run is read from the catalog once more."""
+        if entry.kind != "refusal" or entry.state != "cancelled" or entry.run_uid is None:
+            return
+        profiles = [profile for profile in self._profiles if profile.beamline == entry.beamline]
+        if not profiles or not self.each or self._site.tiled_uri is None:
+            _log.warning(
+                "run %s cannot be read again here: that takes a catalog, and a source with a profile of beamline %s in the site file. "
+                "By hand: ptyplugin reconstruct %s --profile FILE --publish",
+                *(entry.run_uid, entry.beamline, entry.run_uid),
+            )
+            return
+        self._finished.forget(entry.run_uid)
+        self._desk.ring(entry.run_uid, profiles, self.each[0].state)
 
     def states(self) -> list[SourceState]:
         """How each source is."""
