@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -65,9 +66,15 @@ class Asset:
         if self.kind == "unreadable" or named is None:
             raise FramesError(self.problem or f"the frames in {self.uri} come without the name of their dataset.")
         if self.kind == "hdf5":
-            return Hdf5Source(uri=self.uri, dataset=named), number
+            return _hdf5_source(self.uri, named), number
         path = self.template % (f"{self.uri}/", self.filename, number)
         return Hdf5Source(uri=_file_uri(path), dataset=named), 0
+
+
+@lru_cache(maxsize=1024)
+def _hdf5_source(uri: str, dataset: str) -> Hdf5Source:
+    """One object for all frames of a dataset: there may be millions."""
+    return Hdf5Source(uri=uri, dataset=dataset)
 
 
 def asset_of_stream_resource(document: Mapping[str, Any]) -> Asset:

@@ -45,7 +45,7 @@ def shared_out(samples: Samples, frames: int) -> list[Samples]:
         FramesError: they cannot be shared out evenly.
     """
     count = count_of(samples)
-    if count == 1:
+    if count == 1 or frames == 1:
         return [samples] * frames
     each = count // max(frames, 1)
     if frames and each * frames != count:
