@@ -52,7 +52,7 @@ def admit_frames(state: State, way: Walk, admission: Admission, counts: HostCoun
     counts: of the frames so far; used up
 
     Raises:
-        DeviceMemoryError: they do not fit on the device.
+        DeviceMemoryError: they do not fit on the device, even when less of them lies there.
     """
     way.verbs.finish()
     _enlarge_object(state, way, admission)
@@ -60,10 +60,9 @@ def admit_frames(state: State, way: Walk, admission: Admission, counts: HostCoun
     state.memory.clear()  # it is of other frames, or of another canvas
     goes_on = once_more(way, recipe)
     hold_frames(way)
-    if goes_on:
-        _fill(state, way, len(admission.new))
-    else:
+    if not (goes_on and _filled(state, way, len(admission.new))):
         state.waves = state.waves[:0].copy()
+        way.begun, way.done, way.again = 0, 0, False
     return counts
 
 
@@ -146,17 +145,26 @@ def _enlarge_object(state: State, way: Walk, admission: Admission) -> None:
     state.object = way.verbs.array(on_canvas(before, light, admission.shift, admission.placement.object_shape))
 
 
-def _fill(state: State, way: Walk, count: int) -> None:
-    """Make waves of the last ``count`` frames, or of all where those of the others are not there, as object and probe have them."""
+def _filled(state: State, way: Walk, count: int) -> bool:
+    """Make waves of the last ``count`` frames, or of all where those of the others are not there, as object and probe have them.
+
+    False: they do not fit on a device; a stage that begins there knows what to do.
+    """
     algorithm, options = algorithm_of(way.stages[0])
     here = len(way.frames) - count
-    if not algorithm.stores_waves(options, way.recomputes_waves):
-        state.waves = state.waves[:0].copy()
-    elif here and len(state.waves) == here and _lengthen(state, way):
-        _fill_last(state, way, count)
-    else:
-        state.waves = state.waves[:0].copy()
-        fill_waves(state, blocks_of(state, way), way.verbs)
+    try:
+        if not algorithm.stores_waves(options, way.recomputes_waves):
+            state.waves = state.waves[:0].copy()
+        elif here and len(state.waves) == here and _lengthen(state, way):
+            _fill_last(state, way, count)
+        else:
+            state.waves = state.waves[:0].copy()
+            fill_waves(state, blocks_of(state, way), way.verbs)
+    except DeviceMemoryError:
+        if way.ranks.size > 1:
+            raise
+        return False
+    return True
 
 
 def _lengthen(state: State, way: Walk) -> bool:

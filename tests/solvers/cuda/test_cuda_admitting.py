@@ -98,28 +98,30 @@ def test_stored_waves_in_half_precision_stay(simulate: Callable[..., Any]) -> No
 
 
 class Short(HostDevice):
-    """A device on which old and new waves do not fit at the same time."""
+    """A device on which waves of all frames do not fit, some times."""
 
-    frames, refused = 25, 0
+    frames, refusals = 25, 0
 
     def zeros(self, shape: Any, dtype: Any) -> Any:
-        if shape[0] == self.frames and len(shape) == 4 and not self.refused:
-            self.refused += 1
+        if shape[0] == self.frames and len(shape) == 4 and self.refusals:
+            self.refusals -= 1
             raise DeviceMemoryError("it is full")
         return super().zeros(shape, dtype)
 
 
-def test_waves_are_made_anew_where_old_and_new_ones_do_not_fit_together(simulate: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("refusals", [1, 2, 3], ids=["beside the old ones", "at all", "in a stage that begins"])
+def test_where_waves_do_not_fit_they_are_made_anew(simulate: Callable[..., Any], refusals: int) -> None:
     e, device = simulate(side=24, grid=(5, 5)), Short()
     solver = solver_of(e, "DM(12)", 15, verbs=cuda(device), fft=None, held_out=0)
     for _ in range(3):
         next(solver)
+    device.refusals = refusals
     solver.admit(*first_of(e, 25))
-    assert device.refused == 1
-    do, begun = solver._verbs, solver._there()
-    waves = do.host(begun.state.waves)
-    assert len(waves) == 25
     for _ in solver:
         pass
+    assert device.refusals == 0
     whole = grown(e, "DM(12)", 1, verbs=cuda(HostDevice()), fft=None, held_out=0)
-    assert solver.result().quality["error"] < 1.05 * whole.result().quality["error"]
+    made = solver.result()
+    assert made is not None
+    assert made.quality["error"] < 1.05 * whole.result().quality["error"]
+    assert any("it was begun again" in note for note in made.provenance["notes"]) == (refusals == 3)
