@@ -272,14 +272,14 @@ class Ledger(LedgerView):
         with self._transaction():
             self._move(entry, ("running",), "queued", ASIDE, {"tries": entry.tries - 1, "not_before_s": now_s() + wait_s})
 
-    def hurry(self, key: str) -> None:
-        """What the live job has stepped aside for is there: it may go on."""
+    def hurry(self, key: str, wait_s: float = 0.0) -> None:
+        """What the live job has stepped aside for is there: it may go on, after ``wait_s`` seconds at the latest."""
         with self._transaction():
-            self._hurry(key)
+            self._hurry(key, wait_s)
 
-    def _hurry(self, key: str) -> None:
-        query = "UPDATE job SET not_before_s = 0, changed_s = ? WHERE key = ? AND state = 'queued' AND sentence = ?"
-        self._connection.execute(query, (now_s(), key, ASIDE))
+    def _hurry(self, key: str, wait_s: float = 0.0) -> None:
+        due = "UPDATE job SET not_before_s = min(not_before_s, ?), changed_s = ? WHERE key = ? AND state = 'queued' AND sentence = ?"
+        self._connection.execute(due, (now_s() + wait_s, now_s(), key, ASIDE))
 
     def live_jobs(self, run_uid: str, source: str) -> Sequence[Entry]:
         """The live jobs of this run and detector that have not ended."""

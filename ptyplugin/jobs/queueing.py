@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,7 @@ class Fitting:
     rather_above_bytes: int = 2**62
     devices: Collection[str] = ("auto", "cpu", "gpu")
     others: Collection[str] = ()
-    turn_after_s: float = 1e9
+    turn_after_s: float = math.inf
 
     def values(self, now_s: float) -> dict[str, Any]:
         """What ``NEXT_JOB`` asks for."""

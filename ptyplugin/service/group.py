@@ -195,7 +195,7 @@ class Group:
     def _wait_for_all(self, work: Work) -> None:
         self.look()
         while not self.is_there:
-            if work.wish():
+            if work.wish().ends:
                 raise Cancelled("the job was cancelled before it began.")
             self._listen(_TICK_S)
             self._check_start()
@@ -221,7 +221,8 @@ class Group:
             wish = max(wish, Wish.STOP) if going.is_late else wish
             if wish > going.asked:
                 going.asked = wish
-                going.deadline = min(going.deadline, now + self._patience.wish_s)
+                if wish.ends:
+                    going.deadline = min(going.deadline, now + self._patience.wish_s)
                 self._tell("ask", number=self._number, wish=int(wish))
 
     def _result(self, going: _Going) -> Path:
@@ -231,12 +232,12 @@ class Group:
             return going.work.task.result
         if "failed" in kinds:
             raise error_of(min((outcome for outcome in outcomes if outcome["kind"] == "failed"), key=lambda failure: bool(failure["echo"])))
-        if going.is_late and going.work.wish() is Wish.GO_ON:
+        if going.is_late and not going.work.wish().ends:
             raise TimeIsUp(
                 f"the job took longer than the {going.work.limit_s:g} s that its slot allows (time_limit_s in the site file): give it more "
                 "ranks, fewer iterations or more time, then retry it; it goes on from its last checkpoint."
             )
-        if going.asked or "cancelled" in kinds:
+        if going.asked.ends or "cancelled" in kinds:
             raise Cancelled("the job was cancelled.")
         log = f"; its log is {going.work.task.log}"
         if self._is_broken():

@@ -60,7 +60,7 @@ class Inline(Launcher):
 
     def run(self, task: Task, on_progress: Callable[[Progress], None], wish: Callable[[], Wish]) -> Path:
         """See Launcher."""
-        if wish():
+        if wish().ends:
             raise Cancelled("the job was cancelled before it began.")
         solve_to_file(task, solve_function(self._solve), OneRank(), on_progress, wish)
         return task.result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from ptyplugin.model.redaction import redacted
 from ptyplugin.service.complaints import Complaints
 from ptyplugin.service.ending import end_noted
 from ptyplugin.service.launchers import Launcher
+from ptyplugin.service.preview import final_image, make_way
 from ptyplugin.service.slots import Place
 from ptyplugin.service.solving import Task, Wish, in_one_sentence
 from ptyplugin.solvers.verbs.cuda.device import DeviceLost
@@ -36,6 +38,8 @@ _log = logging.getLogger(__name__)
 
 #: How long a started job counts as running without a word of it, and how often the ledger hears of it, seconds.
 LEASE_S, BEAT_S = 60.0, 2.0
+#: After a live job, a final one that has waited so long has its turn, seconds.
+TURN_S = 30.0
 #: How often a slot without a job looks for one that was not announced, and after its ranks, once and until they are there, seconds.
 REST_S, SOON_S = 0.25, 0.05
 #: How often ranks do not start before a job is taken to say why.
@@ -59,7 +63,10 @@ class _Running:
     task: Task
     progress_file: ProgressFile
     fraction_done: float = 0.0
+    frames: int = 0
     cancelled_by: str | None = None
+    makes_way: bool = False
+    final_image: str | None = None
     beaten: float = field(default_factory=time.monotonic)
 
 
@@ -90,6 +97,7 @@ class Slot:
         self._waits: dict[str, float] = {}
         self._news = threading.Event()
         self._is_ready, self._failures = False, 0
+        self._had_live_job = False
         self._complaints = Complaints(_log)
         #: Why it cannot take jobs, in one sentence; None if it can.
         self.trouble: str | None = None
@@ -124,6 +132,10 @@ class Slot:
         entry = self._ledger.claim(LEASE_S, self._fitting())
         if entry is None:
             return False
+        self._had_live_job = entry.purpose == "live"
+        if (final := final_image(self._ledger, entry)) is not None:
+            self._ledger.cancelled(entry, final)
+            return True
         site = self.place.site
         self._running = running = _Running(entry, Task(site.jobs / entry.key, site), ProgressFile(site.jobs / entry.key))
         try:
@@ -195,6 +207,7 @@ class Slot:
             above_bytes=max((slot.place.memory_bytes for slot in narrower if slot.is_free), default=-1),
             devices=self.place.takes,
             others=[key for slot in self._others if (key := slot.runs)],
+            turn_after_s=TURN_S if self._had_live_job else math.inf,
             **sizes,
         )
 
@@ -244,6 +257,13 @@ class Slot:
 
     def _put_down(self, running: _Running) -> None:
         entry, task = running.entry, running.task
+        if running.final_image is not None:
+            self._ledger.cancelled(entry, running.final_image)
+            task.forget_checkpoints()
+            return
+        if running.makes_way and running.cancelled_by is None and not self._stopping():
+            make_way(self._ledger, entry, task.folder, running.frames)
+            return
         if running.cancelled_by is not None:
             self._ledger.cancelled(entry, "it was cancelled while it ran.", running.cancelled_by)
             _log.info("job %s is cancelled", entry.key)
@@ -252,8 +272,10 @@ class Slot:
             self._ledger.requeue(entry, "the daemon was stopped while it ran.", count_try=False, checkpoint=newest_iteration(task.folder))
 
     def _try_again(self, running: _Running, sentence: str, wait_s: float) -> None:
-        entry, checkpoint = running.entry, newest_iteration(running.task.folder)
-        if checkpoint > entry.checkpoint:
+        entry, checkpoint = running.entry, newest_iteration(running.task.folder) or running.frames
+        if entry.purpose == "live":
+            sentence += " The live job goes on from its last snapshot."
+        elif checkpoint > entry.checkpoint:
             wait_s = 0.0
             sentence += f" The job goes on after iteration {checkpoint}."
         else:
@@ -274,6 +296,7 @@ class Slot:
 
     def _hear(self, running: _Running, progress: Progress) -> None:
         running.fraction_done = progress.iteration / max(progress.iterations, 1)
+        running.frames = progress.frames
         running.progress_file(progress)
         if self._on_progress:
             self._on_progress(progress)
@@ -283,8 +306,13 @@ class Slot:
             running.beaten = time.monotonic()
             try:
                 self._ledger.beat(running.entry, LEASE_S, running.fraction_done)
+                if running.entry.purpose == "live":
+                    running.makes_way = self._ledger.next(self._fitting()) is not None
+                    running.final_image = final_image(self._ledger, running.entry)
             except LedgerError as error:
                 self._complaints.say(str(error))
-        if running.cancelled_by is not None:
+        if running.cancelled_by is not None or running.final_image is not None:
             return Wish.CANCEL
-        return Wish.STOP if self._stopping() else Wish.GO_ON
+        if self._stopping():
+            return Wish.STOP
+        return Wish.GIVE_WAY if running.makes_way else Wish.GO_ON

@@ -22,13 +22,20 @@ _log = logging.getLogger(__name__)
 
 
 class Wish(IntEnum):
-    """What is wanted of a job that runs. All but GO_ON are true: it is to end."""
+    """What is wanted of a job that runs."""
 
     GO_ON = 0
-    #: For now: what there is is kept, to go on from there.
-    STOP = 1
-    #: For good.
-    CANCEL = 2
+    #: Others wait: a live job that waits for frames makes way.
+    GIVE_WAY = 1
+    #: It is to end, for now: what there is is kept, to go on from there.
+    STOP = 2
+    #: It is to end for good.
+    CANCEL = 3
+
+    @property
+    def ends(self) -> bool:
+        """Whether the job is to end."""
+        return self >= Wish.STOP
 
 
 #: (job, folder, site, ranks, on_progress, wish) -> the result on rank 0, None on the others.

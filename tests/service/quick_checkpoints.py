@@ -38,9 +38,10 @@ def _solve(
     every_s: float,
 ) -> Reconstruction | None:
     def hear(progress: Progress) -> None:
-        with (folder / "iterations").open("a") as file:
-            file.write(f"{progress.iteration}\n")
         on_progress(progress)
-        time.sleep(0.03)
+        if not progress.snapshot:
+            with (folder / "iterations").open("a") as file:
+                file.write(f"{progress.iteration}\n")
+            time.sleep(0.03)
 
     return resuming.solve_job(job, folder, site, ranks, hear, wish, every_s)

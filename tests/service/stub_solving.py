@@ -48,7 +48,7 @@ def solve(
                 _misbehave(asked, here, folder)
             time.sleep(float(asked.get("slow", 0)))
             total = ranks.sum(np.ones(4))
-            if ranks.vote(bool(wish())):
+            if ranks.vote(wish().ends):
                 raise Cancelled("somebody asked for it.")
             if ranks.rank == 0:
                 on_progress(Progress(job.key, "STUB", iteration, ITERATIONS, 0.1 * iteration, {"error": 1 / iteration}))

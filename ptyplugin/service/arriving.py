@@ -1,0 +1,138 @@
+"""The frames of a live job as they arrive: those it was handed over with, and those of its growth. One of these on each rank."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyplugin.io import JobFrames
+from ptyplugin.jobs import GrowthFolder
+from ptyplugin.model import FramesError, Growth, Job, JobError, Scan, ScanError
+
+_log = logging.getLogger(__name__)
+
+
+class Arrivals:
+    """What a live job has, numbered in the order in which it was handed over.
+
+    notes: sentences about what cannot be used
+    """
+
+    def __init__(self, job: Job, folder: Path, frames: JobFrames) -> None:
+        self._growth, self._frames = GrowthFolder(folder), frames
+        scan = job.scan(folder)
+        self._scans = [Scan(scan.positions_m, scan.frame_ids)]
+        self._admitted = np.arange(len(scan), dtype=np.int64)
+        self._is_refused = False
+        self.notes: list[str] = []
+
+    @property
+    def known(self) -> int:
+        """How many frames have been heard of."""
+        return len(self._frames)
+
+    @property
+    def admitted(self) -> int:
+        """How many frames are worked on."""
+        return len(self._admitted)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether what came later cannot be used."""
+        return self._is_refused
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing comes after what can be heard of now."""
+        return self._growth.has_ended
+
+    @property
+    def newest_s(self) -> float:
+        """When growth came last, Unix seconds; 0 if none has."""
+        return self._growth.newest_s()
+
+    def hear(self, known: int | None = None) -> None:
+        """Look for growth: all that there is, where somebody decides; until so many frames are known, where another rank has decided.
+
+        Raises:
+            JobError, ScanError, FramesError: another rank could read it, and this one cannot.
+        """
+        if self._is_refused:
+            return
+        try:
+            for growth in self._growth.after(self.known):
+                if known is not None and self.known >= known:
+                    return
+                self._append(growth)
+        except (JobError, ScanError, FramesError) as error:
+            if known is not None:
+                raise
+            self.refuse(str(error))
+
+    def refuse(self, sentence: str) -> None:
+        """What came later cannot be used, for this reason: it is left to the final job."""
+        self._is_refused = True
+        self.notes.append(f"Frames that came later were left out: {sentence}")
+        _log.warning("%s", self.notes[-1])
+
+    def ready(self) -> NDArray[np.int64]:
+        """(frame,) numbers of frames that are known, can be read now, and are not worked on."""
+        if self._is_refused or self.known == self.admitted:
+            return np.empty(0, np.int64)
+        new = np.setdiff1d(np.arange(self.known), self._admitted)
+        return new[self._frames.has(new)]
+
+    def with_(self, numbers: NDArray[np.int64]) -> tuple[Chosen, Scan]:
+        """All frames and positions that are worked on, and behind them those with these numbers."""
+        every = np.concatenate([self._admitted, numbers])
+        positions, ids = (np.concatenate([getattr(scan, name) for scan in self._scans]) for name in ("positions_m", "frame_ids"))
+        return Chosen(self._frames, every), Scan(positions[every], ids[every])
+
+    def admit(self, numbers: NDArray[np.int64]) -> None:
+        """Those with these numbers are worked on from now on."""
+        self._admitted = np.concatenate([self._admitted, numbers])
+
+    def _append(self, growth: Growth) -> None:
+        folder = self._growth.place_of(growth.first)
+        scan = growth.scan(folder)
+        if scan.positions_m.shape[1] != self._scans[0].positions_m.shape[1]:
+            raise ScanError(f"frames from {growth.first} on have {scan.positions_m.shape[1]} sub-steps, unlike those before.")
+        self._frames.grow(growth, folder)
+        self._scans.append(Scan(scan.positions_m, scan.frame_ids))
+
+
+class Chosen:
+    """A model.Frames: those of ``frames`` with these ``numbers``, in their order."""
+
+    def __init__(self, frames: JobFrames, numbers: NDArray[np.int64]) -> None:
+        self._frames, self._numbers = frames, numbers
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape (y, x) of one frame."""
+        return self._frames.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the counts."""
+        return self._frames.dtype
+
+    @property
+    def mask(self) -> NDArray[np.uint8] | None:
+        """(y, x) uint8, 0 = good, or None."""
+        return self._frames.mask
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def read(self, frames: NDArray[np.int64]) -> NDArray[Any]:
+        """Counts (frame, y, x) of these.
+
+        Raises:
+            FramesError: they cannot be read.
+        """
+        return self._frames.read(self._numbers[frames])

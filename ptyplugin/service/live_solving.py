@@ -1,0 +1,218 @@
+"""A live job: solved while its scan goes on. All ranks admit the same frames at the same time; rank 0 says which.
+
+Iterations go on while frames come. After as many as the recipe says without new frames the ranks wait for more, at no cost, and step aside
+when others wait for the slot. What there is lies in the job's snapshot: from there it goes on, whoever was killed or stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyplugin.api import JobSolver
+from ptyplugin.jobs import JOB_FILE, read_snapshot
+from ptyplugin.model import Cancelled, FramesError, Job, Progress, Reconstruction, ScanError, Site, Snapshot, SolverError
+from ptyplugin.service.arriving import Arrivals
+from ptyplugin.service.picturing import LIVE_S, Pictures
+from ptyplugin.service.solving import Wish
+from ptyplugin.solvers import Ranks
+from ptyplugin.solvers.ranks import RankFailed, failing_together
+from ptyplugin.solvers.verbs.cuda.device import DeviceMemoryError
+
+_log = logging.getLogger(__name__)
+
+#: How often ranks that wait look for frames, seconds.
+_PAUSE_S = 0.05
+#: How often they say that they are still there, seconds.
+_BEAT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How long is waited for frames, in seconds.
+
+    aside: before the job makes way for others; late: for frames that were announced, after the end of the run, and before frames that could
+    not be read are tried again; lost: without growth, before whoever hands it over counts as dead
+    """
+
+    aside_s: float = 3.0
+    late_s: float = 10.0
+    again_s: float = 2.0
+    lost_s: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Vote:
+    """What all ranks agree on. frames: to be admitted now; is_over: no more will come"""
+
+    frames: NDArray[np.int64]
+    is_over: bool
+    steps_aside: bool
+    stops: bool
+    is_cancelled: bool
+
+
+def solve_live(
+    job: Job,
+    folder: Path,
+    site: Site,
+    ranks: Ranks,
+    on_progress: Callable[[Progress], None],
+    wish: Callable[[], Wish],
+    waits: Waits | None = None,
+) -> Reconstruction | None:
+    """Solve a live job, from its last snapshot if there is one, until its run has ended or nobody hands frames over any more.
+
+    Raises:
+        Cancelled: ``wish`` said so; its snapshot is there, if it was not for good.
+        PtypluginError: why it cannot be solved; on every rank, if it happened on one.
+    """
+    with JobSolver(job, folder, site, ranks, tell := _Tell(on_progress), lambda: wish() == Wish.CANCEL, _start(folder, ranks)) as going:
+        tell.arrivals = arrivals = Arrivals(job, folder, going.frames)
+        pictures = Pictures(folder, ranks, tell, LIVE_S)
+        return _Live(going, arrivals, pictures, ranks, folder, wish, waits or Waits()).result(tell)
+
+
+def _start(folder: Path, ranks: Ranks) -> Snapshot | None:
+    there = read_snapshot(folder)
+    if ranks.largest(int(there is None)) or there is None:
+        return None
+    _log.info("job %s goes on from its snapshot of %d frames", there.job, there.frames)
+    return there
+
+
+class _Tell:
+    """Tells of iterations, with the number of frames."""
+
+    def __init__(self, on_progress: Callable[[Progress], None]) -> None:
+        self._on_progress = on_progress
+        self.arrivals: Arrivals | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        self._on_progress(replace(progress, frames=self.arrivals.admitted if self.arrivals else 0))
+
+
+class _Live:
+    def __init__(
+        self, going: JobSolver, arrivals: Arrivals, pictures: Pictures, ranks: Ranks, folder: Path, wish: Callable[[], Wish], waits: Waits
+    ) -> None:
+        self._going, self._arrivals, self._pictures, self._ranks = going, arrivals, pictures, ranks
+        self._folder, self._wish, self._waits = folder, wish, waits
+        self._last: Progress | None = None
+        self._again_s, self._ended_s, self._waiting_s = 0.0, 0.0, 0.0
+
+    def result(self, tell: Callable[[Progress], None]) -> Reconstruction | None:
+        """Go on until no frames will come."""
+        self._follow(self._vote())
+        while True:
+            for event in self._going:
+                self._last = event
+                self._pictures.offer(self._going, event)
+                self._follow(self._vote())
+            if self._last is not None:
+                self._pictures.take(self._going, self._last)
+            if not self._frames_come(tell):
+                break
+        made = self._going.result()
+        if made is None:
+            return None
+        notes = [*made.provenance["notes"], *self._arrivals.notes]
+        return replace(made, provenance={**made.provenance, "notes": notes})
+
+    def _frames_come(self, tell: Callable[[Progress], None]) -> bool:
+        """Wait; whether there is more to work on."""
+        begun = told = time.monotonic()
+        try:
+            while True:
+                self._waiting_s = time.monotonic() - begun
+                vote = self._vote()
+                if self._follow(vote):
+                    return True
+                if vote.is_over:
+                    return False
+                if time.monotonic() - told > _BEAT_S and self._last is not None and self._ranks.rank == 0:
+                    told = time.monotonic()
+                    tell(self._last)
+                time.sleep(_PAUSE_S)
+        finally:
+            self._waiting_s = 0.0
+
+    def _follow(self, vote: _Vote) -> bool:
+        """Do what was agreed on; whether frames were admitted.
+
+        Raises:
+            Cancelled: the job is to end, or to make way.
+        """
+        if vote.is_cancelled:
+            raise Cancelled("the reconstruction was stopped.")
+        if vote.stops or vote.steps_aside:
+            if self._last is not None:
+                self._pictures.take(self._going, self._last)
+            raise Cancelled("the job goes on from its snapshot." if vote.stops else "the job waits for frames, and makes way for others.")
+        return len(vote.frames) > 0 and self._admit(vote.frames)
+
+    def _admit(self, numbers: NDArray[np.int64]) -> bool:
+        try:
+            self._going.admit(*self._arrivals.with_(numbers))
+        except (RankFailed, DeviceMemoryError):
+            raise
+        except FramesError as error:
+            # They may be there a moment later.
+            _log.warning("%d frames cannot be read now: %s", len(numbers), error)
+            self._again_s = time.monotonic() + self._waits.again_s
+            return False
+        except (ScanError, SolverError) as error:
+            self._arrivals.refuse(str(error))
+            return False
+        self._arrivals.admit(numbers)
+        return True
+
+    def _vote(self) -> _Vote:
+        """What rank 0 has seen, and what any rank has been told. All ranks call it together."""
+        with failing_together(self._ranks):
+            wish, is_first = self._wish(), self._ranks.rank == 0
+            frames, is_over = self._look() if is_first else (np.empty(0, np.int64), False)
+            aside = is_first and wish == Wish.GIVE_WAY and self._waiting_s > self._waits.aside_s
+            known = self._arrivals.known if is_first else 0
+            said = np.array([known, len(frames), is_over, aside, wish == Wish.STOP, wish == Wish.CANCEL], dtype=np.int64)
+            known, count, *rest = self._ranks.sum(said).tolist()
+            if not is_first:
+                self._arrivals.hear(known)
+                frames = np.zeros(count, np.int64)
+            frames = self._ranks.sum(frames) if count else np.empty(0, np.int64)
+        return _Vote(frames, *(bool(value) for value in rest))
+
+    def _look(self) -> tuple[NDArray[np.int64], bool]:
+        """On rank 0: which frames are to be admitted now, and whether no more will come."""
+        has_ended = self._arrivals.has_ended  # before what may have come just before the end is looked for
+        self._arrivals.hear()
+        now = time.monotonic()
+        ready = self._arrivals.ready() if now >= self._again_s else np.empty(0, np.int64)
+        if len(ready):
+            return ready, False
+        if has_ended:
+            self._ended_s = self._ended_s or now
+            is_late = now - self._ended_s > self._waits.late_s
+            return ready, self._arrivals.known == self._arrivals.admitted or self._arrivals.is_refused or self._gives_up(is_late)
+        return ready, self._is_lost()
+
+    def _gives_up(self, is_late: bool) -> bool:
+        missing = self._arrivals.known - self._arrivals.admitted
+        if is_late:
+            self._arrivals.notes.append(f"{missing} frames did not come in time and were left out.")
+        return is_late
+
+    def _is_lost(self) -> bool:
+        """Whether whoever hands frames over is gone."""
+        if self._waiting_s == 0.0:
+            return False
+        quiet_s = time.time() - max(self._arrivals.newest_s, (self._folder / JOB_FILE).stat().st_mtime)
+        if quiet_s > self._waits.lost_s:
+            self._arrivals.notes.append(f"No frames came for {quiet_s:.0f} s, nor the end of the run: it ended with what it had.")
+        return quiet_s > self._waits.lost_s

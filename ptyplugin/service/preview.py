@@ -1,0 +1,53 @@
+"""What a live job is to the final one of its run: a preview, which ends when that is there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from ptyplugin.jobs import Entry, GrowthFolder, Ledger
+from ptyplugin.service.live_solving import Waits
+
+_log = logging.getLogger(__name__)
+
+#: Seconds after which a live job that made way looks again for frames that were announced and could not be read.
+_AGAIN_S = 5.0
+
+
+def finals_of(ledger: Ledger, live: Entry) -> Sequence[Entry]:
+    """The final jobs of the run and detector of a live one.
+
+    Raises:
+        LedgerError: the ledger cannot be read.
+    """
+    if live.run_uid is None:
+        return []
+    every = ledger.list(run_uid=live.run_uid, purpose="final")
+    return [entry for entry in every if entry.kind == "job" and entry.source == live.source]
+
+
+def final_image(ledger: Ledger, entry: Entry) -> str | None:
+    """Why a live job is not needed any more, in a sentence: the final image of its run is there. None if it is, or is no live job.
+
+    Raises:
+        LedgerError: the ledger cannot be read.
+    """
+    if entry.purpose != "live":
+        return None
+    done = [final for final in finals_of(ledger, entry) if final.state in ("solved", "published")]
+    return f"the final image of its run has taken its place (job {done[-1].key})." if done else None
+
+
+def make_way(ledger: Ledger, entry: Entry, folder: Path, frames: int) -> None:
+    """Put back a live job that works on so many frames and waits for more; what came just now has it go on.
+
+    Raises:
+        LedgerError: the ledger cannot be written.
+    """
+    ledger.step_aside(entry, Waits().lost_s)
+    if GrowthFolder(folder).has_ended:
+        ledger.hurry(entry.key)
+    elif (ledger.show(entry.key).frames or 0) > frames:
+        ledger.hurry(entry.key, _AGAIN_S)
+    _log.info("job %s has %d frames, waits for more and makes way for others", entry.key, frames)

@@ -1,0 +1,327 @@
+"""A live job: it grows while it runs, whatever is killed; it waits, makes way, ends by itself; and the final one follows."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from live_scan import LiveScan, write_scan
+
+from ptyplugin.io import read_result
+from ptyplugin.jobs import GrowthFolder, Inbox, Intake, Ledger, Order, give, read_snapshot
+from ptyplugin.model import Cancelled, FramesError, Progress, Reconstruction, Site
+from ptyplugin.service import Daemon, Inline, Launcher, Wish, live_solving, slot
+from ptyplugin.service.live_solving import Waits, solve_live
+from ptyplugin.service.mpiexec import Mpiexec
+from ptyplugin.solvers import OneRank
+
+SOON = Waits(aside_s=0.1, late_s=0.3, again_s=0.1, lost_s=900.0)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    path = tmp_path_factory.mktemp("scan") / "scan.h5"
+    return path, write_scan(path, 20)
+
+
+@pytest.fixture
+def scan(tmp_path: Path, measured: tuple[Path, np.ndarray]) -> LiveScan:
+    site = Site(home=tmp_path / "home", ranks=2, data_roots=[measured[0].parent], device="cpu")
+    return LiveScan(site, *measured)
+
+
+@pytest.fixture
+def ledger(scan: LiveScan) -> Iterator[Ledger]:
+    with Ledger(scan.site.ledger) as ledger:
+        yield ledger
+
+
+class Solving:
+    """One rank that solves the live job of a scan in a thread, without a daemon."""
+
+    def __init__(self, scan: LiveScan, ledger: Ledger, waits: Waits = SOON) -> None:
+        self.scan, self.waits, self.wish = scan, waits, Wish.GO_ON
+        self.intake = Intake(Inbox(scan.site.inbox), ledger, scan.site.jobs)
+        self.heard: list[Progress] = []
+        self.made: Reconstruction | None = None
+        self.error: BaseException | None = None
+        self.folder = scan.site.jobs / scan.live.key
+        scan.submit("live")
+        self.take_in()
+
+    def take_in(self) -> None:
+        for item in Inbox(self.scan.site.inbox).waiting():
+            self.intake.take_in(item)
+
+    def grow(self, start: int, stop: int, ended: bool = False) -> None:
+        self.scan.grow(start, stop, ended)
+        self.take_in()
+
+    def begin(self) -> threading.Thread:
+        thread = threading.Thread(target=self._solve)
+        thread.start()
+        return thread
+
+    def _solve(self) -> None:
+        job, site = self.scan.live, self.scan.site
+        try:
+            self.made = solve_live(job, self.folder, site, OneRank(), self.heard.append, lambda: self.wish, self.waits)
+        except BaseException as error:
+            self.error = error
+
+    @property
+    def frames(self) -> int:
+        return self.heard[-1].frames if self.heard else 0
+
+
+@contextmanager
+def going(solving: Solving) -> Iterator[Solving]:
+    thread = solving.begin()
+    try:
+        yield solving
+    finally:
+        thread.join(20)
+        solving.wish = Wish.CANCEL
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def error_of(made: Reconstruction | None) -> float:
+    assert made is not None
+    return made.quality["error"]
+
+
+def test_a_job_that_grew_in_twenty_portions_is_as_good_as_one_that_had_all(scan: LiveScan, ledger: Ledger, until) -> None:
+    with going(Solving(scan, ledger)) as solving:
+        until(lambda: solving.frames)
+        for start in range(64, 400, 17):
+            solving.grow(start, min(start + 17, 400), ended=start + 17 >= 400)
+            until(lambda start=start: solving.frames >= min(start + 17, 400) or solving.error)
+    assert solving.error is None
+    assert sorted({event.frames for event in solving.heard}) == [64, *range(81, 400, 17), 400]
+    assert solving.made is not None
+    assert solving.made.provenance["admitted"] == {"portions": 20, "first_frames": 64}
+    assert len(solving.made.positions_m) == 400
+    whole = solve_live(scan.job("live", 400), _ended(solving.folder, scan), scan.site, OneRank(), lambda _: None, lambda: Wish.GO_ON)
+    assert error_of(solving.made) < 1.05 * error_of(whole)
+
+
+def _ended(folder: Path, scan: LiveScan) -> Path:
+    """A folder beside for the job that has all frames at once."""
+    beside = folder.with_name("beside")
+    shutil.copytree(folder, beside)
+    (beside / "snapshot.npz").unlink(missing_ok=True)
+    shutil.rmtree(beside / "growth")
+    GrowthFolder(beside).end()
+    return beside
+
+
+def test_it_goes_on_from_its_snapshot_with_all_that_came_meanwhile(scan: LiveScan, ledger: Ledger, until) -> None:
+    solving = Solving(scan, ledger)
+    with going(solving):
+        until(lambda: solving.frames)
+        solving.grow(64, 200)
+        until(lambda: solving.frames == 200)
+        until(lambda: solving.heard[-1].iteration == solving.heard[-1].iterations)
+        solving.wish = Wish.STOP
+    assert isinstance(solving.error, Cancelled)
+    there = read_snapshot(solving.folder)
+    assert there is not None
+    assert (there.frames, there.job) == (200, scan.live.key)
+    solving.grow(200, 300)
+    solving.grow(300, 300, ended=True)
+    after = solving.heard[-1]
+    solving.heard.clear()
+    solving.wish, solving.error = Wish.GO_ON, None
+    with going(solving):
+        pass
+    assert solving.error is None
+    assert {event.frames for event in solving.heard} == {300}
+    assert len(solving.made.positions_m) == 300
+    # It did not begin anew: the first iteration is better than the first that there ever was.
+    measure = next(iter(after.errors))
+    assert solving.heard[0].errors[measure] < 0.5
+
+
+def test_cancel_is_heard_while_it_waits_for_frames(scan: LiveScan, ledger: Ledger, until) -> None:
+    with going(Solving(scan, ledger)) as solving:
+        until(lambda: solving.heard and solving.heard[-1].iteration == solving.heard[-1].iterations)
+        time.sleep(0.2)
+        solving.wish = Wish.CANCEL
+    assert isinstance(solving.error, Cancelled)
+
+
+def test_it_makes_way_only_while_it_waits(scan: LiveScan, ledger: Ledger, until) -> None:
+    solving = Solving(scan, ledger)
+    solving.wish = Wish.GIVE_WAY
+    with going(solving):
+        until(lambda: solving.error)
+    assert "makes way" in str(solving.error)
+    assert solving.heard[-1].iteration == solving.heard[-1].iterations == 10
+    assert read_snapshot(solving.folder) is not None
+
+
+def test_whoever_hands_frames_over_may_die(scan: LiveScan, ledger: Ledger) -> None:
+    solving = Solving(scan, ledger, Waits(lost_s=1.0))
+    with going(solving):
+        solving.grow(64, 100)
+    assert solving.error is None
+    assert len(solving.made.positions_m) == 100
+    assert any("nor the end of the run" in note for note in solving.made.provenance["notes"])
+
+
+def test_growth_with_a_gap_or_of_another_kind_is_left_out(scan: LiveScan, ledger: Ledger) -> None:
+    solving = Solving(scan, ledger)
+    solving.grow(64, 100)
+    solving.grow(120, 200, ended=True)
+    with going(solving):
+        pass
+    assert len(solving.made.positions_m) == 100
+    again = Solving(LiveScan(scan.site, scan.path, scan.positions_m, run="run-2"), ledger)
+    growth = again.scan.growth(64, 70, ended=True)
+    two = [[position[0], position[0]] for position in growth.positions_m]
+    Inbox(scan.site.inbox).grow(growth.model_copy(update={"positions_m": two}), {})
+    again.take_in()
+    with going(again):
+        pass
+    assert len(again.made.positions_m) == 64
+    assert any("2 sub-steps" in note for note in again.made.provenance["notes"])
+
+
+def test_frames_that_cannot_be_read_yet_are_tried_again(scan: LiveScan, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[int] = []
+    admit = live_solving.JobSolver.admit
+
+    def admit_later(self, frames, positions) -> None:
+        if len(refused) < 2:
+            refused.append(len(frames))
+            raise FramesError("the detector wrote fewer than it announced.")
+        admit(self, frames, positions)
+
+    monkeypatch.setattr(live_solving.JobSolver, "admit", admit_later)
+    solving = Solving(scan, ledger)
+    solving.grow(64, 100, ended=True)
+    with going(solving):
+        pass
+    assert refused == [100, 100]
+    assert len(solving.made.positions_m) == 100
+
+
+@contextmanager
+def at_work(site: Site, launcher: Launcher, on_progress: Callable[[Progress], None] | None = None) -> Iterator[Daemon]:
+    with Daemon(site, launcher, lambda *_: None, on_progress) as daemon:
+        thread = threading.Thread(target=daemon.run)
+        thread.start()
+        try:
+            yield daemon
+        finally:
+            daemon.stop()
+            thread.join(35)
+        assert not thread.is_alive()
+
+
+def is_done(daemon: Daemon, key: str) -> bool:
+    return any(entry.key == key and entry.state == "published" for entry in daemon.ledger.list())
+
+
+def states(daemon: Daemon, key: str) -> list[str]:
+    return [step.state for step in daemon.ledger.history(key)]
+
+
+def test_two_ranks_grow_and_one_is_killed_and_the_final_job_follows(scan: LiveScan, until, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slot, "RETRY_S", 0.1)
+    seen: list[tuple[int, str]] = []
+    folder = scan.site.home / "slots" / "test"
+    with Mpiexec(folder, 2) as ranks, at_work(scan.site, ranks) as daemon:
+        daemon.add_snapshot_listener(lambda snapshot, entry: seen.append((snapshot.frames, str(entry.purpose))))
+        key, final = scan.submit("live"), scan.final.key
+
+        def produce() -> None:
+            for start in range(64, 400, 28):
+                scan.grow(start, min(start + 28, 400))
+                time.sleep(0.1)
+            scan.grow(400, 400, ended=True)
+            scan.submit("final")
+
+        producer = threading.Thread(target=produce)
+        until(lambda: seen)
+        producer.start()
+        until(lambda: seen[-1][0] > 150)
+        os.kill(json.loads((folder / "processes.json").read_text())[1][0], signal.SIGKILL)
+        producer.join()
+        until(lambda: is_done(daemon, final), 60)
+        live = daemon.ledger.show(key)
+        assert states(daemon, key) == ["queued", "running", "queued", "running", "solved", "published"]
+        assert (live.frames, live.tries) == (400, 1)
+        ended = next(step.at_s for step in daemon.ledger.history(key) if step.state == "solved")
+        assert next(step.at_s for step in daemon.ledger.history(final) if step.state == "running") >= ended
+    assert live.result is not None
+    assert len(read_result(live.result).positions_m) == 400
+    counts = [frames for frames, purpose in seen if purpose == "live"]
+    assert counts == sorted(counts)
+    assert counts[-1] == 400
+
+
+def test_a_scan_that_pauses_lets_others_be_solved_and_goes_on(scan: LiveScan, until, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_solving, "Waits", lambda: SOON)
+    monkeypatch.setattr(slot, "BEAT_S", 0.1)
+    other = LiveScan(scan.site, scan.path, scan.positions_m[:100], run="run-2")
+    with at_work(scan.site, Inline()) as daemon:
+        key = scan.submit("live")
+        until(lambda: read_snapshot(scan.site.jobs / key))
+        other.submit("final")
+        until(lambda: is_done(daemon, other.final.key))
+        until(lambda: daemon.ledger.show(key).state == "queued")
+        assert daemon.ledger.show(key).tries == 0
+        scan.grow(64, 200, ended=True)
+        until(lambda: is_done(daemon, key))
+    with Ledger(scan.site.ledger) as ledger:
+        assert [step.state for step in ledger.history(key)] == ["queued", "running", "queued", "running", "solved", "published"]
+
+
+def test_two_scans_back_to_back_with_one_slot(scan: LiveScan, until, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_solving, "Waits", lambda: SOON)
+    monkeypatch.setattr(slot, "BEAT_S", 0.1)
+    scans = [scan, LiveScan(scan.site, scan.path, scan.positions_m, run="run-2")]
+    with at_work(scan.site, Inline()) as daemon:
+        for each in scans:
+            each.submit("live")
+            for start in range(64, 400, 84):
+                each.grow(start, start + 84)
+                time.sleep(0.1)
+            each.grow(400, 400, ended=True)
+            each.submit("final")
+        keys = [job.key for each in scans for job in (each.live, each.final)]
+        until(lambda: [entry.state for entry in daemon.ledger.list()] == ["published"] * 4, 60)
+        assert [daemon.ledger.show(key).frames for key in keys] == [400] * 4
+
+
+def test_a_live_job_that_comes_after_the_final_one_is_not_begun(scan: LiveScan) -> None:
+    scan.submit("final")
+    with Daemon(scan.site, Inline(), lambda *_: None) as daemon:
+        daemon.run_once()
+        scan.submit("live")
+        daemon.run_once()
+        live = daemon.ledger.show(scan.live.key)
+        assert live.state == "cancelled"
+        assert f"taken its place (job {scan.final.key})" in str(live.sentence)
+
+
+def test_a_live_job_is_cancelled_by_order_and_the_final_one_goes_on(scan: LiveScan, until) -> None:
+    with at_work(scan.site, Inline()) as daemon:
+        key = scan.submit("live")
+        until(lambda: read_snapshot(scan.site.jobs / key))
+        scan.submit("final")
+        give(scan.site, Order(order="cancel", job=key))
+        until(lambda: is_done(daemon, scan.final.key))
+        assert daemon.ledger.show(key).state in ("cancelled", "solved")
+    assert not (scan.site.jobs / key / "snapshot.npz").exists()
