@@ -25,7 +25,7 @@ from benchmarks.faults.table import Row, table
 
 #: Part -> what it does in the short form and in the long one.
 PARTS: Mapping[str, tuple[Callable[[], list[Row]], Callable[[], list[Row]]]] = {
-    "kills": (lambda: kills(Plan(20, 1, 10.0, 30.0, 40.0, 240.0)), lambda: kills(Plan(500, 5, 40.0, 420.0, 960.0, 1480.0))),
+    "kills": (lambda: kills(Plan(20, 1, 10.0, 30.0, 40.0, 240.0)), lambda: kills(Plan(500, 5, 40.0, 420.0, 960.0, 1860.0))),
     "disk": (lambda: disk(5, 10.0), lambda: disk(20, 10.0)),
     "small": (lambda: small(6), lambda: small(50)),
     "fuzz": (lambda: fuzz(300), lambda: fuzz(10_000)),
