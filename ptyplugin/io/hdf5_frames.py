@@ -93,9 +93,16 @@ class Hdf5Frames:
         return counts if np.array_equal(back, np.arange(wanted.size)) else counts[back]
 
     def visible(self) -> int:
-        """How many frames the file shows now, which may be more than a moment ago."""
-        self._data.refresh()
-        return len(self)
+        """How many frames the file shows now, which may be more than a moment ago.
+
+        Raises:
+            FramesError: it cannot be looked at any more.
+        """
+        try:
+            self._data.refresh()
+            return len(self)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise FramesError(f"{self.path} cannot be read any more ({cause(error)}): is its file system away?") from error
 
     def is_written(self, frame: int) -> bool:
         """Whether something was written for this frame: a file may show frames, as zeros, before they are measured."""

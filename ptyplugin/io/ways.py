@@ -57,7 +57,14 @@ class FileWay:
         return None if self._file is None else (self._file.shape, self._file.dtype)
 
     def count(self) -> int:
-        return 0 if self._file is None else self._file.visible()
+        if self._file is None:
+            return 0
+        try:
+            return self._file.visible()
+        except FramesError as error:
+            # Opened anew when it can be.
+            self.give_up(str(error))
+            return 0
 
     def has(self, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
         if self._unwritten is not None and self._looked.is_due():

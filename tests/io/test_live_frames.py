@@ -154,6 +154,22 @@ def test_a_file_that_comes_late_is_opened_when_it_comes(tmp_path: Path) -> None:
             process.communicate(timeout=30)
 
 
+def test_a_file_system_that_goes_away_is_waited_for(tmp_path: Path, file: SwmrFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    way = file_way(tmp_path)
+    file.write(0, 4)
+    frames = live(way)
+
+    def gone(_: Any) -> None:
+        raise OSError("Unable to refresh (stale file handle)")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ptyplugin.io.hdf5_frames.h5py.Dataset.refresh", gone)
+        assert not frames.has(np.arange(4)).any()
+        assert "is its file system away?" in str(way.trouble)
+    np.testing.assert_array_equal(frames.read(np.arange(4)), COUNTS[:4])
+    assert way.trouble is None
+
+
 def test_room_that_is_not_written_yet_is_no_dark_frame(tmp_path: Path) -> None:
     file = SwmrFile(tmp_path / "a.h5", presized=40)
     file.write(0, 5)

@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 _MOST_MISSING, _MOST_RECENT = 100_000, 1000
 #: What is lost is said so often at the most, seconds.
 _SAY_EVERY_S = 5.0
+#: Largest frame, bytes: four times what the largest detectors have.
+LARGEST_FRAME = 2**28
 #: Compressed, the worst of frames grows by this share and these bytes.
 _GROWS, _GROWS_BYTES = 1 / 128, 4096
 
@@ -59,7 +61,10 @@ def check_frame(frame: SentFrame, largest_bytes: int) -> None:
     if size <= 0:
         raise Unrecordable(f"{said} has pixels of {frame.dtype!r}: frames are integers or floats, with two sides.")
     if size > largest_bytes:
-        raise Unrecordable(f"{said} has {size / 1e6:.0f} MB, more than are kept at once: raise spool_gb of the site file.")
+        raise Unrecordable(
+            f"{said} has {size / 1e6:.0f} MB, more than the {largest_bytes / 1e6:.1f} MB that are taken: let the detector crop it, or raise "
+            "spool_gb of the site file."
+        )
     grown = size + size * _GROWS + _GROWS_BYTES
     if (frame.codec == "none" and len(frame.data) != size) or len(frame.data) > grown:
         raise Unrecordable(f"{said} of {frame.dtype} came as {len(frame.data)} bytes of {frame.codec}: its header is wrong.")
@@ -119,7 +124,7 @@ class Recording:
     def take(self, frame: SentFrame) -> None:
         """Keep a frame, unless it is there already or cannot be one."""
         try:
-            check_frame(frame, self._largest_bytes // 8)
+            check_frame(frame, min(self._largest_bytes // 8, LARGEST_FRAME))
         except Unrecordable as error:
             self._state.count("refused")
             self._say(f"{self._prefix}{error}")
