@@ -71,7 +71,7 @@ class Asset:
         return Hdf5Source(uri=_file_uri(path), dataset=named), 0
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=16)
 def _hdf5_source(uri: str, dataset: str) -> Hdf5Source:
     """One object for all frames of a dataset: there may be millions."""
     return Hdf5Source(uri=uri, dataset=dataset)

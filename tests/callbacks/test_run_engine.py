@@ -244,7 +244,11 @@ def test_an_aborted_run(bench: Any, engine: Any, documents: Any, profile: Any) -
     engine.abort()
     job = job_of(bench, documents, profile).job
     assert job.frame_count == 3
-    assert job.notes == ["The run ended with exit status 'abort': only what was taken until then is used."]
+    # It had come to the end of the first row.
+    assert job.notes == [
+        "The run ended with exit status 'abort': only what was taken until then is used.",
+        "The scan is one line of 0.002 m: the image is a strip along it, as wide as the beam.",
+    ]
     expect_positions(job)
 
 
