@@ -192,7 +192,7 @@ def check_longer(frames: Frames, scan: Scan, longer: Frames, longer_scan: Scan) 
             f"a scan of {len(longer_scan)} frames was to be admitted that does not begin with the {count} frames that there are: give all "
             "of them, with the frame ids and positions that they had, and then the new ones."
         )
-    if (scan.monitor is None) != (longer_scan.monitor is None):
-        raise ScanError("of the frames so far and those to be admitted only some have a monitor: give it for all frames, or for none.")
+    if scan.monitor is None and longer_scan.monitor is not None:
+        raise ScanError("a monitor was to be admitted, but the frames so far had none: leave it out, or give it from the beginning.")
     if tuple(longer.shape) != tuple(frames.shape):
         raise SolverError(f"frames of {tuple(longer.shape)} px were to be admitted to such of {tuple(frames.shape)} px: they cannot be.")

@@ -74,7 +74,7 @@ def test_what_does_not_begin_with_what_there_was_is_refused_and_it_goes_on(wide:
         solver.admit(*first_of(wide, 59))
     with pytest.raises(ScanError, match="80 frames but 60 positions"):
         solver.admit(frames, first_of(wide, 60)[1])
-    with pytest.raises(ScanError, match="only some have a monitor"):
+    with pytest.raises(ScanError, match="the frames so far had none"):
         solver.admit(frames, Scan(scan.positions_m, scan.frame_ids, np.ones(80)))
     with pytest.raises(SolverError, match=r"frames of \(16, 16\) px"):
         solver.admit(MemoryFrames(frames.counts[:, :16, :16]), scan)

@@ -49,6 +49,17 @@ def test_a_monitor_goes_on_in_its_unit(wide: Any) -> None:
     assert way.power == pytest.approx(way.counts / float(way.frames.intensities.sum()), rel=1e-6)
 
 
+def test_new_frames_that_no_monitor_has_seen_have_the_mean(wide: Any) -> None:
+    monitor, (frames, scan) = np.linspace(0.8, 1.6, 60), first_of(wide, 60)
+    measured = Scan(scan.positions_m, scan.frame_ids, monitor)
+    solver = Solver(frames, measured, wide.geometry, Recipe.parse("ePIE(2)"), start_probe=wide.probe, held_out=0)
+    next(solver)
+    for count in (80, 100):
+        solver.admit(*first_of(wide, count))
+    expected = np.append(monitor / monitor.mean(), np.ones(40))
+    np.testing.assert_allclose(solver._there().way.frames.intensities, expected, rtol=1e-6)
+
+
 class Counting(MemoryFrames):
     """Frames that know which of them were read."""
 
