@@ -35,6 +35,7 @@ In another terminal: ptyplugin jobs watch --site {site}
 def session(
     folder: Annotated[Path, typer.Option(help="Folder for frames, catalog and results; an old one is added to.")] = Path("sim-session"),
     ranks: Annotated[int, typer.Option(min=1, help="MPI ranks that solve.")] = 1,
+    ophyd: Annotated[bool, typer.Option("--ophyd", help="Devices of ophyd in place of ophyd-async; they have no fly scan.")] = False,
     command: Annotated[str | None, typer.Option("--command", "-c", help="Run this Python and end, in place of a prompt.")] = None,
 ) -> None:
     """Open IPython at a simulated beamline, with everything that a real one has.
@@ -61,7 +62,7 @@ def session(
         site = stack.enter_context(own_site(folder, ranks))
         say("starting the beamline (an EPICS IOC) ...")
         served = stack.enter_context(ioc.running(folder / "data"))
-        stack.enter_context(variables(**served.environment, **_said(folder, site, served.prefix)))
+        stack.enter_context(variables(**served.environment, **_said(folder, site, served.prefix, ophyd)))
         say("starting the reconstruction service ...")
         stack.enter_context(_service(folder))
         config = Config()
@@ -72,11 +73,12 @@ def session(
     start_ipython(argv=[] if command is None else ["-c", command], config=config)
 
 
-def _said(folder: Path, site: Site, prefix: str) -> dict[str, str]:
+def _said(folder: Path, site: Site, prefix: str, ophyd: bool) -> dict[str, str]:
     """What the startup files find in the environment."""
     return {
         "PTYPLUGIN_SITE": str(folder / SITE_FILE),
         "PTYPLUGIN_PROFILE": "sim_epics,sim_fly",
+        "PTYPLUGIN_SIM_DEVICES": "ophyd" if ophyd else "ophyd-async",
         "PTYPLUGIN_SIM_PREFIX": prefix,
         "PTYPLUGIN_SIM_FOLDER": str(folder / "data"),
         "TILED_URI": str(site.tiled_uri),

@@ -8,19 +8,19 @@ from ptyplugin.sim.ioc.trajectory import Trajectory
 
 def ptycho_grid(points=64, step_um=1.1, exposure_s=0.01):
     """Step scan over a raster whose points are moved a little at random, so that no grid comes into the image."""
-    yield from bps.mv(detector.driver.acquire_time, exposure_s)
+    yield from bps.mv(exposure_time, exposure_s)
     path = plans.jittered_raster(points, step_um, 0.1 * step_um, seed=0)
     return (yield from plans.ptycho_grid([detector], y, x, path))
 
 
 def ptycho_spiral(points=64, step_um=1.1, exposure_s=0.01):
     """Step scan over a Fermat spiral with one point for each step squared."""
-    yield from bps.mv(detector.driver.acquire_time, exposure_s)
+    yield from bps.mv(exposure_time, exposure_s)
     path = plans.fermat_spiral(points, step_um)
     return (yield from plans.ptycho_grid([detector], y, x, path, plan_name="ptycho_spiral"))
 
 
 def ptycho_fly(rows=16, columns=16, step_um=1.1, period_s=0.02):
-    """Fly scan: lines along x at constant speed, frames and encoders triggered together; no events."""
+    """Fly scan (ophyd-async): lines along x at constant speed, frames and encoders triggered together; no events."""
     flight = Trajectory.grid(rows, columns, step_um, period_s=period_s, exposure_s=period_s / 2)
     return (yield from plans.ptycho_fly(detector, beamline.capture, beamline.fly, flight, samples=3))
