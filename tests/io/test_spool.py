@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +86,36 @@ def test_what_a_killed_writer_did_not_finish_is_cut(tmp_path: Path, torn: str) -
     assert [int(row["number"]) for row in frames] == [0, 1, 2, 10, 11]
     np.testing.assert_array_equal(spool.read(frames[2]), counts_of(2))
     assert len({int(row["series"]) for row in frames}) == 2
+
+
+def test_a_writer_that_is_killed_again_and_again_loses_nothing_that_it_said(tmp_path: Path) -> None:
+    program = """if True:
+        import sys
+        from pathlib import Path
+        from ptyplugin.io.spool import Channel
+        from ptyplugin.io.spool_writer import SpoolWriter
+        first = int(sys.argv[2])
+        with SpoolWriter(Path(sys.argv[1]), Channel(name="c", kind="pva", detectors=()), 10**9) as writer:
+            for number in range(first, first + 10**6):
+                writer.frame(number, number.to_bytes(4, "little") * 1000, 0, (40, 50), "u2", 0.0)
+                print(number, flush=True)
+        """
+    said = -1
+    for _ in range(3):
+        with subprocess.Popen([sys.executable, "-c", program, tmp_path, str(said + 2)], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for _ in range(200):
+                said = int(process.stdout.readline())
+            process.kill()
+            said = max([said, *(int(line) for line in process.stdout.read().split("\n")[:-1])])
+    SpoolWriter(tmp_path, CHANNEL, 10**9).close()
+    spool, known = Spool(tmp_path), set()
+    for row in spool.rows_since(0.0):
+        if row["kind"] == FRAME:
+            assert spool.read(row).tobytes() == int(row["number"]).to_bytes(4, "little") * 1000
+            known.add(int(row["number"]))
+    assert len(known) >= 600
+    assert said in known
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
