@@ -10,7 +10,9 @@ from ptyplugin.model import Site, load_site
 
 
 def results(run_or_uid_or_catalog: Any = None, *, site: Site | Path | None = None, **query: Any) -> list[Any]:
-    """Reconstructions in the catalog, the newest first; each has ``.plot()``, ``.reconstruction()`` and ``["object_phase"]``.
+    """Reconstructions in the catalog, the newest first; of a run, those of its live jobs come last.
+
+    Each has ``.plot()``, ``.reconstruction()`` and ``["object_phase"]``.
 
     run_or_uid_or_catalog: a run of a Tiled client, the uid or scan id of a run, a container to search in, or None for everything
     site: where the catalog is, when a uid, a scan id or nothing is given; by default what PTYPLUGIN_SITE names
@@ -23,10 +25,14 @@ def results(run_or_uid_or_catalog: Any = None, *, site: Site | Path | None = Non
 
     where = run_or_uid_or_catalog
     if where is None or isinstance(where, str | int):
-        if where is not None:
-            query |= {"scan_id": int(where)} if str(where).isdigit() else {"scan_uid": where}
-        return search(client_of(site if isinstance(site, Site) else load_site(site)), **query)
-    start = where.metadata.get("start")
-    if start is None:
+        client = client_of(site if isinstance(site, Site) else load_site(site))
+        if where is None:
+            return search(client, **query)
+        of_run = {"scan_id": int(where)} if str(where).isdigit() else {"scan_uid": where}
+    elif where.metadata.get("start") is None:
         return search(where, **query)
-    return search(root(where), scan_uid=start["uid"], **query)
+    else:
+        client, of_run = root(where), {"scan_uid": where.metadata["start"]["uid"]}
+    limit = query.pop("limit", None)
+    found = search(client, **{**query, **of_run})
+    return sorted(found, key=lambda result: result.metadata.get("purpose") == "live")[:limit]

@@ -145,6 +145,11 @@ class Ledger(LedgerView):
         with self._transaction():
             self._move(entry, ("solved",), "published", None)
 
+    def superseded(self, entry: Entry, sentence: str) -> None:
+        """A solved job's result is not needed any more: it will not be published."""
+        with self._transaction():
+            self._move(entry, ("solved",), "cancelled", sentence, {"result": None})
+
     def not_published_yet(self, entry: Entry, sentence: str) -> None:
         """Say why a solved job is not in the catalog yet."""
         with self._transaction():

@@ -1,4 +1,4 @@
-"""What a live job is to the final one of its run: a preview, which ends when that is there."""
+"""What a live job is to the final one of its run: a preview, which ends when that is there; its result stands in for want of another."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from ptyplugin.jobs import Entry, GrowthFolder, Ledger
+from ptyplugin.jobs import Entry, GrowthFolder, Ledger, Overtaken
 from ptyplugin.service.live_solving import Waits
 
 _log = logging.getLogger(__name__)
@@ -37,6 +37,43 @@ def final_image(ledger: Ledger, entry: Entry) -> str | None:
         return None
     done = [final for final in finals_of(ledger, entry) if final.state in ("solved", "published")]
     return f"the final image of its run has taken its place (job {done[-1].key})." if done else None
+
+
+def is_to_be_published(ledger: Ledger, entry: Entry) -> bool:
+    """Whether the result of a solved job goes into the catalog now. That of a live one waits for the final one, and makes way for it.
+
+    Raises:
+        LedgerError: the ledger cannot be read or written.
+    """
+    if (sentence := final_image(ledger, entry)) is not None:
+        _drop(ledger, entry, sentence)
+        return False
+    return entry.purpose != "live" or not any(final.state in ("queued", "running") for final in finals_of(ledger, entry))
+
+
+def drop_previews(ledger: Ledger, entry: Entry) -> None:
+    """A job is solved: if it is a final one, the results of live ones of its run go that are not in the catalog.
+
+    Raises:
+        LedgerError: the ledger cannot be read or written.
+    """
+    if entry.purpose == "final" and entry.run_uid is not None:
+        for live in ledger.list(run_uid=entry.run_uid, purpose="live", state="solved"):
+            if (sentence := final_image(ledger, live)) is not None:
+                _drop(ledger, live, sentence)
+
+
+def _drop(ledger: Ledger, entry: Entry, sentence: str) -> None:
+    try:
+        ledger.superseded(entry, sentence)
+    except Overtaken as error:
+        _log.debug("%s", error)
+        return
+    if entry.result is not None:
+        try:
+            entry.result.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("%s is not needed any more and cannot be removed (%s)", entry.result, error.strerror)
 
 
 def make_way(ledger: Ledger, entry: Entry, folder: Path, frames: int) -> None:

@@ -13,6 +13,7 @@ from ptyplugin.jobs import Entry, Ledger
 from ptyplugin.model import LedgerError, PtypluginError, Site
 from ptyplugin.model.redaction import redacted
 from ptyplugin.service.complaints import Complaints
+from ptyplugin.service.preview import is_to_be_published
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class Publisher:
         """
         for entry in self._ledger.list(state="solved"):
             due, wait_s = self._waits.get(entry.key, (0.0, FIRST_WAIT_S))
-            if time.monotonic() < due:
+            if time.monotonic() < due or not is_to_be_published(self._ledger, entry):
                 continue
             if self._put(entry):
                 # The catalog is there: those that wait for it need not wait longer.

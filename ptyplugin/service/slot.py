@@ -29,7 +29,7 @@ from ptyplugin.model.redaction import redacted
 from ptyplugin.service.complaints import Complaints
 from ptyplugin.service.ending import end_noted
 from ptyplugin.service.launchers import Launcher
-from ptyplugin.service.preview import final_image, make_way
+from ptyplugin.service.preview import drop_previews, final_image, make_way
 from ptyplugin.service.slots import Place
 from ptyplugin.service.solving import Task, Wish, in_one_sentence
 from ptyplugin.solvers.verbs.cuda.device import DeviceLost
@@ -248,6 +248,7 @@ class Slot:
         self._waits.pop(running.entry.key, None)
         running.task.forget_checkpoints()
         _log.info("job %s is solved: %s", running.entry.key, running.task.result)
+        drop_previews(self._ledger, running.entry)
 
     def _failed(self, running: _Running, error: PtypluginError) -> None:
         _log.error("job %s failed: %s", running.entry.key, error)
