@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptyplugin.callbacks.announcing import announced_extent
 from ptyplugin.callbacks.checks import check_keys, listed, notes_on
 from ptyplugin.callbacks.documents import quantities_of
 from ptyplugin.callbacks.locating import PositionReader, parted, with_positions
@@ -89,7 +90,7 @@ def assemble_live(run: CollectedRun, records: Sequence[Record], profile: Profile
         raise FramesError(run.problems[0])
     parts = _job(run, records, None, profile)
     check_steps(positions_of(records, profile).mean(axis=1), parts.job.geometry.build())
-    changed = {"purpose": "live", "recipe": table.recipe, "probe_modes": table.probe_modes}
+    changed = {"purpose": "live", "recipe": table.recipe, "probe_modes": table.probe_modes, "extent_m": announced_extent(run, profile)}
     return JobParts(parts.job.model_copy(update=changed), parts.arrays)
 
 

@@ -18,6 +18,10 @@ BASELINE = "baseline"
 SAMPLE_STAMP, FRAME_STAMP = "\0time of y", "\0time of the images"
 
 
+#: Keys of the start document: the names of what moves, and for each of it the lowest and the highest reading. Bluesky's plans write both.
+MOTORS, EXTENTS = "motors", "extents"
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """The names that a profile looks for; everything else in the documents is passed over.
@@ -59,7 +63,7 @@ class Wanted:
             frame_time=None if clock is None else clock.frames or FRAME_STAMP,
             readings=frozenset(each.reading for each in quantities if each.reading is not None),
             configuration=frozenset(each.configuration for each in quantities if each.configuration is not None),
-            start=frozenset(each.start for each in quantities if each.start is not None),
+            start=frozenset(each.start for each in quantities if each.start is not None) | ({MOTORS, EXTENTS} if profile.live else set()),
             plan_names=frozenset(profile.plan_names),
         )
 

@@ -63,8 +63,10 @@ def _with_announced(snapshot: Snapshot, extent_m: Extent | None, low: _Px, high:
     if extent_m is None:
         return low, high
     first, last = (np.array(_pixels(at, snapshot.origin_m, snapshot.pixel_m)) for at in extent_m)
-    announced = np.minimum(low, first), np.maximum(high, last + snapshot.probe.shape[-2:])
-    return announced if (announced[1] - announced[0]).max() <= LARGEST_PX else (low, high)
+    last += snapshot.probe.shape[-2:]
+    # Plans that move relative to where they stand announce it relative, too: then the image is somewhere else.
+    keeps_to_it = (first <= low + LEAST_MARGIN_PX).all() and (last >= high - LEAST_MARGIN_PX).all()
+    return (np.minimum(low, first), np.maximum(high, last)) if keeps_to_it and (last - first).max() <= LARGEST_PX else (low, high)
 
 
 def _pixels(at_m: tuple[float, float], origin_m: tuple[float, float], pixel_m: tuple[float, float]) -> tuple[int, int]:

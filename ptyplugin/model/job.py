@@ -110,6 +110,9 @@ class Job(_Border):
     monitor: list[float] | BesideArray | None = Field(
         None, description="(frame,) intensity of the beam relative to its mean, if it was measured; then part of the key"
     )
+    extent_m: tuple[tuple[float, float], tuple[float, float]] | None = Field(
+        None, description="lowest and highest position (y, x), metres, that the run announced; only what is shown of a live job goes by it"
+    )
     notes: list[str] = Field(default=[], description="sentences for people: what was left out, and why")
     attempt: NonNegativeInt = Field(0, description="number of the explicit re-run; part of the key when not 0")
     resources: Resources = Resources()

@@ -9,12 +9,15 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ptyplugin.jobs import Entry
-from ptyplugin.model import CatalogAway, Site, Snapshot
+from ptyplugin.jobs import JOB_FILE, Entry
+from ptyplugin.model import CatalogAway, Job, JobError, Site, Snapshot
 from ptyplugin.model.redaction import redacted
 from ptyplugin.service.complaints import Complaints
 
 _log = logging.getLogger(__name__)
+
+#: Lowest and highest position (y, x), metres.
+Extent = tuple[tuple[float, float], tuple[float, float]]
 
 #: At most so often is an image sent, seconds; and the share of the time that sending may take, for the server has other work.
 PERIOD_S, SHARE = 1.0, 0.2
@@ -54,7 +57,17 @@ class SiteImages:
         from ptyplugin.catalog import LiveImages, connect
 
         self._client = self._client or connect(self._site)
-        return LiveImages(self._client, self._site.processed_path.format(beamline=job.beamline), job)
+        return LiveImages(self._client, self._site.processed_path.format(beamline=job.beamline), job, self._extent_m(job))
+
+    def _extent_m(self, job: Entry) -> Extent | None:
+        """Where a live job's scan will go; the object of a final one is as large as it gets."""
+        if job.purpose != "live":
+            return None
+        try:
+            return Job.from_bytes((self._site.jobs / job.key / JOB_FILE).read_bytes()).extent_m
+        except (OSError, JobError) as error:
+            _log.debug("where job %s will go is not known: %s", job.key, error)
+            return None
 
     def close(self) -> None:
         """Close the connection."""

@@ -77,6 +77,8 @@ def test_a_canvas_has_room_for_what_was_announced_unless_that_cannot_be() -> Non
     announced = canvas_for(first, ((-1e-6, 0.0), (3e-6, 8e-6)))
     assert announced.corner(snapshot("k", (411, 411), (-99, 0), 1)) is not None
     assert canvas_for(first, ((-1.0, 0.0), (3.0, 8.0))) == canvas_for(first)
+    # It was announced relative to where the stages stand.
+    assert canvas_for(first, ((2e-6, 0.0), (6e-6, 8e-6))) == canvas_for(first)
     other_pixels = Canvas((500, 500), (1.1e-8, 2e-8), (0.0, 0.0))
     assert other_pixels.corner(first) is None
     assert canvas_for(first, before=other_pixels) == canvas_for(first)

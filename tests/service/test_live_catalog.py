@@ -15,7 +15,7 @@ import pytest
 from ptyplugin.jobs import Entry, Ledger, submit, write_snapshot
 from ptyplugin.model import CatalogAway, CatalogError, Progress, Site, Snapshot
 from ptyplugin.service import Daemon, Inline, live_catalog
-from ptyplugin.service.live_catalog import LiveCatalog
+from ptyplugin.service.live_catalog import LiveCatalog, SiteImages
 from ptyplugin.service.operations import Operations
 from ptyplugin.service.sources import Sources
 
@@ -216,3 +216,21 @@ def test_a_daemon_shows_its_jobs_and_no_result_waits_for_that(catalog, site, unt
             daemon.stop()
             thread.join(20)
     assert catalog.closed
+
+
+def test_where_a_live_scan_will_go_is_in_its_job(site, make_job, running_job, monkeypatch) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr("ptyplugin.catalog.connect", lambda _: "client")
+    monkeypatch.setattr("ptyplugin.catalog.LiveImages", lambda *what: made.append(what))
+    _, final = running_job()
+    extent = ((0.0, 0.0), (1e-6, 2e-6))
+    live = make_job(2).model_copy(update={"purpose": "live", "extent_m": extent})
+    entry = replace(final, key=live.key, purpose="live")
+    images = SiteImages(site)
+    images(final)
+    images(entry)
+    folder = site.jobs / live.key
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_bytes(live.to_bytes())
+    images(entry)
+    assert made == [("client", "sim/processed/ptyplugin", job, known) for job, known in ((final, None), (entry, None), (entry, extent))]
