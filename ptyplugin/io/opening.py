@@ -50,6 +50,9 @@ logger = logging.getLogger(__name__)
 
 FromCatalog = Callable[[TiledSource], Frames]
 
+#: A file whose frames of this run begin later than this began before the run: so many of a run's first frames may be left out.
+_MOST_LEFT_OUT = 16
+
 
 class JobFrames:
     """The frames of a job: those of its sources, one after another in the order of the scan. May grow, at its end only.
@@ -246,8 +249,8 @@ class _Sources:
 
     def _spool_ways(self, source: Hdf5Source) -> list[Way]:
         """The spool numbers the frames of a run through: only of a single file they are numbered alike there."""
-        run = self._job.source
-        if not isinstance(run, RunSource) or not self._is_only(source):
+        run, first = self._job.source, min((start for block in self._job.frames for start, _ in block.ranges), default=0)
+        if not isinstance(run, RunSource) or not self._is_only(source) or first > _MOST_LEFT_OUT:
             return []
         detector = Detector(beamline=self._job.beamline, stream=run.stream, key=run.key)
         wanted = self._job.purpose == "live" or channel_of(self._site, detector) is not None

@@ -320,6 +320,20 @@ def test_a_live_job_grows(tmp_path: Path, site: Site, file: SwmrFile, writer: Sp
         assert any("the spool of SIM:Pva1:Image" in note for note in frames.notes)
 
 
+def test_the_spool_is_not_asked_for_a_file_that_began_before_the_run(
+    tmp_path: Path, site: Site, file: SwmrFile, writer: SpoolWriter
+) -> None:
+    """Its frame 20 is the first of this run, and so not the 20th in the spool."""
+    source = Hdf5Source(uri=f"file://localhost{tmp_path}/a.h5", dataset="data")
+    file.write(0, 22)
+    spooled(writer, range(40))
+    with open_frames(job_of(source, [(20, 24)]), site, None, None) as frames:
+        time.sleep(0.3)
+        assert frames.has(np.arange(4)).tolist() == [True, True, False, False]
+        file.write(22, 24)
+        np.testing.assert_array_equal(frames.read(np.arange(4)), COUNTS[20:24])
+
+
 def test_a_live_job_does_without_the_mask_of_a_file_that_is_not_there(tmp_path: Path, site: Site, writer: SpoolWriter) -> None:
     source = Hdf5Source(uri=f"file://localhost{tmp_path}/a.h5", dataset="data")
     job = job_of(source, [(0, 2)], preparation=Preparation(mask_dataset="mask"))
