@@ -17,7 +17,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import callback_overhead, convergence, divergence, live_growth, memory, parallel, phases, real, refinement, service, speed
+from benchmarks import (
+    callback_overhead,
+    convergence,
+    divergence,
+    live_growth,
+    live_job,
+    memory,
+    parallel,
+    phases,
+    real,
+    refinement,
+    service,
+    speed,
+)
 from benchmarks.problems import Absent
 from benchmarks.table import Table
 from benchmarks.timing import floor_ms, libraries
@@ -34,6 +47,7 @@ PARTS: dict[str, Callable[[bool], list[Table]]] = {
     "divergence": divergence.run,
     "positions": refinement.run,
     "service": service.run,
+    "live": live_job.run,
     "callback": callback_overhead.run,
 }
 
