@@ -41,9 +41,9 @@ class GrowingCounts:
 
 
 def lengthened(array: NDArray[Any], count: int) -> NDArray[Any]:
-    """An array that begins as ``array`` and has ``count`` rows, the new ones 0. Nobody may look at ``array`` or a part of it any more:
+    """An array that begins as ``array`` and has ``count`` rows, the new ones 0. Nobody may look at ``array`` or a part of it any more.
 
-    where its memory is its own, no row is copied, and none is there twice.
+    Memory that it alone has is made longer where it lies, as far as the system can: mostly no row is copied, and none is there twice.
     """
     shape = (count, *array.shape[1:])
     if array.flags.owndata and array.flags.c_contiguous:

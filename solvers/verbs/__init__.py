@@ -90,7 +90,8 @@ class Verbs(Protocol):
         ...
 
     def hold(self, frames: RankFrames) -> RankFrames:
-        """The frames, ready to be worked on: asked for once, when nobody else needs their counts on the host any more.
+        """The frames, ready to be worked on: asked for once, when nobody else needs their counts on the host any more; and again, with
+        these, when there are more of them. No sweep of before is repeated then.
 
         What is made of them by ``dataclasses.replace`` with other corners, rests, background or intensities has the same counts.
         """

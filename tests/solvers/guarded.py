@@ -124,7 +124,7 @@ class GuardedVerbs:
         self.held: list[RankFrames] = []
         self._asked: list[Any] | None = None
         self._done: dict[Hashable, list[Any]] = {}
-        self._before = 0
+        self._before = self._since = 0
 
     def look(self) -> None:
         """Refuse to look at numbers while a sweep is done that may be done again."""
@@ -135,6 +135,7 @@ class GuardedVerbs:
         if isinstance(frames.counts, Held):
             raise Refused("these frames are held already")
         self.held.append(frames)
+        self._since = len(self.repeated)  # what was recorded before is of other frames
         store: Any = Held(np.asarray(frames.counts), self)
         return replace(frames, counts=store)
 
@@ -147,7 +148,7 @@ class GuardedVerbs:
         finally:
             asked, self._asked = self._asked, None
         # The first sweep of a stage begins to remember.
-        if self.repeated.count(key) > 1 and asked != self._done[key]:
+        if self.repeated[self._since :].count(key) > 1 and asked != self._done[key]:
             raise Refused(f"another sweep than the one before with the key {key}")
         self.repeated.append(key)
         self._done[key] = asked

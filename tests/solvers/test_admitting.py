@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from guarded import GuardedVerbs
 from numpy.typing import NDArray
 from portions import ORDERS, first_of, grown, moved_by, solver_of
 
@@ -106,6 +107,14 @@ def test_whatever_the_algorithm_and_the_model(simulate: Callable[..., Any], kind
     e = simulate(side=32, grid=(8, 8), step=4.0, **kind)
     errors = [grown(e, recipe, portions, **how).result().quality["error"] for portions in (1, 5)]
     assert errors[1] < 1.05 * errors[0]
+
+
+@pytest.mark.parametrize("recipe", ["DM(5)", "mPIE(4, batch=9)", "ML(4)", 'LSQML(5, positions="gradient", positions_from=1)'])
+def test_nobody_looks_into_arrays_that_lie_elsewhere(simulate: Callable[..., Any], recipe: str) -> None:
+    """And no sweep that a device would repeat does something else than the one that it recorded."""
+    e = simulate(side=16, grid=(4, 4), step=3.0)
+    errors = [grown(e, recipe, 3, 3, verbs=verbs, fft=None).result().quality["error"] for verbs in (GuardedVerbs, "reference")]
+    assert errors[0] == pytest.approx(errors[1], rel=1e-6)
 
 
 def test_rests_stay_when_the_scan_grows_beyond_its_beginning(wide: Any) -> None:
