@@ -62,8 +62,8 @@ def check_frame(frame: SentFrame, largest_bytes: int) -> None:
         raise Unrecordable(f"{said} has pixels of {frame.dtype!r}: frames are integers or floats, with two sides.")
     if size > largest_bytes:
         raise Unrecordable(
-            f"{said} has {size / 1e6:.0f} MB, more than the {largest_bytes / 1e6:.1f} MB that are taken: let the detector crop it, or raise "
-            "spool_gb of the site file."
+            f"{said} has {size / 1e6:.0f} MB, more than the {largest_bytes / 1e6:.1f} MB that are taken: let the detector crop it, "
+            "or raise spool_gb of the site file."
         )
     grown = size + size * _GROWS + _GROWS_BYTES
     if (frame.codec == "none" and len(frame.data) != size) or len(frame.data) > grown:
