@@ -120,12 +120,19 @@ def test_an_order_that_makes_no_sense_changes_nothing_and_is_said(site, make_job
     assert not Inbox(site.inbox).waiting()
 
 
-def test_a_refusal_cannot_be_tried_again(site, caplog) -> None:
-    key = submit(site, Refusal(beamline="sim", source=RunSource(run_uid="u", key="d"), reason="no frames arrived."))
-    retry(site, key)
+def test_a_refusal_makes_way_for_another_look_at_its_run_and_nothing_of_it_is_solved(site, caplog) -> None:
+    refusal = Refusal(beamline="sim", source=RunSource(run_uid="u", key="d"), reason="no frames arrived.")
+    key = submit(site, refusal)
+    give(site, Order(order="cancel", job=key))
     once(site)
     assert steps(site, key) == ["failed"]
-    assert "is a run that was refused: there is no job to retry" in caplog.text
+    assert "is a run that was refused: there is no job to cancel" in caplog.text
+    retry(site, key)
+    once(site)
+    assert steps(site, key) == ["failed", "cancelled"]
+    submit(site, refusal)
+    once(site)
+    assert steps(site, key) == ["failed", "cancelled", "failed"]
 
 
 def test_an_order_that_comes_again_after_a_kill_is_not_carried_out_again(site, make_job, monkeypatch) -> None:
