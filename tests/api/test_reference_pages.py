@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import h5py
@@ -12,18 +13,23 @@ import pytest
 
 from ptyplugin.api import reconstruct
 from ptyplugin.io import write_result
-from ptyplugin.model import DEFAULT_RECIPE, Recipe, RingCorrelation, load_site
+from ptyplugin.model import DEFAULT_RECIPE, EigerStream, Profile, PvaChannels, Recipe, RingCorrelation, Site, load_site
 from ptyplugin.profiles import load_profile
 from ptyplugin.solvers import check_recipe
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
+def tomls_of(page: str) -> list[str]:
+    """Each TOML of a page, with what it shows as a comment taken in."""
+    blocks = re.findall(r"```toml\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+    return [re.sub(r"^# (?=\w+ = )", "", block, flags=re.MULTILINE) for block in blocks]
+
+
 def toml_of(page: str, folder: Path) -> Path:
-    """The one TOML of a page, with what it shows as a comment taken in."""
-    (block,) = re.findall(r"```toml\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+    """The first TOML of a page as a file."""
     file = folder / "page.toml"
-    file.write_text(re.sub(r"^# (?=\w+ = )", "", block, flags=re.MULTILINE), encoding="utf-8")
+    file.write_text(tomls_of(page)[0], encoding="utf-8")
     return file
 
 
@@ -31,6 +37,16 @@ def test_profile(tmp_path: Path) -> None:
     profile = load_profile(toml_of("how-to/write-a-profile.md", tmp_path))
     check_recipe(Recipe.parse(profile.reconstruction.recipe))
     assert profile.geometry.focus_distance is not None
+
+
+def test_further_tables_of_a_profile() -> None:
+    first, *further = [
+        tomllib.loads(text) for page in ("write-a-profile", "frames-while-they-come") for text in tomls_of(f"how-to/{page}.md")
+    ]
+    sources = [tables["source"] for tables in further if "source" in tables]
+    profiles = [Profile.model_validate(first | tables) for tables in further if "source" not in tables]
+    assert [type(Site(source=source).source[0]) for source in sources] == [PvaChannels, EigerStream]
+    assert {profile.live.pva for profile in profiles if profile.live} == {"13SIM1:Pva1:Image"}
 
 
 def test_site(tmp_path: Path) -> None:
