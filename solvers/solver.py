@@ -263,19 +263,20 @@ class Solver:
                 if there_are_more():
                     solver.admit(*all_there_are())
 
-        Object, probe, positions and waves stay, for the object grows on all sides as it has to; each rank keeps the frames that it has.
-        Only new frames are read. Afterwards all iterations of the recipe are still to be done, those of its first stage without
-        beginning anew if it has not ended. Those held out stay so, and all new ones are fitted. Frames that turn out to be broken, or
-        lie far from all others, are left out; the latter only until there are others near them. The mask loses what is bad in new frames.
+        Object, probe, positions and waves stay; the object grows on all sides as it has to; each rank keeps the frames that it has. Only
+        new frames are read. Afterwards all iterations of the recipe are still to be done; a first stage that has not ended goes on
+        without beginning anew. Frames held out stay so, and all new ones are fitted; where no monitor has seen them, they have the mean
+        intensity. Those that are broken, or lie far from all others, are left out, the latter until others come near them. A pixel that
+        is bad in a new frame is masked in all.
 
         Args:
             frames, scan: all that there is now: first what there was, with its frame ids and positions, then what is new. If counts are
                 streamed, they are read whenever they are needed, as at first.
 
         Raises:
-            ScanError, SolverError: they do not begin with what there was, or do not fit into memory.
+            ScanError, SolverError: they do not begin with what there was, or do not fit into memory. As after a FramesError, everything
+                is as before, on all ranks, and can go on.
             FramesError: new frames cannot be read on some rank, or most frames are broken.
-                After any of these, on all ranks, everything is as before, and goes on.
             DeviceMemoryError: they do not fit on the device.
         """
         with failing_together(self._ranks, alike=PtypluginError):
