@@ -63,8 +63,10 @@ class _Curves:
             return
         self.frames.append((iteration, frames))
         for name, value in errors.items():
-            if value is not None and isfinite(value):
-                self.errors.setdefault(cast("ErrorName", name), []).append((iteration, value))
+            curve = self.errors.setdefault(cast("ErrorName", name), [])
+            # One that is not measured at each iteration is told again until it is.
+            if value is not None and isfinite(value) and (not curve or curve[-1][1] != value):
+                curve.append((iteration, value))
 
 
 class FolderStage:

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 Extent = tuple[tuple[float, float], tuple[float, float]]
 
 #: At most so often is an image sent, seconds; and the share of the time that sending may take, for the server has other work.
-PERIOD_S, SHARE = 1.0, 0.2
+PERIOD_S, SHARE = 1.0, 1 / 3
 #: Seconds to leave a catalog alone that is in trouble: from the first to the longest, doubled each time.
 FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 60.0
 _LOOK_S = 0.5
@@ -121,10 +121,12 @@ class LiveCatalog:
             if not self._news.wait(_LOOK_S):
                 continue
             self._news.clear()
-            begun = time.monotonic()
+            begun, known = time.monotonic(), set(self._images)
             if self.send():
                 took_s, wait_s = time.monotonic() - begun, FIRST_WAIT_S
-                stop.wait(max(PERIOD_S - took_s, took_s * (1 / SHARE - 1)))
+                # Making a place for a job takes longer than what comes then, and is done once.
+                rest_s = took_s * (1 / SHARE - 1) if self._images.keys() <= known else 0.0
+                stop.wait(max(PERIOD_S - took_s, rest_s))
             else:
                 self._news.set()
                 stop.wait(wait_s)

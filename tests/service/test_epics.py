@@ -165,7 +165,7 @@ def test_a_job_is_seen_and_cancelled_over_epics(site, make_job, until, ask, monk
             first = epics.pid
             assert first is not None
             os.kill(first, signal.SIGKILL)
-            slow = make_job(5, slow=3)
+            slow = make_job(5, slow=2)
             submit(site, slow)
             until(lambda: epics.pid not in (None, first))
             until(lambda: value("Job") == slow.key)
