@@ -63,7 +63,10 @@ class Warm(Launcher):
         """See Launcher."""
         work = Work(task, self._solve, on_progress, wish, self._limit_s, self._keeps_cards)
         try:
-            return self._run(work)
+            result = self._run(work)
+            # Under jobs that follow each other nobody warms up: these ranks have shown that they can be started.
+            self._next_s, self._wait_s = 0.0, _FIRST_WAIT_S
+            return result
         except DeviceLost:
             # What these processes have of the device is broken for good.
             self.close()

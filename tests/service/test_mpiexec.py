@@ -113,6 +113,15 @@ def test_one_group_does_one_job_after_the_other(task_of, ranks_of, make_job, sit
     assert groups[0] == groups[1] == groups[2] != groups[3] == groups[4]
 
 
+def test_ranks_that_have_done_a_job_are_started_again_at_once(task_of, group, make_job) -> None:
+    """However often starts before failed."""
+    group._next_s, group._wait_s = time.monotonic() + 100, 60.0
+    group.run(task_of(make_job()), lambda _: None, go_on)
+    group.close()
+    group.look()
+    assert group._group is not None
+
+
 def test_what_ranks_say_goes_into_the_log_of_the_job_that_they_do(task_of, group, make_job) -> None:
     tasks = [task_of(make_job(seed, say=seed)) for seed in (1, 2)]
     for task in tasks:
