@@ -69,6 +69,14 @@ class GrowthFolder:
             yield growth
             frames += growth.frame_count
 
+    def remove(self) -> None:
+        """Remove all of it: the job is solved.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        remove_tree(self._folder)
+
     def newest_s(self) -> float:
         """When something came last, Unix seconds; 0 if nothing has."""
         return self._folder.stat().st_mtime if self._folder.exists() else 0.0

@@ -136,9 +136,10 @@ class Ledger(LedgerView):
             )
 
     def solved(self, entry: Entry, result: Path) -> None:
-        """The result file is there."""
+        """The result file is there; what a live job grew by is not needed any more."""
         with self._transaction():
             self._move(entry, ("running",), "solved", None, {"result": str(result), "fraction_done": 1.0})
+            self._connection.execute("DELETE FROM growth WHERE job = ?", (entry.key,))
 
     def published(self, entry: Entry) -> None:
         """The result is in the catalog."""

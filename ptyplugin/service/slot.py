@@ -249,6 +249,7 @@ class Slot:
         running.task.forget_checkpoints()
         _log.info("job %s is solved: %s", running.entry.key, running.task.result)
         drop_previews(self._ledger, running.entry)
+        running.task.forget_growth()
 
     def _failed(self, running: _Running, error: PtypluginError) -> None:
         _log.error("job %s failed: %s", running.entry.key, error)
@@ -262,7 +263,7 @@ class Slot:
             self._ledger.cancelled(entry, running.final_image)
             task.forget_checkpoints()
             return
-        if running.makes_way and running.cancelled_by is None and not self._stopping():
+        if entry.purpose == "live" and running.cancelled_by is None and not self._stopping():
             make_way(self._ledger, entry, task.folder, running.frames)
             return
         if running.cancelled_by is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ptyplugin.io import remove_checkpoints, write_result
-from ptyplugin.jobs import JOB_FILE, LOG_FILE, remove_snapshot
+from ptyplugin.jobs import JOB_FILE, LOG_FILE, GrowthFolder, remove_snapshot
 from ptyplugin.model import DiskError, FileFormatError, Job, JobError, Progress, PtypluginError, Reconstruction, Site, SolverError
 from ptyplugin.model.redaction import redacted
 
@@ -75,6 +75,13 @@ class Task:
     def result(self) -> Path:
         """Where its result file goes."""
         return self.site.results / f"{self.folder.name}.h5"
+
+    def forget_growth(self) -> None:
+        """Remove frames that came inside events while it was solved live: its result is there."""
+        try:
+            GrowthFolder(self.folder).remove()
+        except OSError as error:
+            _log.warning("the growth of job %s cannot be removed (%s)", self.folder.name, error.strerror)
 
     def forget_checkpoints(self) -> None:
         """Remove what a next start would go on from, and what was shown meanwhile: there will be none."""

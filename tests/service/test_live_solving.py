@@ -264,6 +264,8 @@ def test_two_ranks_grow_and_one_is_killed_and_the_final_job_follows(scan: LiveSc
         assert states(daemon, key) == ["queued", "running", "queued", "running", "solved", "cancelled"]
         assert "has taken its place" in str(live.sentence)
         assert (live.frames, live.tries) == (400, 1)
+        assert daemon.ledger.growth(key) == []
+        assert not (scan.site.jobs / key / "growth").exists()
         ended = next(step.at_s for step in daemon.ledger.history(key) if step.state == "solved")
         assert next(step.at_s for step in daemon.ledger.history(final) if step.state == "running") >= ended
     assert [path.stem for path in scan.site.results.iterdir()] == [final]
