@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from ptyplugin.io import newest_iteration
 from ptyplugin.jobs import Inbox, Intake, Ledger, Order
 from ptyplugin.model import LedgerError, Progress, PtypluginError, Site, SiteError
 from ptyplugin.service.complaints import Complaints
 from ptyplugin.service.launchers import Launcher
 from ptyplugin.service.mpiexec import Mpiexec
 from ptyplugin.service.pilots import Pilots
+from ptyplugin.service.preview import how_far
 from ptyplugin.service.processes import make_sure_they_are_gone
 from ptyplugin.service.publisher import CatalogPublish, Publish, Publisher
 from ptyplugin.service.retention import Retention
@@ -161,7 +161,7 @@ class Daemon:
                     self._ledger.solved(entry, task.result)
                     task.forget_checkpoints()
                 else:
-                    self._ledger.requeue(entry, "the daemon ended while it ran.", checkpoint=newest_iteration(task.folder))
+                    self._ledger.requeue(entry, "the daemon ended while it ran.", checkpoint=how_far(entry, task.folder))
         except PtypluginError:
             raise
         except OSError as error:

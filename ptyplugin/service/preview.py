@@ -6,13 +6,22 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from ptyplugin.jobs import Entry, GrowthFolder, Ledger, Overtaken
+from ptyplugin.io import newest_iteration
+from ptyplugin.jobs import Entry, GrowthFolder, Ledger, Overtaken, read_snapshot
 from ptyplugin.service.live_solving import Waits
 
 _log = logging.getLogger(__name__)
 
 #: Seconds after which a live job that made way looks again for frames that were announced and could not be read.
 _AGAIN_S = 5.0
+
+
+def how_far(entry: Entry, folder: Path) -> int:
+    """What a next start of the job in ``folder`` goes on from: an iteration; of a live job, how many frames its snapshot has."""
+    if entry.purpose != "live":
+        return newest_iteration(folder)
+    snapshot = read_snapshot(folder)
+    return snapshot.frames if snapshot else 0
 
 
 def finals_of(ledger: Ledger, live: Entry) -> Sequence[Entry]:

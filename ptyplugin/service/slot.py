@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from ptyplugin.io import newest_iteration
 from ptyplugin.jobs import MAX_TRIES, Entry, Fitting, Ledger, Overtaken, ProgressFile
 from ptyplugin.model import (
     Cancelled,
@@ -29,7 +28,7 @@ from ptyplugin.model.redaction import redacted
 from ptyplugin.service.complaints import Complaints
 from ptyplugin.service.ending import end_noted
 from ptyplugin.service.launchers import Launcher
-from ptyplugin.service.preview import drop_previews, final_image, make_way
+from ptyplugin.service.preview import drop_previews, final_image, how_far, make_way
 from ptyplugin.service.slots import Place
 from ptyplugin.service.solving import Task, Wish, in_one_sentence
 from ptyplugin.solvers.verbs.cuda.device import DeviceLost
@@ -238,6 +237,9 @@ class Slot:
         except CatalogError as error:
             return partial(self._try_again, running, str(error), CATALOG_RETRY_S)
         except PtypluginError as error:
+            if isinstance(error, TimeIsUp) and entry.purpose == "live":
+                # It lasts as long as its scan.
+                return partial(self._try_again, running, str(error), RETRY_S)
             return partial(self._failed, running, error)
         except OSError as error:
             return partial(self._wait, entry, f"the job's folder {task.folder} cannot be used ({error.strerror}).")
@@ -271,12 +273,13 @@ class Slot:
             _log.info("job %s is cancelled", entry.key)
             task.forget_checkpoints()
         else:
-            self._ledger.requeue(entry, "the daemon was stopped while it ran.", count_try=False, checkpoint=newest_iteration(task.folder))
+            self._ledger.requeue(entry, "the daemon was stopped while it ran.", count_try=False, checkpoint=how_far(entry, task.folder))
 
     def _try_again(self, running: _Running, sentence: str, wait_s: float) -> None:
-        entry, checkpoint = running.entry, newest_iteration(running.task.folder) or running.frames
+        entry, checkpoint = running.entry, how_far(running.entry, running.task.folder)
         if entry.purpose == "live":
             sentence += " The live job goes on from its last snapshot."
+            wait_s = 0.0 if checkpoint > entry.checkpoint else wait_s
         elif checkpoint > entry.checkpoint:
             wait_s = 0.0
             sentence += f" The job goes on after iteration {checkpoint}."

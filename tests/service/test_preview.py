@@ -1,16 +1,19 @@
-"""The result of a live job: published for want of a final one, and gone when that is there."""
+"""A live job as a preview: its result is published for want of a final one, and gone when that is there; it takes as long as its scan."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ptyplugin.jobs import Ledger
-from ptyplugin.model import Job, Site
+from ptyplugin.jobs import Ledger, submit, write_snapshot
+from ptyplugin.model import Job, Progress, Site, Snapshot, TimeIsUp
+from ptyplugin.service import Daemon, Launcher, Wish, slot
 from ptyplugin.service.preview import drop_previews
 from ptyplugin.service.publisher import Publisher
+from ptyplugin.service.solving import Task
 
 
 @pytest.fixture
@@ -68,3 +71,45 @@ def test_without_a_final_one_it_is_published(ledger: Ledger, put: Callable[..., 
     if end:
         put("final", end)
     assert published(ledger) == [live]
+
+
+class OutOfTime(Launcher):
+    """Each start admits ``more`` frames, shows them, and takes too long."""
+
+    def __init__(self, more: int) -> None:
+        self._frames, self._more = 0, more
+
+    def run(self, task: Task, on_progress: Callable[[Progress], None], wish: Callable[[], Wish]) -> Path:
+        self._frames += self._more
+        image, probe = np.ones((4, 5), np.complex64), np.ones((1, 3, 3), np.complex64)
+        write_snapshot(task.folder, Snapshot("k", "DM", 1, 20, {}, self._frames, 1e9, image, probe, (1e-8, 1e-8), (0.0, 0.0)))
+        raise TimeIsUp("the job took longer than the 60 s that its slot allows.")
+
+
+@pytest.mark.parametrize(("more", "state"), [(10, "queued"), (0, "failed")])
+def test_a_live_job_may_take_as_long_as_its_scan(site: Site, make_job: Callable[..., Job], more: int, state: str, monkeypatch) -> None:
+    monkeypatch.setattr(slot, "RETRY_S", 0.0)
+    job = make_job().model_copy(update={"purpose": "live"})
+    submit(site, job)
+    with Daemon(site, OutOfTime(more), lambda *_: None) as daemon:
+        daemon._take_in()
+        for _ in range(5):
+            daemon.slots[0].solve_next()
+        assert daemon.ledger.show(job.key).state == state
+        assert daemon.ledger.show(job.key).checkpoint == 5 * more
+
+
+def test_a_daemon_that_is_killed_again_and_again_costs_a_live_job_that_comes_further_no_try(
+    site: Site, make_job: Callable[..., Job]
+) -> None:
+    job = make_job().model_copy(update={"purpose": "live"})
+    submit(site, job)
+    for start in range(1, 6):
+        with Daemon(site, OutOfTime(0), lambda *_: None) as daemon:
+            daemon._take_in()
+            entry = daemon.ledger.claim(60.0)
+            assert entry is not None
+            assert (entry.starts, entry.tries) == (start, 1)
+            image, probe = np.ones((4, 5), np.complex64), np.ones((1, 3, 3), np.complex64)
+            shown = Snapshot(job.key, "DM", 1, 20, {}, 10 * start, 1e9, image, probe, (1e-8, 1e-8), (0.0, 0.0))
+            write_snapshot(site.jobs / job.key, shown)
