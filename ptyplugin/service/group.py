@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ptyplugin.model import Cancelled, DiskError, Progress, RanksAway, RanksCrashed, TimeIsUp
+from ptyplugin.service.complaints import Complaints
 from ptyplugin.service.engines import STRANGERS, Engine
 from ptyplugin.service.handshake import Challenge, answer
 from ptyplugin.service.solving import Task, Wish, disk_is_in_trouble
-from ptyplugin.service.wire import Message, Wire, error_of, progress_of
+from ptyplugin.service.wire import STRANGERS_LIMIT, Message, Wire, error_of, progress_of
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class Group:
     def __init__(self, engine: Engine, patience: Patience) -> None:
         self._engine, self._patience, self._size = engine, patience, engine.size
         self._listener: socket.socket | None = None
-        self._selector = selectors.DefaultSelector()
+        self._selector, self._complaints = selectors.DefaultSelector(), Complaints(_log)
         self._strangers: list[_Rank] = []
         self._ranks: list[_Rank] = []
         self._gone: list[_Rank] = []
@@ -256,7 +257,7 @@ class Group:
         if self._listener is None:
             return
         with suppress(ConnectionError):
-            rank = _Rank(Wire(self._listener.accept()[0]))
+            rank = _Rank(Wire(self._listener.accept()[0], STRANGERS_LIMIT))
             self._selector.register(rank.wire, selectors.EVENT_READ, rank)
             self._strangers.append(rank)
             if len(self._strangers) > self._size + STRANGERS:
@@ -283,7 +284,8 @@ class Group:
                 rank.is_ready = True
             elif self._going is not None and message["number"] == self._number:
                 self._note(rank, message, self._going)
-        self._heard = time.monotonic()
+        if rank.number is not None:
+            self._heard = time.monotonic()
 
     def _note(self, rank: _Rank, message: Message, going: _Going) -> None:
         if message["kind"] == "progress":
@@ -298,7 +300,7 @@ class Group:
     def _is_ours(self, rank: _Rank, hello: Message) -> bool:
         if hello.get("kind") == "hello" and rank.challenge.is_met_by(self._engine.token, "rank", hello):
             return True
-        _log.warning("somebody who is no rank of this group has called it, and is not heard")
+        self._complaints.say("somebody who is no rank of this group has called it, and is not heard")
         return False
 
     def _greet(self, rank: _Rank, hello: Message) -> None:
@@ -314,6 +316,8 @@ class Group:
         if self.is_there and self._listener is not None:
             self._selector.unregister(self._listener)
             self._listener.close()
+            for stranger in list(self._strangers):
+                self._send_away(stranger)
 
     def _tell(self, kind: str, **fields: object) -> None:
         for rank in self._ranks:

@@ -25,7 +25,7 @@ class Challenge:
 
     def is_met_by(self, token: str, side: str, message: Fields) -> bool:
         """Whether the message comes from one who knows the token and is on this side ("rank" or "daemon")."""
-        return hmac.compare_digest(_proof(token, side, self._nonce).encode(), str(message.get("proof")).encode())
+        return hmac.compare_digest(_proof(token, side, self._nonce).encode(), _bytes(str(message.get("proof"))))
 
 
 def answer(token: str, side: str, challenged: Fields) -> Fields:
@@ -35,4 +35,9 @@ def answer(token: str, side: str, challenged: Fields) -> Fields:
 
 def _proof(token: str, side: str, nonce: str) -> str:
     # With the side in it, nobody's own answer can be sent back to it.
-    return hmac.new(token.encode(), f"{side} {nonce}".encode(), "sha256").hexdigest()
+    return hmac.new(token.encode(), _bytes(f"{side} {nonce}"), "sha256").hexdigest()
+
+
+def _bytes(text: str) -> bytes:
+    # JSON may hold halves of characters, for which there are no bytes.
+    return text.encode(errors="replace")

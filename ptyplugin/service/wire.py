@@ -24,28 +24,35 @@ _ERRORS: dict[str, type[PtypluginError]] = {kind.__name__: kind for kind in _KIN
 
 #: Environment variable in which a rank gets its token.
 TOKEN_VARIABLE = "PTYPLUGIN_GROUP_TOKEN"
-#: Bytes that are read at a time, and that a message may have; at first, and from one that is known.
-_CHUNK, _FIRST_LIMIT, _LIMIT = 1 << 16, 1 << 12, 1 << 24
+#: Bytes that are read at a time, and that a message may have; from anybody who calls, and else.
+_CHUNK, STRANGERS_LIMIT, _LIMIT = 1 << 16, 1 << 12, 1 << 24
 #: Over a network, one that has not answered for so long is gone: seconds until it is asked, between questions, and how many of them.
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+#: The same for one that does not confirm what was sent (while there is such, it is not asked), milliseconds.
+_UNCONFIRMED_MS = 60_000
 
 
 class Wire:
-    """One end of a connection. ``receive`` gives the messages that have come, or None when the other end is gone."""
+    """One end of a connection. ``receive`` gives the messages that have come, or None when the other end is gone.
 
-    def __init__(self, connection: socket.socket) -> None:
+    limit: bytes that a message from the other end may have
+    """
+
+    def __init__(self, connection: socket.socket, limit: int = _LIMIT) -> None:
         self._connection = connection
         self._rest = b""
-        self._limit = _FIRST_LIMIT
+        self._limit = limit
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for name, value in _KEEPALIVE.items():
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNCONFIRMED_MS)
 
     def trust(self) -> None:
-        """The other end is known: take large messages from it."""
+        """The other end is known: take large messages from it, and wait for them as long as it takes."""
         self._limit = _LIMIT
+        self._connection.settimeout(None)
 
     def fileno(self) -> int:
         """For selectors."""
@@ -72,7 +79,8 @@ class Wire:
             messages = [json.loads(line) for line in lines]
         except (ValueError, RecursionError):
             return None
-        return messages if len(self._rest) <= self._limit and all(isinstance(message, dict) for message in messages) else None
+        is_short = all(len(line) <= self._limit for line in (*lines, self._rest))
+        return messages if is_short and all(isinstance(message, dict) for message in messages) else None
 
     def close(self) -> None:
         """Close this end."""

@@ -30,8 +30,8 @@ from ptyplugin.solvers.ranks import MpiRanks, RankFailed, failing_together
 
 _log = logging.getLogger(__name__)
 
-#: How long the daemon may take to answer the door, seconds.
-_CONNECT_S = 30.0
+#: How long the daemon may take to be reached, and to answer, seconds.
+_CONNECT_S, _ANSWER_S = 30.0, 120.0
 #: At most so often the daemon hears of an iteration, seconds.
 PERIOD_S = 0.1
 #: What was made by a job that took longer may be large and not free yet, seconds.
@@ -119,7 +119,7 @@ def _connected(address: str) -> Wire:
     try:
         if host and "/" not in host:
             connection = socket.create_connection((host, int(port)), _CONNECT_S)
-            connection.settimeout(None)
+            connection.settimeout(_ANSWER_S)
         else:
             connection = socket.socket(socket.AF_UNIX)
             connection.connect(address)

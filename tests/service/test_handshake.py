@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -29,22 +31,31 @@ class Ended(BaseException):
     """In place of the end of the process."""
 
 
+def _end(_: int) -> None:
+    raise Ended
+
+
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
-    """A rank calls somebody over TCP who has this token; what the rank was told to do."""
-
-    def end(_: int) -> None:
-        raise Ended
-
+def wires(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Wire]]:
+    """The rank's ends; what would end its process raises."""
     connected, wires = worker._connected, list[Wire]()
 
     def connect(address: str) -> Wire:
         wires.append(connected(address))
         return wires[-1]
 
+    monkeypatch.setattr(worker.os, "_exit", _end)
+    monkeypatch.setattr(worker, "_connected", connect)
+    yield wires
+    for wire in wires:
+        wire.close()
+
+
+@pytest.fixture
+def call(wires: list[Wire]) -> Callable[[str], list[str]]:
+    """A rank calls somebody over TCP who has this token; what the rank was told to do."""
+
     def call(token: str) -> list[str]:
-        monkeypatch.setattr(worker.os, "_exit", end)
-        monkeypatch.setattr(worker, "_connected", connect)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             thread = threading.Thread(target=_somebody, args=(listener, token))
             thread.start()
@@ -59,20 +70,35 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
 
 
 def _somebody(listener: socket.socket, token: str) -> None:
-    wire, challenge, heard = Wire(listener.accept()[0]), Challenge(), []
+    connection = listener.accept()[0]
+    wire, challenge, heard = Wire(connection), Challenge(), []
     wire.send("challenge", **challenge.fields)
     while not heard:
         heard = wire.receive() or [{}]
     assert challenge.is_met_by(TOKEN, "rank", heard[0])
-    # All in one go, as a network may deliver it.
-    wire.send("welcome", **answer(token, "daemon", heard[0]))
-    wire.send("warm", cards=False)
-    wire.send("leave")
+    # All in one go, as a network may deliver it; with an order that is long, for it may hold the table of a whole site.
+    said = ({"kind": "welcome", **answer(token, "daemon", heard[0])}, {"kind": "warm", "site": 300_000 * "x"}, {"kind": "leave"})
+    with suppress(ConnectionError):
+        connection.sendall(b"".join(json.dumps(each).encode() + b"\n" for each in said))
     wire.close()
 
 
 def test_a_rank_does_what_its_daemon_says_over_a_network(call: Callable[[str], list[str]]) -> None:
     assert call(TOKEN) == ["warm", "leave"]
+
+
+def test_a_rank_waits_for_an_answer_no_longer_than_a_daemon_needs(wires: list[Wire], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who listens there now may be something that waits as well: the nodes would be kept for nothing."""
+    monkeypatch.setattr(worker, "_ANSWER_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Ended):
+        worker.Parent(f"127.0.0.1:{silent.getsockname()[1]}", TOKEN, {"rank": 0, "size": 1, "pid": 1})
+
+
+def test_a_machine_that_is_gone_is_noticed_also_while_much_is_told_to_it() -> None:
+    """What TCP has sent and nobody confirmed keeps it from asking: that has a limit of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as connection:
+        Wire(connection)
+        assert 30_000 <= connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) <= 60_000
 
 
 def test_a_rank_does_nothing_that_somebody_else_says(call: Callable[[str], list[str]], caplog: pytest.LogCaptureFixture) -> None:
