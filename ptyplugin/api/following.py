@@ -65,6 +65,11 @@ class LiveFigure:
         """For notebooks without a window."""
         return None if self.follows else self._png()
 
+    @property
+    def has_image(self) -> bool:
+        """Whether it shows one: a job ran since it was opened."""
+        return self._next is not None and self._next.view is not None
+
     def update(self) -> bool:
         """Look, and draw what is new; whether anything was. One that follows by itself need not be told."""
         if not self.follows:

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from ptyplugin.cli.demo_beamlines import DemoBeamline, Way, demo_beamline
+from ptyplugin.cli.demo_pictures import live_pictures
 from ptyplugin.cli.screen import can_redraw, pulse
 from ptyplugin.cli.sim_site import own_site
 from ptyplugin.model import JobError, PtypluginError, Reconstruction, Site, SolverError
@@ -25,7 +26,7 @@ from ptyplugin.model import Progress as Iteration
 #: How often the catalog is asked for the result, and how long at the most, seconds.
 _ASK_S, _PATIENCE_S = 0.25, 600.0
 #: What stays for the reader of --out, by name.
-PICTURE_FILE, LOG_FILE = "demo.png", "demo.log"
+PICTURE_FILE, LOG_FILE, LIVE_FOLDER = "demo.png", "demo.log", "live"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,8 @@ class _Board:
 def run_demo(out: Path, way: Way, *, frames: int, modes: int, ranks: int, scans: int, console: Console) -> list[Demo]:
     """Scan, reconstruct, publish, and query the results back from the catalog. Nothing runs on afterwards.
 
-    out: gets the detector's files, the catalog, the result file, ``site.toml``, ``demo.log`` and ``demo.png``
+    out: gets the detector's files, the catalog, the result file, ``site.toml``, ``demo.log``, ``demo.png``, and ``live``, pictures
+        from while the scan went on
 
     Raises:
         PtypluginError: what went wrong, in one sentence.
@@ -127,7 +129,8 @@ def _scan_and_wait(beamline: DemoBeamline, site: Site, board: _Board, out: Path,
     client = connect(site)
     try:
         with _daemon(site, board) as daemon_errors:
-            runs = _scan(beamline, client, site, board, modes, scans)
+            with live_pictures(site, out / LIVE_FOLDER):
+                runs = _scan(beamline, client, site, board, modes, scans)
             found = [_wait_for_result(client, site, run, daemon_errors) for run in runs]
         # From here on everything that is shown comes out of the catalog.
         with board.working("reading the results back and drawing", PICTURE_FILE, total=scans) as tell:
