@@ -90,7 +90,10 @@ def ptycho_fly(
         yield from plan_stubs.declare_stream(detector, capture, name="primary", collect=True)
         yield from plan_stubs.kickoff_all(detector, capture, wait=True)
         yield from plan_stubs.kickoff(fly, wait=True)
-        yield from plan_stubs.collect_while_completing([fly], [detector, capture], flush_period=_FLUSH_S, stream_name="primary")
+        # Detectors are completed as well: one that falls silent fails the run.
+        yield from plan_stubs.collect_while_completing(
+            [fly, detector, capture], [detector, capture], flush_period=_FLUSH_S, stream_name="primary"
+        )
 
     return (yield from flight())
 

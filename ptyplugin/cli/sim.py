@@ -39,6 +39,7 @@ def ioc(
         ptyplugin sim ioc --imperfection jitter_m=2e-8 --imperfection beam_flicker=0.02
         ptyplugin sim ioc --fault drop_frames=10
     """
+    from ptyplugin.sim.ioc import faults, imperfections
     from ptyplugin.sim.ioc.server import Settings, environment, serve
 
     def say(first: int) -> None:
@@ -49,7 +50,15 @@ def ioc(
             typer.echo("\n".join(f"export {name}={value}" for name, value in variables.items()))
 
     settings = Settings(
-        folder, prefix, port, imperfection or [], fault or [], modes=modes, photons=photons, range_m=range_um * 1e-6, seed=seed
+        folder,
+        prefix,
+        port,
+        imperfections.Imperfections.parse(imperfection or []),
+        faults.parse(fault or []),
+        modes=modes,
+        photons=photons,
+        range_m=range_um * 1e-6,
+        seed=seed,
     )
     try:
         serve(settings, say)

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from ophyd.areadetector import SimDetectorCam
+from ophyd.areadetector import EigerDetectorCam, SimDetectorCam
 from ophyd.areadetector.plugins import HDF5Plugin_V34
 from ophyd_async.epics.adcore import NDFileHDF5IO, NDPluginBaseIO
 
 from ptyplugin.model.errors import DeviceError, DiskError
 from ptyplugin.sim.ioc.async_devices import DetectorDriver
 from ptyplugin.sim.ioc.database import YES_NO, Database, legacy_signals_of, signals_of
+from ptyplugin.sim.ioc.eiger_files import EigerSeries
 from ptyplugin.sim.ioc.faults import Faults
 from ptyplugin.sim.ioc.files import DetectorFile
 from ptyplugin.sim.ioc.images import Images
@@ -30,12 +31,15 @@ logger = logging.getLogger(__name__)
 
 CAM, HDF, PVA = "det:cam1:", "det:HDF1:", "det:Pva1:"
 _PORT = "SIM1"
+#: PVs of the camera that are about an Eiger's own writer of files.
+_EIGER = re.compile(r"(FW(Enable|NamePattern|NImagesPerFile)|FilePath)(_RBV)?|SequenceId")
 
 #: Choices that no class tells, or that it tells in another order than areaDetector has them.
 _CHOICES = {
     **dict.fromkeys(("BlockingCallbacks", "AutoSave", "StoreAttr", "StorePerform", "DimAttDatasets"), YES_NO),
     **dict.fromkeys(("ReadFile", "WriteFile", "DeleteDriverFile", "SWMRActive", "XMLValid"), YES_NO),
     **dict.fromkeys(("ArrayCallbacks", "EnableCallbacks"), ("Disable", "Enable")),
+    "FWEnable": YES_NO,
     "SWMRSupported": ("Not Supported", "Supported"),
     "FrameType": ("Normal", "Background", "FlatField"),
 }
@@ -58,6 +62,7 @@ class AreaDetector:
     ) -> None:
         self._pv, self._instrument, self._stages, self._faults, self._images = database, instrument, stages, faults, images
         self._file: DetectorFile | None = None
+        self._series: EigerSeries | None = None
         self._taken = 0
         self._running = False
         self._enough = asyncio.Event()
@@ -79,7 +84,8 @@ class AreaDetector:
                 pv.add(name, "")
             else:
                 pv.add_kind(name, kind)
-        for name, text in legacy.items():
+        eiger = {name: text for name, text in legacy_signals_of(EigerDetectorCam, CAM) if _EIGER.fullmatch(name.removeprefix(CAM))}
+        for name, text in {**legacy, **eiger}.items():
             self._add_legacy(name, text)
         pv.add(f"{PVA}PvName_RBV", f"{prefix}Pva1:Image")
         for name, value in _first_values(self._instrument.shape, folder).items():
@@ -141,10 +147,12 @@ class AreaDetector:
         self._idle.clear()
         await self._pv.set(f"{CAM}DetectorState", "Acquire")
         try:
+            await self._open_series()
             if self._pv[f"{CAM}TriggerMode"] == "External":
                 await self._enough.wait()
             else:
                 await self._take_by_itself()
+            self._close_series()
         finally:
             self._running = False
             await self._pv.set(f"{CAM}DetectorState", "Disconnected" if self._is_off() else "Idle")
@@ -184,12 +192,32 @@ class AreaDetector:
         times_s = np.full(len(frames), time.time())
         self._taken += len(frames)
         await self._write(frames, ids, times_s)
+        if self._series is not None:
+            self._series.add(frames)
         if self._pv[f"{CAM}ArrayCallbacks"] == "Enable":
             self._send(frames, ids, times_s)
         for part in (CAM, HDF, PVA):
             await self._pv.set(f"{part}ArrayCounter", int(ids[-1]))
             await self._pv.set(f"{part}UniqueId_RBV", int(ids[-1]))
         await self._pv.set(f"{CAM}NumImagesCounter_RBV", self._taken)
+
+    async def _open_series(self) -> None:
+        if not self._pv.is_on(f"{CAM}FWEnable"):
+            return
+        number = int(self._pv[f"{CAM}SequenceId"]) + 1
+        await self._pv.set(f"{CAM}SequenceId", number)
+        name = self._pv[f"{CAM}FWNamePattern"].replace("$id", str(number))
+        self._series = EigerSeries(
+            Path(self._pv[f"{CAM}FilePath"]) / name,
+            int(self._pv[f"{CAM}FWNImagesPerFile"]),
+            self._instrument.camera.geometry,
+            float(self._pv[f"{CAM}AcquireTime"]),
+        )
+
+    def _close_series(self) -> None:
+        series, self._series = self._series, None
+        if series is not None:
+            series.close()
 
     def _send(self, frames: NDArray[np.uint16], ids: NDArray[np.int64], times_s: NDArray[np.float64]) -> None:
         if self._pv[f"{PVA}EnableCallbacks"] != "Enable":
@@ -273,6 +301,9 @@ def _first_values(shape: tuple[int, int], folder: Path) -> dict[str, int | float
         f"{HDF}FileWriteMode": "Stream",
         f"{HDF}AutoIncrement": "Yes",
         f"{CAM}ArrayCallbacks": "Enable",
+        f"{CAM}FilePath": f"{folder}/",
+        f"{CAM}FWNamePattern": "series_$id",
+        f"{CAM}FWNImagesPerFile": 1000,
         f"{HDF}Compression": "BSLZ4",
         f"{HDF}SWMRMode": "Yes",
         f"{HDF}NumFramesChunks": 1,

@@ -29,13 +29,13 @@ _RATE, _RATE_EVERY_S = 1e5, 0.5
 class Beamline:
     """Everything that the IOC serves: two scan stages, a rotation, energy, an ion chamber, the detector, and faults.
 
-    wanted_faults: those that are on from the start, as on the command line
+    faults: numbers of those that are on from the start
     """
 
-    def __init__(self, prefix: str, instrument: Instrument, images: Images, folder: FilePath, wanted_faults: list[str]) -> None:
+    def __init__(self, prefix: str, instrument: Instrument, images: Images, folder: FilePath, faults: dict[str, int]) -> None:
         self.database = Database(prefix)
         self._instrument = instrument
-        self._faults = Faults(self.database, wanted_faults)
+        self._faults = Faults(self.database, faults)
         self.stages = (self._scan_stage(0, "y"), self._scan_stage(1, "x"))
         MotorRecord(self.database, "theta", unit="deg", velocity=_DEGREES_PER_S, limits=(-180.0, 180.0))
         self.detector = AreaDetector(self.database, instrument, self._paths, self._faults, images, folder)

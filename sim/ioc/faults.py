@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from ptyplugin.model.errors import DeviceError
-from ptyplugin.sim.ioc.database import Database
+
+if TYPE_CHECKING:
+    from ptyplugin.sim.ioc.database import Database
 
 #: Name of each fault on the command line -> its PV, and what its number means.
 FAULTS = {
@@ -18,20 +21,24 @@ FAULTS = {
 
 
 class Faults:
-    """The PVs of the faults, and those that are on from the start.
+    """The PVs of the faults; numbers: of those that are on from the start."""
 
-    Raises:
-        DeviceError: an unknown fault, or a number that is none.
-    """
-
-    def __init__(self, database: Database, wanted: Iterable[str] = ()) -> None:
+    def __init__(self, database: Database, numbers: Mapping[str, int]) -> None:
         self._pv = database
-        numbers = dict(_parsed(text) for text in wanted)
         for name, (pv, _) in FAULTS.items():
             database.add(pv, numbers.get(name, 0))
 
     def __getitem__(self, name: str) -> int:
         return int(self._pv[FAULTS[name][0]])
+
+
+def parse(texts: Iterable[str]) -> dict[str, int]:
+    """Numbers by name from texts like ``drop_frames=10``, the command line's.
+
+    Raises:
+        DeviceError: an unknown fault, or a number that is none.
+    """
+    return dict(_parsed(text) for text in texts)
 
 
 def _parsed(text: str) -> tuple[str, int]:

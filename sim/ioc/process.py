@@ -44,10 +44,10 @@ class Ioc:
     def kill(self) -> None:
         """End it as a power cut does."""
         self.process.kill()
-        self.process.wait()
+        self.stop()
 
     def restart(self) -> None:
-        """Start it again on the same ports, after ``kill`` or ``stop``."""
+        """Start it again at the same ports, after ``kill`` or ``stop``."""
         self.process, _ = _started(self.command, self.folder)
 
     def stop(self) -> None:

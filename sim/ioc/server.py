@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ptyplugin.model.errors import DeviceError
+from ptyplugin.sim.ioc.imperfections import Imperfections
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +33,14 @@ _REGISTER, _CONFIRM = 24, 17
 class Settings:
     """How to serve.
 
-    port: the first of three, or 0 for free ones; imperfections, faults: as on the command line
+    port: the first of three, or 0 for free ones
     """
 
     folder: Path
     prefix: str = "SIM:"
     port: int = 0
-    imperfections: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
+    imperfections: Imperfections = field(default_factory=Imperfections)
+    faults: dict[str, int] = field(default_factory=dict)
     modes: int = 1
     photons: float = 1e6
     range_m: float = 24e-6
@@ -65,7 +66,7 @@ def serve(settings: Settings, ready: Callable[[int], None]) -> None:
     """Serve until SIGINT or SIGTERM. ``ready`` is told the first port as soon as clients can connect.
 
     Raises:
-        DeviceError: ports in use, an imperfection or a fault that there is not.
+        DeviceError: ports in use.
     """
     settings.folder.mkdir(parents=True, exist_ok=True)
     port = settings.port or _free_ports()
@@ -94,11 +95,10 @@ async def _serve(settings: Settings, port: int, ready: Callable[[int], None]) ->
 
     from ptyplugin.sim.ioc.beamline import Beamline
     from ptyplugin.sim.ioc.images import Images
-    from ptyplugin.sim.ioc.imperfections import Imperfections
     from ptyplugin.sim.ioc.instrument import Instrument
 
     instrument = Instrument(
-        Imperfections.parse(settings.imperfections),
+        settings.imperfections,
         range_m=settings.range_m,
         modes=settings.modes,
         photons=settings.photons,

@@ -27,7 +27,7 @@ POSITIONS = [(0.0, 0.0), (1.5, -2.0), (-3.0, 4.0), (2.0, 2.25)]
 #: Fly scan: 10 lines of 12 frames at 300 frames a second.
 FLIGHT = Trajectory.grid(10, 12, 0.8, period_s=1 / 300, turn_s=0.02)
 #: How long a session may take, seconds.
-_LONGEST_S = 60.0
+_LONGEST_S = 100.0
 SESSION = Path(__file__).with_name("ioc_session.py")
 
 
@@ -52,11 +52,11 @@ class Seen:
 
 
 def session(ioc: Ioc, scenario: str, *arguments: str) -> Seen:
-    """Run a scenario of ``ioc_session.py`` to its end; kill and restart the IOC whenever it asks for that."""
+    """Run a scenario of ``ioc_session.py`` to its end; end or kill the IOC, and start it again, whenever it asks for that."""
     command = [sys.executable, str(SESSION), scenario, str(ioc.folder), *arguments]
     environment = {**os.environ, **ioc.environment, "OPHYD_CONTROL_LAYER": "caproto"}
     errors = ioc.folder / f"{scenario}.log"
-    line = ""
+    line, ended = "", []
     with (
         errors.open("w") as log,
         subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True) as process,
@@ -67,8 +67,9 @@ def session(ioc: Ioc, scenario: str, *arguments: str) -> Seen:
             assert process.stdin is not None
             assert process.stdout is not None
             for line in process.stdout:
-                if line == "restart\n":
-                    ioc.kill()
+                if line in ("stop\n", "kill\n"):
+                    {"stop\n": ioc.stop, "kill\n": ioc.kill}[line]()
+                    ended.append(ioc.process.returncode)
                     ioc.restart()
                     process.stdin.write("done\n")
                     process.stdin.flush()
@@ -77,7 +78,8 @@ def session(ioc: Ioc, scenario: str, *arguments: str) -> Seen:
             end.cancel()
             process.kill()
     assert process.returncode == 0, errors.read_text()[-4000:] + (ioc.folder / "ioc.log").read_text()[-2000:]
-    return Seen(**json.loads(line))
+    given = json.loads(line)
+    return Seen(given["documents"], {**given["seen"], "ended": ended})
 
 
 def read(path: Path, dataset: str = "/entry/data/data") -> NDArray[Any]:

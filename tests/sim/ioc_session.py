@@ -39,8 +39,8 @@ class Session:
         self.in_loop(found.connect())
         return found
 
-    def in_loop(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self.RE.loop).result(30)
+    def in_loop(self, work: Any, patience_s: float = 30) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self.RE.loop).result(patience_s)
 
     def run(self, plan: Any) -> str:
         """The exit status of a plan."""
@@ -62,10 +62,11 @@ def step_plan(detector: Any, y: Any, x: Any, others: list[Any]) -> Generator[Any
     return walk()
 
 
-def step(session: Session) -> None:
-    """A step scan, then what motors refuse and how they stop."""
+def scans(session: Session) -> None:
+    """A step scan and two fly scans, what came over PVAccess, what motors refuse and how they stop."""
     devices = session.devices()
     session.run(step_plan(devices.detector, devices.y, devices.x, [devices.mono, devices.ion_chamber]))
+    _fly(session, devices)
     session.in_loop(_motors(devices, session.seen))
 
 
@@ -79,7 +80,7 @@ async def _motors(devices: Devices, seen: dict[str, Any]) -> None:
     await asyncio.sleep(0.2)
     seen["moving"] = await x.motor_done_move.get_value()
     await x.stop(success=True)
-    seen["stopped_at"] = await x.user_readback.get_value()
+    seen["on_the_way"] = await x.user_readback.get_value() - start + 10.0
     seen["done"] = await x.motor_done_move.get_value()
     await asyncio.wait_for(asyncio.gather(moving, return_exceptions=True), 5)
     try:
@@ -91,9 +92,8 @@ async def _motors(devices: Devices, seen: dict[str, Any]) -> None:
     await devices.mono.energy.set(8000.0)
 
 
-def fly(session: Session) -> None:
-    """Two fly scans and what came over PVAccess; the second one with lost and doubled frames."""
-    devices = session.devices()
+def _fly(session: Session, devices: Devices) -> None:
+    """The second one has lost and doubled frames."""
     images: list[dict[str, Any]] = []
 
     def note(value: Any) -> None:
@@ -103,11 +103,13 @@ def fly(session: Session) -> None:
         )
 
     with Context("pva") as context, context.monitor("SIM:Pva1:Image", note, request="record[queueSize=1000]"):
+        _wait_until_quiet(images)
+        images.clear()
         for faults in ({}, {"DropFrames": 7, "DuplicateIds": 5}):
             session.in_loop(_put(faults))
             session.run(ptycho_fly(devices.detector, devices.capture, devices.fly, FLIGHT, samples=3, md={"sample": "star"}))
             _wait_until_quiet(images)
-            session.seen.setdefault("images", []).append(images[1:] if not faults else list(images))
+            session.seen.setdefault("images", []).append(list(images))
             images.clear()
     session.seen["status"] = session.in_loop(devices.fly.status.get_value())
 
@@ -137,6 +139,7 @@ def faults(session: Session) -> None:
         return session.run(ptycho_fly(devices.detector, devices.capture, devices.fly, FLIGHT, patience_s=1.0))
 
     seen["status"] = [flight(MotorStalled=30), flight(DetectorOff=40), flight()]
+    _restart(session, devices)
 
 
 async def _moved(devices: Devices, target: float) -> float:
@@ -144,12 +147,11 @@ async def _moved(devices: Devices, target: float) -> float:
     return float(await devices.x.user_readback.get_value())
 
 
-def restart(session: Session) -> None:
-    """The IOC is killed between and during scans, and started again; the test does that when it reads a line."""
-    devices = session.devices()
+def _restart(session: Session, devices: Devices) -> None:
+    """The IOC is ended between scans and killed during one, and started again; the test does that when it reads a line."""
+    _ask("stop")
+    session.in_loop(_reconnected(), 60)
     statuses = [session.run(step_plan(devices.detector, devices.y, devices.x, []))]
-    _ask("restart")
-    statuses.append(session.run(step_plan(devices.detector, devices.y, devices.x, [])))
 
     def killed(plan: Any) -> Generator[Any, Any, Any]:
         asked = []
@@ -157,7 +159,7 @@ def restart(session: Session) -> None:
         def after(message: Any) -> tuple[None, Any]:
             if message.command == "collect" and len(session.documents) > known and not asked:
                 asked.append(message)
-                _ask("restart")
+                _ask("kill")
             return None, None
 
         known = len(session.documents) + 10
@@ -165,8 +167,14 @@ def restart(session: Session) -> None:
 
     slow = Trajectory.grid(10, 20, 0.5, period_s=0.01)
     statuses.append(session.run(killed(ptycho_fly(devices.detector, devices.capture, devices.fly, slow, patience_s=1.0))))
+    session.in_loop(_reconnected(), 60)
     statuses.append(session.run(ptycho_fly(devices.detector, devices.capture, devices.fly, FLIGHT)))
-    session.seen["status"] = statuses
+    session.seen["restarted"] = statuses
+
+
+async def _reconnected() -> None:
+    for name in ("x.RBV", "det:cam1:Acquire_RBV", "det:HDF1:Capture_RBV", "pos:Capture_RBV", "fly:Start_RBV"):
+        await aioca.caget(f"SIM:{name}", timeout=60)
 
 
 def _ask(what: str) -> None:
@@ -175,11 +183,13 @@ def _ask(what: str) -> None:
 
 
 def legacy(session: Session) -> None:
-    """Step scans with ophyd's devices, one frame per point and two."""
+    """Step scans with ophyd's devices, one frame per point and two, and three in files of an Eiger."""
     devices = ioc.legacy_devices("SIM:", session.folder)
     session.run(step_plan(devices.detector, devices.y, devices.x, [devices.mono, devices.ion_chamber]))
     devices.detector.stage_sigs["cam.num_images"] = 2
     session.run(step_plan(devices.detector, devices.y, devices.x, []))
+    devices.eiger.stage_sigs.update({"cam.num_images": 3, "files.images_per_file": 2})
+    session.run(step_plan(devices.eiger, devices.y, devices.x, []))
     devices.x.velocity.put(20.0, wait=True)
     moving = devices.x.move(60.0, wait=False)
     time.sleep(0.2)
@@ -193,7 +203,7 @@ def legacy(session: Session) -> None:
         session.seen["refused"] = type(error).__name__
 
 
-SCENARIOS = {"step": step, "fly": fly, "faults": faults, "restart": restart, "legacy": legacy}
+SCENARIOS = {"scans": scans, "faults": faults, "legacy": legacy}
 
 
 def _plain(value: Any) -> Any:

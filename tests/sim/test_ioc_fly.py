@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
 pytest.importorskip("caproto", reason="the simulated IOC needs ptyplugin[sim,epics]")
 pytest.importorskip("p4p", reason="the simulated IOC needs ptyplugin[sim,epics]")
 
-from ioc_clients import FLIGHT, Seen, chi_square, read, session
-
-from ptyplugin.sim import ioc
-from ptyplugin.sim.ioc.process import Ioc
+from ioc_clients import FLIGHT, Seen, chi_square, read
 
 pytestmark = pytest.mark.system
 
@@ -22,14 +17,8 @@ IDS = "/entry/instrument/NDAttributes/NDArrayUniqueId"
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ioc]:
-    with ioc.running(tmp_path_factory.mktemp("ioc")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def flights(served: Ioc) -> Seen:
-    return session(served, "fly")
+def flights(scans: Seen) -> Seen:
+    return Seen(scans.run(1).documents + scans.run(2).documents, scans.seen)
 
 
 def encoders_m(run: Seen) -> np.ndarray:

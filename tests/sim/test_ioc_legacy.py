@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import event_model
+import h5py
+import hdf5plugin  # noqa: F401
 import numpy as np
 import pytest
 
@@ -14,16 +15,9 @@ pytest.importorskip("p4p", reason="the simulated IOC needs ptyplugin[sim,epics]"
 
 from ioc_clients import POSITIONS, Seen, chi_square, read, session
 
-from ptyplugin.sim import ioc
 from ptyplugin.sim.ioc.process import Ioc
 
 pytestmark = pytest.mark.system
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ioc]:
-    with ioc.running(tmp_path_factory.mktemp("ioc")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +46,24 @@ def test_documents_lead_to_the_frames(legacy: Seen, number: int, frames_per_poin
     frames = read(file_of(run))
     assert len(frames) == frames_per_point * len(POSITIONS)
     assert chi_square(frames, at_m.repeat(frames_per_point, axis=0)) == pytest.approx(1.0, abs=0.05)
+
+
+def test_files_of_an_eiger_are_linked_from_a_master_file_per_point(legacy: Seen) -> None:
+    run = legacy.run(2)
+    resource, data = run.named("resource")[0], run.named("datum")
+    assert resource["spec"] == "AD_EIGER2"
+    assert resource["resource_kwargs"] == {"images_per_file": 2}
+    assert [event["data"]["detector"] for event in run.named("event")] == [datum["datum_id"] for datum in data]
+    frames = []
+    for datum in data:
+        with h5py.File(f"/{resource['resource_path']}_{datum['datum_kwargs']['seq_id']}_master.h5") as master:
+            assert list(master["entry/data"]) == ["data_000001", "data_000002"]
+            assert isinstance(master["entry/data"].get("data_000001", getlink=True), h5py.ExternalLink)
+            frames += [np.asarray(each) for each in master["entry/data"].values()]
+            assert master["entry/instrument/detector/x_pixel_size"][()] == 75e-6
+    stack = np.concatenate(frames)
+    assert len(stack) == 3 * len(POSITIONS)
+    assert chi_square(stack, np.asarray(POSITIONS).repeat(3, axis=0) * 1e-6) == pytest.approx(1.0, abs=0.05)
 
 
 def test_two_runs_are_two_files(legacy: Seen) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,24 +10,17 @@ import pytest
 pytest.importorskip("caproto", reason="the simulated IOC needs ptyplugin[sim,epics]")
 pytest.importorskip("p4p", reason="the simulated IOC needs ptyplugin[sim,epics]")
 
-from ioc_clients import POSITIONS, Seen, chi_square, read, session
+from ioc_clients import POSITIONS, Seen, chi_square, read
 
 from ptyplugin.model import DeviceError
 from ptyplugin.sim import ioc
-from ptyplugin.sim.ioc.process import Ioc
 
 pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ioc]:
-    with ioc.running(tmp_path_factory.mktemp("ioc")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def step(served: Ioc) -> Seen:
-    return session(served, "step")
+def step(scans: Seen) -> Seen:
+    return scans.run(0)
 
 
 def test_motors_stand_where_the_plan_sent_them(step: Seen) -> None:
@@ -65,7 +54,7 @@ def test_a_put_is_complete_when_the_motor_has_arrived(step: Seen) -> None:
 
 def test_stop_and_limits(step: Seen) -> None:
     assert (step.seen["moving"], step.seen["done"]) == (0, 1)
-    assert -8.0 < step.seen["stopped_at"] < 50.0
+    assert 0.0 < step.seen["on_the_way"] < 60.0
     assert step.seen["refused"] == "MotorLimitsError"
 
 
@@ -79,16 +68,3 @@ def test_energy_and_intensity_come_with_the_events(step: Seen) -> None:
 def test_what_does_not_start_says_why_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="'rain' is no imperfection"), ioc.running(tmp_path, options=["--imperfection", "rain=1"]):
         pass
-
-
-def test_it_ends_by_itself_when_it_is_told_to(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ptyplugin", "sim", "ioc", "--json", "--folder", str(tmp_path), "--prefix", "OTHER:"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        line = json.loads(process.stdout.readline())
-        assert line["prefix"] == "OTHER:"
-        assert line["environment"]["EPICS_CA_ADDR_LIST"] == "127.0.0.1"
-        process.terminate()
-        assert process.wait(30) == 0
-        assert process.stderr.read() == ""

@@ -1,0 +1,31 @@
+"""One simulated IOC for all tests of one worker: it takes seconds to start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from ioc_clients import Seen, session
+
+from ptyplugin.sim import ioc
+from ptyplugin.sim.ioc.process import Ioc
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the IOC run on one worker."""
+    for item in items:
+        if "served" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("ioc"))
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ioc]:
+    """The IOC, in a process of its own."""
+    with ioc.running(tmp_path_factory.mktemp("ioc")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def scans(served: Ioc) -> Seen:
+    """A step scan and two fly scans."""
+    return session(served, "scans")
