@@ -9,13 +9,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ptyplugin.cli.screen import stderr
 from ptyplugin.cli.sim_site import SITE_FILE, own_site, variables
-from ptyplugin.model import JobError, Site
+
+if TYPE_CHECKING:
+    from ptyplugin.model import Site
 
 #: What the daemon says meanwhile.
 LOG_FILE = "serve.log"
@@ -49,6 +51,8 @@ def session(
         ptyplugin sim session
         ptyplugin sim session -c "RE(ptycho_grid(points=36))"
     """
+    from ptyplugin.model import JobError
+
     try:
         from IPython import start_ipython
         from traitlets.config import Config

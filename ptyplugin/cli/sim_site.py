@@ -6,8 +6,10 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ptyplugin.model import JobError, Site
+if TYPE_CHECKING:
+    from ptyplugin.model import Site
 
 #: What stays for the reader of the folder.
 SITE_FILE = "site.toml"
@@ -24,6 +26,7 @@ def own_site(folder: Path, ranks: int) -> Iterator[Site]:
         CatalogError: the server does not start.
     """
     from ptyplugin.catalog import LocalServer
+    from ptyplugin.model import JobError, Site
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
