@@ -10,7 +10,6 @@ import typer
 
 from ptyplugin.cli.sentences import one_sentence
 from ptyplugin.cli.sim_session import session
-from ptyplugin.model import DeviceError
 
 app = typer.Typer(help="A beamline that is not there, behind real EPICS.", no_args_is_help=True)
 
@@ -39,6 +38,7 @@ def ioc(
         ptyplugin sim ioc --imperfection jitter_m=2e-8 --imperfection beam_flicker=0.02
         ptyplugin sim ioc --fault drop_frames=10
     """
+    from ptyplugin.model import DeviceError
     from ptyplugin.sim.ioc import faults, imperfections
     from ptyplugin.sim.ioc.server import Settings, environment, serve
 
