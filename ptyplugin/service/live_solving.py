@@ -49,10 +49,11 @@ class Waits:
 
 @dataclass(frozen=True, slots=True)
 class _Vote:
-    """What all ranks agree on. frames: to be admitted now; is_over: no more will come"""
+    """What all ranks agree on. frames: to be admitted now; is_over: no more will come; is_enough: the final job takes it from here"""
 
     frames: NDArray[np.int64]
     is_over: bool
+    is_enough: bool
     steps_aside: bool
     stops: bool
     is_cancelled: bool
@@ -110,20 +111,27 @@ class _Live:
     def result(self, tell: Callable[[Progress], None]) -> Reconstruction | None:
         """Go on until no frames will come."""
         self._follow(self._vote())
-        while True:
-            for event in self._going:
-                self._last = event
-                self._pictures.offer(self._going, event)
-                self._follow(self._vote())
-            if self._last is not None:
-                self._pictures.take(self._going, self._last)
-            if not self._frames_come(tell):
-                break
+        while not self._iterated() and self._frames_come(tell):
+            pass
         made = self._going.result()
         if made is None:
             return None
         notes = [*made.provenance["notes"], *self._arrivals.notes]
         return replace(made, provenance={**made.provenance, "notes": notes})
+
+    def _iterated(self) -> bool:
+        """Do the recipe with the frames that there are, and those that come; whether the final job takes it from here."""
+        is_enough = False
+        for event in self._going:
+            self._last = event
+            self._pictures.offer(self._going, event)
+            vote = self._vote()
+            self._follow(vote)
+            if is_enough := vote.is_enough:
+                break
+        if self._last is not None:
+            self._pictures.take(self._going, self._last)
+        return is_enough
 
     def _frames_come(self, tell: Callable[[Progress], None]) -> bool:
         """Wait; whether there is more to work on."""
@@ -179,8 +187,9 @@ class _Live:
             wish, is_first = self._wish(), self._ranks.rank == 0
             frames, is_over = self._look() if is_first else (np.empty(0, np.int64), False)
             aside = is_first and wish == Wish.GIVE_WAY and self._waiting_s > self._waits.aside_s
+            is_enough = is_over and wish == Wish.FINISH
             known = self._arrivals.known if is_first else 0
-            said = np.array([known, len(frames), is_over, aside, wish == Wish.STOP, wish == Wish.CANCEL], dtype=np.int64)
+            said = np.array([known, len(frames), is_over, is_enough, aside, wish == Wish.STOP, wish == Wish.CANCEL], dtype=np.int64)
             known, count, *rest = self._ranks.sum(said).tolist()
             if not is_first:
                 self._arrivals.hear(known)

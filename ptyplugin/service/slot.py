@@ -28,7 +28,7 @@ from ptyplugin.model.redaction import redacted
 from ptyplugin.service.complaints import Complaints
 from ptyplugin.service.ending import end_noted
 from ptyplugin.service.launchers import Launcher
-from ptyplugin.service.preview import drop_previews, final_image, how_far, make_way
+from ptyplugin.service.preview import drop_previews, final_image, finals_of, how_far, make_way
 from ptyplugin.service.slots import Place
 from ptyplugin.service.solving import Task, Wish, in_one_sentence
 from ptyplugin.solvers.verbs.cuda.device import DeviceLost
@@ -37,6 +37,8 @@ _log = logging.getLogger(__name__)
 
 #: How long a started job counts as running without a word of it, and how often the ledger hears of it, seconds.
 LEASE_S, BEAT_S = 60.0, 2.0
+#: The same for a live job, whose run may end any moment, seconds.
+LIVE_BEAT_S = 0.5
 #: After a live job, a final one that has waited so long has its turn, seconds.
 TURN_S = 30.0
 #: How often a slot without a job looks for one that was not announced, and after its ranks, once and until they are there, seconds.
@@ -65,6 +67,7 @@ class _Running:
     frames: int = 0
     cancelled_by: str | None = None
     makes_way: bool = False
+    final_waits: bool = False
     final_image: str | None = None
     beaten: float = field(default_factory=time.monotonic)
 
@@ -307,11 +310,13 @@ class Slot:
             self._on_progress(progress)
 
     def _wish(self, running: _Running) -> Wish:
-        if time.monotonic() - running.beaten > BEAT_S:
+        is_live = running.entry.purpose == "live"
+        if time.monotonic() - running.beaten > (LIVE_BEAT_S if is_live else BEAT_S):
             running.beaten = time.monotonic()
             try:
                 self._ledger.beat(running.entry, LEASE_S, running.fraction_done)
-                if running.entry.purpose == "live":
+                if is_live:
+                    running.final_waits = any(final.state == "queued" for final in finals_of(self._ledger, running.entry))
                     running.makes_way = self._ledger.next(self._fitting()) is not None
                     running.final_image = final_image(self._ledger, running.entry)
             except LedgerError as error:
@@ -320,4 +325,6 @@ class Slot:
             return Wish.CANCEL
         if self._stopping():
             return Wish.STOP
+        if running.final_waits:
+            return Wish.FINISH
         return Wish.GIVE_WAY if running.makes_way else Wish.GO_ON

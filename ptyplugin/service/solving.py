@@ -27,10 +27,12 @@ class Wish(IntEnum):
     GO_ON = 0
     #: Others wait: a live job that waits for frames makes way.
     GIVE_WAY = 1
+    #: The final job of its run waits: what a live job has once all frames are in is enough.
+    FINISH = 2
     #: It is to end, for now: what there is is kept, to go on from there.
-    STOP = 2
+    STOP = 3
     #: It is to end for good.
-    CANCEL = 3
+    CANCEL = 4
 
     @property
     def ends(self) -> bool:

@@ -171,6 +171,19 @@ def test_it_makes_way_only_while_it_waits(scan: LiveScan, ledger: Ledger, until)
     assert read_snapshot(solving.folder) is not None
 
 
+def test_it_ends_with_all_frames_once_the_final_job_waits(scan: LiveScan, ledger: Ledger, until) -> None:
+    solving = Solving(scan, ledger)
+    solving.wish = Wish.FINISH
+    with going(solving):
+        until(lambda: solving.heard)
+        assert solving.made is None, "there are frames to come"
+        solving.grow(64, 150, ended=True)
+    assert solving.error is None
+    assert len(solving.made.positions_m) == 150
+    with_all = [event for event in solving.heard if event.frames == 150]
+    assert len(with_all) < 10, "the rest of the recipe is left to the final job"
+
+
 def test_whoever_hands_frames_over_may_die(scan: LiveScan, ledger: Ledger) -> None:
     solving = Solving(scan, ledger, Waits(lost_s=1.0))
     with going(solving):
