@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -133,8 +133,8 @@ def _done(site: Site, scan: _Scan, with_final: bool = True) -> tuple[float, floa
         thread = threading.Thread(target=daemon.run)
         thread.start()
         try:
-            _wait(lambda: daemon.slots[0].is_ready())
-            time.sleep(10.0)  # ranks compile and warm up
+            warm = submit(site, replace(scan, run="warm").job("final", scan.first))
+            _wait(lambda: any(entry.key == warm and entry.state == "published" for entry in daemon.ledger.list()))
             begun_s = time.time()
             submit(site, scan.job("live"))
             ended_s = _hand_over(site, scan, begun_s)
