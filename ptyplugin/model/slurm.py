@@ -72,8 +72,12 @@ class SlurmNumbers(BaseModel):
         for option in options:
             if not _OPTION.fullmatch(option):
                 raise ValueError(f"{option!r} is no option: write each as --name=value")
-            if (name := option[2:].partition("=")[0]) in _OWN:
+            name = option[2:].partition("=")[0]
+            # sbatch takes beginnings for the whole.
+            if any(own.startswith(name) for own in _OWN):
                 raise ValueError(f"--{name} is given by the service itself, from the keys of this table")
+            if name == "clusters":
+                raise ValueError("the service sees one cluster: have SLURM_CONF in its environment name that one's configuration")
         return options
 
     @field_validator("host")

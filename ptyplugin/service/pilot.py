@@ -86,7 +86,7 @@ class Pilot(Engine):
         """See Engine."""
         self._met += 1
         if self._met == self.size and self._watch:
-            self._token_file.unlink(missing_ok=True)
+            self._remove_token()
             self._watch.look_when_it_ends()
 
     @property
@@ -116,9 +116,13 @@ class Pilot(Engine):
         how = self._slurm.ending(self._number, self._name)
         if were_there:
             return f"Slurm job {self._number}, in which the {self.size} rank(s) of the solver lived, has ended ({how}){log}."
+        if self.is_over:
+            said = f"ended before its {self.size} rank(s) called the daemon{f': {how}' if how else ''}"
+        else:
+            said = f"runs, but {self._met} of its {self.size} rank(s) called the daemon at {self._asked.host} in time"
         return (
-            f"Slurm job {self._number} ended before its {self.size} rank(s) called the daemon{f': {how}' if how else ''}; the log is "
-            f"{self.folder / GROUP_LOG}, and if it is empty, the nodes may not see that folder (shared_dir in the site file)."
+            f"Slurm job {self._number} {said}; the log is {self.folder / GROUP_LOG}, and if it is empty, the nodes may not see that folder "
+            "(shared_dir in the site file)."
         )
 
     def let_leave(self, within_s: float) -> None:
@@ -129,14 +133,20 @@ class Pilot(Engine):
         """See Engine."""
         if self._watch:
             self._watch.end()
-        self._token_file.unlink(missing_ok=True)
-        # One of which nobody can say whether it was submitted is cancelled before the next.
-        if self._number:
+        self._remove_token()
+        # Also one of which nobody can say whether it was submitted.
+        if self._name:
             try:
                 self._slurm.cancel(self._name)
                 self._wait_until_gone(_GONE_S)
             except RanksAway as error:
-                _log.warning("Slurm job %s cannot be cancelled now (%s): it ends by itself, for nobody hears it", self._number, error)
+                _log.warning("Slurm job %s cannot be cancelled now (%s): it ends by itself, for nobody hears it", self._name, error)
+
+    def _remove_token(self) -> None:
+        try:
+            self._token_file.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("%s cannot be removed now (%s): that is done before the next pilot is submitted", self._token_file, error.strerror)
 
     def _wait_until_gone(self, within_s: float) -> None:
         end = time.monotonic() + within_s

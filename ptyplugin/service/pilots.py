@@ -56,14 +56,21 @@ class Pilots(Warm):
             self._nodes = self._asked.nodes_for(needed_bytes(task.job(), task.folder))
         memory_gb = self._asked.memory_bytes(self._nodes) / 1e9
         here = replace(task, site=task.site.model_copy(update={"memory_gb": memory_gb}))
+        why = ""
+
+        def wanted() -> Wish:
+            nonlocal why
+            why = why or self._ends_soon
+            return max(wish(), Wish.STOP if why else Wish.GO_ON)
+
         try:
-            return self._seen(super().run(here, on_progress, lambda: max(wish(), Wish.STOP if self._ends_soon else Wish.GO_ON)))
+            return self._seen(super().run(here, on_progress, wanted))
         except Cancelled as error:
-            why = self._ends_soon
             if not why or wish():
                 raise
+            went = "was put into a checkpoint" if self._group else "did not come to a checkpoint in time"
             self.close()
-            raise RanksCrashed(f"{why}: the job was put into a checkpoint.") from error
+            raise RanksCrashed(f"{why}: the job {went}.") from error
         finally:
             if self._is_for_one_job:
                 self.close()

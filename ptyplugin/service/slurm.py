@@ -19,6 +19,8 @@ _COMMAND_S = 10.0
 _COMPLETING_S, _LOOK_S = 3.0, 0.1
 #: Of squeue: number, state, reason, seconds left, nodes, name. Names come last: another job's may hold anything.
 _FORMAT = "%i|%T|%r|%L|%N|%j"
+#: In the environment: what has the commands show, cancel or take other jobs than they are told to.
+_HABITS, _CLUSTERS = ("SQUEUE_", "SCANCEL_"), "_CLUSTERS"
 _STRANGE_TIMES = ("UNLIMITED", "NOT_SET", "INVALID", "")
 #: Of a job that ended: fields of scontrol, and what they say when there is nothing to say.
 _TOLD, _NOTHING = ("JobState", "Reason", "ExitCode"), ("None", "0:0")
@@ -46,7 +48,12 @@ class Slurm:
 
     def submit(self, options: Sequence[str], script: str, environment: Mapping[str, str]) -> str:
         """Submit a batch script; the number of the job."""
-        return self._answer(["sbatch", "--parsable", *options], script, environment).strip().partition(";")[0]
+        said = self._answer(["sbatch", "--parsable", *options], script, environment).strip()
+        # In its last line: a site may have more to say.
+        number = said.rpartition("\n")[2].partition(";")[0]
+        if not number.isdecimal():
+            raise RanksAway(f"sbatch answers {said!r}, which is no number of a job.")
+        return number
 
     def would_take(self, options: Sequence[str], script: str, environment: Mapping[str, str]) -> None:
         """Ask whether it could be submitted."""
@@ -54,7 +61,8 @@ class Slurm:
 
     def listed(self, beginning: str) -> list[Listed]:
         """This user's jobs whose names begin like this, that wait, run or are about to end."""
-        said = self._answer(["squeue", "-h", "-u", str(os.getuid()), "-o", _FORMAT])
+        # --all: also of partitions that a site hides.
+        said = self._answer(["squeue", "-h", "--all", "-u", str(os.getuid()), "-o", _FORMAT])
         lines = [line.split("|", 5) for line in said.splitlines()]
         return [
             Listed(number, state, reason, seconds(left), nodes, name.strip())
@@ -90,7 +98,7 @@ class Slurm:
             done = subprocess.run(
                 command,
                 input=given,
-                env=environment,
+                env={name: value for name, value in environment.items() if not (name.startswith(_HABITS) or name.endswith(_CLUSTERS))},
                 capture_output=True,
                 text=True,
                 errors="replace",

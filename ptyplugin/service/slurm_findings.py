@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
 
 from ptyplugin.model import PtypluginError, Site, SlurmNumbers
 from ptyplugin.service.findings import Finding
@@ -28,21 +27,16 @@ def _found(about: str, site: Site, asked: SlurmNumbers, slurm: Slurm) -> Finding
     except PtypluginError as error:
         return Finding(about, "wrong", str(error), "correct [slot.slurm] in the site file, or ask who looks after the cluster")
     try:
-        socket.create_server((asked.host, asked.port)).close()
+        with socket.create_server((asked.host, asked.port)) as listener:
+            is_reached = not ipaddress.ip_address(listener.getsockname()[0]).is_loopback
     except OSError as error:
         said = f"its ranks cannot call at {asked.host}, port {asked.port or 'any'} ({error})"
         return Finding(about, "wrong", said, "set host in [slot.slurm] to an address of this machine, and port to one that is free")
     said = f"Slurm would take a pilot of {asked.nodes} node(s) with {asked.ranks_per_node} rank(s) each, which calls at {asked.host}"
-    if _is_loopback(asked.host):
+    if not is_reached:
         return Finding(
             about, "warning", f"{said}: from this machine only", "set host in [slot.slurm] to this machine's address, as the nodes reach it"
         )
     if site.shared_dir is None or site.results_dir is None:
         return Finding(about, "warning", said, "set shared_dir and results_dir in the site file to folders that the nodes see too")
     return Finding(about, "ok", said)
-
-
-def _is_loopback(host: str) -> bool:
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"

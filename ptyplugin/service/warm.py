@@ -119,7 +119,7 @@ class Warm(Launcher):
             except RanksAway as error:
                 # The job has not begun: whoever was killed, it has no part in that.
                 starts += 1
-                if starts == _STARTS:
+                if starts == _STARTS or work.wish().ends:
                     raise
                 _log.warning("%s Fresh ranks are started.", error)
                 self._forget_if_over()

@@ -1,7 +1,8 @@
 """Slurm's commands without Slurm: ``fake_slurm.py COMMAND ARGUMENTS``, jobs as files in the folder FAKE_SLURM.
 
 Of each job: its words, script and environment, its state and the seconds that it has left, which tests change. Where the file ``runs`` is
-there, batch scripts are run on this machine, and srun becomes the mpiexec beside this Python. Where ``away`` is there, nothing answers.
+there, batch scripts are run on this machine, and srun becomes the mpiexec beside this Python. Where ``away`` is there, nothing answers;
+where ``hangs`` is there, sbatch does what it should and does not come back; where ``greets`` is there, it is a site's own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,6 +40,10 @@ def sbatch(words: list[str]) -> None:
         running.stdin.close()
         job |= {"state": "RUNNING", "pid": running.pid}
     (HERE / f"{number}.json").write_text(json.dumps(job))
+    if (HERE / "hangs").exists():
+        time.sleep(60)
+    if (HERE / "greets").exists():
+        print("Welcome to the cluster.")
     print(number)
 
 
@@ -50,10 +56,11 @@ def srun(words: list[str]) -> None:
 
 
 def squeue(words: list[str]) -> None:
-    """All jobs that have not ended, in the service's format."""
-    assert words[:2] == ["-h", "-u"]
+    """All jobs that have not ended, in the service's format; those in hidden partitions for who wants all."""
+    assert {"-h", "-u"} <= set(words)
     for file, job in jobs():
-        if is_listed(job):
+        is_hidden = job["asked"].get("partition") == "hidden" and "--all" not in words
+        if is_listed(job) and not is_hidden and job["state"] in os.environ.get("SQUEUE_STATES", job["state"]):
             print(f"{file.stem}|{job['state']}|{job.get('reason', 'None')}|{job['left']}|n1|{job['asked']['job-name']}")
 
 
