@@ -104,7 +104,7 @@ def _followed(table: Table, site: Site, count: int, rate: float) -> None:
     alone = solve_job(scan.job("final"), None, site)
     assert alone is not None
     ratio = kept.quality["error"] / alone.quality["error"]
-    table.add("its error, in ratio to that of the same recipe on all frames at once", ratio, "", verdict(ratio, 1.05))
+    table.add("the error of that, in ratio to that of the same recipe on all frames at once", ratio, "", verdict(ratio, 1.05))
 
 
 def _fast(table: Table, site: Site, count: int, rate: float) -> None:
@@ -124,7 +124,7 @@ def _longest(times_s: list[float]) -> float:
 
 
 def _done(site: Site, scan: _Scan, with_final: bool = True) -> tuple[float, float, _Seen, float, float, Reconstruction]:
-    """When live and final job were solved, what was shown, when the first share and the last frames were handed over; the live result."""
+    """When live and final job were solved, what was shown, when the first share and the last frames were handed over; the last result."""
     seen, kept = _Seen(), list[Reconstruction]()
     keep: Publish = lambda result, key: None  # noqa: E731
     with Daemon(site, publish=keep) as daemon:
@@ -146,12 +146,12 @@ def _done(site: Site, scan: _Scan, with_final: bool = True) -> tuple[float, floa
         finally:
             daemon.stop()
             thread.join()
-    return solved[0], solved[-1], seen, begun_s, ended_s, kept[0]
+    return solved[0], solved[-1], seen, begun_s, ended_s, kept[-1]
 
 
 def _keep(entry: Entry, kept: list[Reconstruction]) -> None:
-    """The result of a live job, before the final one takes its place."""
-    if entry.purpose == "live" and entry.state == "solved" and entry.result is not None:
+    """Results in their order: that of a live job goes when the final one takes its place."""
+    if entry.state == "solved" and entry.result is not None:
         kept.append(read_result(entry.result))
 
 
