@@ -86,9 +86,10 @@ class RunInSpool:
     def _look_at_count(self) -> None:
         assert self._base is not None
         series, first = self._base
+        # A row itself would keep all rows of its time in memory, and each look takes them anew.
         for row in self._rows[self._looked :]:
             if row["kind"] == FRAME and row["series"] == series:
-                self._row_of[int(row["number"]) - first] = row
+                self._row_of[int(row["number"]) - first] = row.copy()
         self._looked = len(self._rows)
 
     def _look_at_series(self) -> None:
@@ -99,7 +100,7 @@ class RunInSpool:
                 self._offsets[series] = self._next_offset
                 self._next_offset = self._next_offset + int(row["count"]) if row["count"] >= 0 else None
             elif row["kind"] == MASK and series in self._offsets and self.mask_row is None:
-                self.mask_row = row
+                self.mask_row = row.copy()
             elif row["kind"] == FRAME and series in self._offsets:
-                self._row_of[self._offsets[series] + int(row["number"])] = row
+                self._row_of[self._offsets[series] + int(row["number"])] = row.copy()
         self._looked = len(self._rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
@@ -94,7 +95,9 @@ class SpoolWriter:
         self._append(FRAME, data, codec, shape, dtype, number=number, taken_s=taken_s)
 
     def _append(self, kind: int, data: bytes, codec: int | str, shape: tuple[int, int], dtype: str, **known: Any) -> None:
-        if self._raw_bytes + len(data) > self._segment_bytes and self._raw_bytes:
+        full = self._raw_bytes + len(data) > self._segment_bytes and self._raw_bytes
+        # The disk may have been full when this segment was begun.
+        if full or self._rows < 0:
             self._next_segment()
         _write_all(self._raw, data)
         offset, self._raw_bytes = self._raw_bytes, self._raw_bytes + len(data)
@@ -110,14 +113,17 @@ class SpoolWriter:
         _write_all(self._rows, row.tobytes())
 
     def _next_segment(self) -> None:
+        if self._lock < 0:
+            raise OSError(errno.EBADF, "it was closed")
         _make_room(self._folder, self._largest - self._segment_bytes)
         for handle in (self._raw, self._rows):
             if handle >= 0:
                 os.close(handle)
         self._raw = self._rows = -1
-        self._segment, self._raw_bytes = self._segment + 1, 0
-        self._raw = os.open(raw_path(self._folder, self._segment), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        self._rows = os.open(rows_path(self._folder, self._segment), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        number = self._segment + 1
+        self._raw = os.open(raw_path(self._folder, number), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._rows = os.open(rows_path(self._folder, number), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._segment, self._raw_bytes = number, 0
         # Whoever begins to read here knows whether the sender was there.
         self._append_row(self._state)
 
@@ -170,12 +176,13 @@ def _last_series(folder: Path) -> int:
 
 
 def _make_room(folder: Path, most_bytes: int) -> None:
-    """Remove the oldest segments until all take at most so much."""
+    """Remove the segments without a frame, and the oldest until all take at most so much."""
     sizes = {segment: sum(_size(way(folder, segment)) for way in (raw_path, rows_path)) for segment in segment_numbers(folder)}
     taken = sum(sizes.values())
     for segment, size in sizes.items():
-        if taken <= most_bytes:
-            break
+        # A recorder that begins again and again leaves small ones, thousands a day.
+        if taken <= most_bytes and _size(raw_path(folder, segment)):
+            continue
         for way in (rows_path, raw_path):
             way(folder, segment).unlink(missing_ok=True)
         taken -= size
@@ -186,9 +193,14 @@ def _size(path: Path) -> int:
 
 
 def _write_all(handle: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
+    """Append all of it, or, where the disk is full, nothing: what comes later stands where its row says."""
+    end, view = os.fstat(handle).st_size, memoryview(data)
+    try:
+        while view:
+            view = view[os.write(handle, view) :]
+    except OSError:
+        os.truncate(handle, end)
+        raise
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -116,6 +117,57 @@ def test_a_writer_that_is_killed_again_and_again_loses_nothing_that_it_said(tmp_
             known.add(int(row["number"]))
     assert len(known) >= 600
     assert said in known
+
+
+@pytest.mark.parametrize("room", [10, 144, 150, 144 + ROW.itemsize - 1])
+def test_a_full_disk_costs_only_the_frames_of_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    left, write_some = [10**9], os.write
+
+    def limited(handle: int, data: bytes) -> int:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = write_some(handle, bytes(data)[: left[0]])
+        left[0] -= written
+        return written
+
+    monkeypatch.setattr("ptyplugin.io.spool_writer.os.write", limited)
+    with SpoolWriter(tmp_path, CHANNEL, 10**6) as writer:
+        write(writer, range(2))
+        left[0] = room
+        for number in (2, 3):
+            with pytest.raises(OSError, match="No space left"):
+                write(writer, range(number, number + 1))
+        left[0] = 10**9
+        write(writer, range(4, 6))
+    spool = Spool(tmp_path)
+    frames = [row for row in spool.rows_since(0.0) if row["kind"] == FRAME]
+    assert [int(row["number"]) for row in frames] == [0, 1, 4, 5]
+    for row in frames:
+        np.testing.assert_array_equal(spool.read(row), counts_of(int(row["number"])))
+
+
+def test_a_segment_that_could_not_be_begun_is_begun_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with SpoolWriter(tmp_path, CHANNEL, 8 * 144) as writer:
+        write(writer, range(1))
+        with monkeypatch.context() as patched:
+            patched.setattr("ptyplugin.io.spool_writer.os.open", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+            for number in (1, 2):
+                with pytest.raises(OSError, match="No space left"):
+                    write(writer, range(number, number + 1))
+        write(writer, range(3, 5))
+        assert numbers_in(tmp_path)[-2:] == [3, 4]
+    with pytest.raises(OSError, match="closed"):
+        write(writer, range(5, 6))
+
+
+def test_a_recorder_that_begins_again_and_again_leaves_no_heap_of_files(tmp_path: Path) -> None:
+    with SpoolWriter(tmp_path, CHANNEL, 10**6) as writer:
+        write(writer, range(2))
+    for _ in range(20):
+        with SpoolWriter(tmp_path, CHANNEL, 10**6) as writer:
+            writer.connected(True)
+    assert len(list(tmp_path.glob("*.r*"))) <= 6
+    assert numbers_in(tmp_path) == [0, 1]
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:

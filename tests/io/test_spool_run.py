@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,19 @@ def test_the_first_frame_after_the_beginning_is_the_first_of_the_file(story: Sto
     assert story.told() == ({}, None)
     story.at(0.4).frames(*range(120, 125))
     assert story.told() == ({frame: 120 + frame for frame in range(5)}, None)
+
+
+def test_looking_often_takes_no_memory(story: Story) -> None:
+    story.at(0.4).frames(0)
+    run = RunInSpool(Spool(story.folder), story.channel, BEGUN_S)
+    tracemalloc.start()
+    try:
+        for number in range(1, 400):
+            story.frames(number)
+            assert len(run.look()) == number + 1
+        assert tracemalloc.get_traced_memory()[0] < 10**6
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_lost_frame_shifts_no_other(story: Story) -> None:
