@@ -116,9 +116,12 @@ class ProgressBars:
         if progress is None:
             return task
         error = "".join(f", error {value:.3g}" for name, value in progress.errors.items() if name == "error")
-        run.sentence = f"reconstruction at iteration {progress.iteration}{error}; ptyplugin.live() shows it"
-        task = bars.add_task("reconstruction", total=progress.iterations) if task is None else task
-        bars.update(task, description=f"reconstruction: {progress.stage}{error}", completed=progress.iteration, total=progress.iterations)
+        frames = f"{progress.frames} frames, " if progress.frames else ""
+        run.sentence = f"reconstruction: {frames}iteration {progress.iteration}{error}; ptyplugin.live() shows it"
+        # A live job has no end of its own: what it shows is how much of the scan is in its image.
+        done, total = (progress.frames, run.total) if progress.frames else (progress.iteration, progress.iterations)
+        task = bars.add_task("reconstruction", total=total) if task is None else task
+        bars.update(task, description=f"reconstruction: {progress.stage}{error}", completed=done, total=total)
         return task
 
 

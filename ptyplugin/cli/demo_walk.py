@@ -128,7 +128,7 @@ def _scan_and_wait(beamline: DemoBeamline, site: Site, board: _Board, out: Path,
 
     client = connect(site)
     try:
-        with _daemon(site, board) as daemon_errors:
+        with _daemon(site, board, beamline.frames) as daemon_errors:
             with live_pictures(site, out / LIVE_FOLDER):
                 runs = _scan(beamline, client, site, board, modes, scans)
             found = [_wait_for_result(client, site, run, daemon_errors) for run in runs]
@@ -154,16 +154,18 @@ def _shown(beamline: DemoBeamline, run: _Run, result: Any, latency_s: float, out
 
 
 @contextmanager
-def _daemon(site: Site, board: _Board) -> Iterator[list[BaseException]]:
+def _daemon(site: Site, board: _Board, frames: int) -> Iterator[list[BaseException]]:
     """The service, in a thread of this process; its ranks are processes of their own."""
     from ptyplugin.service import Daemon
 
     tasks: dict[str, TaskID] = {}  # one per job, from its first iteration on: the bars stand in the order of the way
 
     def tell(event: Iteration) -> None:
+        # A live job has no end of its own: what it shows is how much of the scan is in its image.
+        what, done, total = ("live image", event.frames, frames) if event.frames else ("reconstruction", event.iteration, event.iterations)
         if event.job not in tasks:
-            tasks[event.job] = board.bars.add_task("reconstruction", total=event.iterations)
-        board.bars.update(tasks[event.job], description=f"reconstruction: {event.stage}", completed=event.iteration)
+            tasks[event.job] = board.bars.add_task(what)
+        board.bars.update(tasks[event.job], description=f"{what}: {event.stage}", completed=done, total=total)
 
     errors: list[BaseException] = []
 
@@ -181,8 +183,9 @@ def _daemon(site: Site, board: _Board) -> Iterator[list[BaseException]]:
         finally:
             daemon.stop()
             thread.join()
-    for task in tasks.values():
-        board.bars.update(task, description="reconstruction")
+    for task in board.bars.tasks:
+        if task.id in tasks.values():
+            board.bars.update(task.id, description=task.description.partition(":")[0])
 
 
 def _scan(beamline: DemoBeamline, client: Any, site: Site, board: _Board, modes: int, scans: int) -> list[_Run]:

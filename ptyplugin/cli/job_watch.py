@@ -128,8 +128,12 @@ def _how_far(progress: JobProgress | None) -> tuple[str, str, float, str, str]:
     if progress is None:
         return "begins", "", 0.0, "", ""
     error = progress.errors.get("error")
+    said = "" if error is None else f"{error:.4g}"
+    if progress.frames:
+        # A live job goes on for as long as its scan.
+        return progress.stage, f"{progress.iteration}, {progress.frames} frames", 0.0, said, "live"
     iteration, done = f"{progress.iteration}/{progress.iterations}", progress.iteration / max(progress.iterations, 1)
-    return progress.stage, iteration, done, "" if error is None else f"{error:.4g}", _span(progress.left_s)
+    return progress.stage, iteration, done, said, _span(progress.left_s)
 
 
 def record(seen: Board) -> dict[str, Any]:

@@ -133,6 +133,8 @@ def _outcome(entry: Entry) -> dict[str, Any]:
 
 def _how_far(progress: JobProgress) -> str:
     errors = "".join(f", {name} {value:.4g}" for name, value in progress.errors.items())
+    if progress.frames:
+        return f"{progress.stage}, {progress.frames} frames, iteration {progress.iteration}{errors}, for as long as the scan goes on"
     return f"{progress.stage}, iteration {progress.iteration} of {progress.iterations}{errors}, about {progress.left_s:.0f} s left"
 
 
@@ -148,7 +150,7 @@ def _row(entry: Entry, site: Site, is_told: bool) -> tuple[list[str | Text], str
 
     from ptyplugin.jobs.records import time_of
 
-    done = f" {entry.fraction_done:.0%}" if entry.state == "running" else ""
+    done = "" if entry.state != "running" else " live" if entry.purpose == "live" else f" {entry.fraction_done:.0%}"
     cells: list[str | Text] = [
         time_of(entry.arrived_s)[:16].replace("T", " "),
         entry.key,

@@ -303,7 +303,8 @@ class Slot:
         _log.warning("job %s: %s", entry.key, sentence)
 
     def _hear(self, running: _Running, progress: Progress) -> None:
-        running.fraction_done = progress.iteration / max(progress.iterations, 1)
+        # A live job goes on for as long as its scan.
+        running.fraction_done = min(progress.iteration / max(progress.iterations, 1), 1.0)
         running.frames = progress.frames
         running.progress_file(progress)
         if self._on_progress:

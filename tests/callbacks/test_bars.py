@@ -82,12 +82,12 @@ def test_the_reconstruction_has_a_bar_while_it_runs(bars: ProgressBars, screen: 
         ledger.put(job)
         assert ledger.claim(60.0) is not None
         (site.jobs / job.key).mkdir(parents=True)
-        ProgressFile(site.jobs / job.key)(Progress(job.key, "DM", 5, 20, 1.0, {"error": 0.0312}))
+        ProgressFile(site.jobs / job.key)(Progress(job.key, "DM", 5, 20, 1.0, {"error": 0.0312}, frames=6))
         tell(bars, points=9)
         screen.wait_for("reconstruction: DM, error 0.0312")
-        screen.wait_for("5/20")
+        screen.wait_for("6/40")
         stop(bars)
-        screen.wait_for("scan 7: 9 points, reconstruction at iteration 5, error 0.0312")
+        screen.wait_for("scan 7: 9 points, reconstruction: 6 frames, iteration 5, error 0.0312")
 
 
 def test_a_broken_document_ends_no_more_than_the_bar_of_its_scan(bars: ProgressBars, screen: Screen) -> None:

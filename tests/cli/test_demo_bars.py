@@ -15,7 +15,7 @@ from ptyplugin.model import Progress, Site
 
 
 class FakeDaemon:
-    """Tells two iterations of each of two jobs when it is stopped."""
+    """Tells of a live job with two frames, and two iterations of each of two jobs, when it is stopped."""
 
     def __init__(self, site: Site, on_progress: Callable[[Progress], None]) -> None:
         self.tell = on_progress
@@ -28,6 +28,7 @@ class FakeDaemon:
     def run(self) -> None: ...
 
     def stop(self) -> None:
+        self.tell(Progress("live", "DM", 70, 30, 0.1, {}, frames=2))
         for job in ("first", "second"):
             for iteration in (1, 2):
                 self.tell(Progress(job, "DM", iteration, 2, 0.1, {}))
@@ -37,7 +38,12 @@ def test_bars_stand_in_the_order_of_the_way(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(ptyplugin.service, "Daemon", FakeDaemon)
     bars = Bars(console=Console(file=io.StringIO()))
     board = demo_walk._Board(bars)
-    with demo_walk._daemon(Site(), board), board.working("scan", "scan", total=3) as tell:
+    with demo_walk._daemon(Site(), board, 3), board.working("scan", "scan", total=3) as tell:
         tell(3)
     reconstruction = ("reconstruction", 2, 2)
-    assert [(task.description, task.completed, task.total) for task in bars.tasks] == [("scan", 3, 3), reconstruction, reconstruction]
+    assert [(task.description, task.completed, task.total) for task in bars.tasks] == [
+        ("scan", 3, 3),
+        ("live image", 2, 3),
+        reconstruction,
+        reconstruction,
+    ]

@@ -314,6 +314,19 @@ def test_the_board_of_watch(site: Site) -> None:
     assert [one["progress"] and one["progress"]["iteration"] for one in told["running"]] == [5, None]
 
 
+def test_a_live_job_has_frames_and_no_end(site: Site) -> None:
+    with Ledger(site.ledger) as ledger:
+        ledger.put(live := make_job(5).model_copy(update={"purpose": "live"}))
+        assert ledger.claim(60.0) is not None
+        (site.jobs / live.key).mkdir(parents=True)
+        ProgressFile(site.jobs / live.key)(Progress(live.key, "DM", 67, 30, 60.0, {"error": 0.25}, frames=192))
+        line = drawn(entries(site))[2]
+        assert "67, 192 frames" in line
+        assert line.split()[-2:] == ["0.25", "live"]
+        assert "running live" in run("list").stdout
+        assert "DM, 192 frames, iteration 67, error 0.25, for as long as the scan goes on" in run("show", live.key).stdout
+
+
 def test_an_empty_board(site: Site) -> None:
     with Ledger(site.ledger):
         assert drawn(entries(site)) == ["no jobs yet"]
