@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from ptyplugin.model import FramesError, Growth, Job, JobError, Scan, ScanError
 
 _log = logging.getLogger(__name__)
 
+#: How long a rank waits to see growth that another one has seen, and how often it looks, seconds: machines share folders with a delay.
+_SEEN_S, _LOOK_S = 90.0, 0.05
+
 
 class Arrivals:
     """What a live job has, numbered in the order in which it was handed over.
@@ -23,7 +27,7 @@ class Arrivals:
     """
 
     def __init__(self, job: Job, folder: Path, frames: JobFrames) -> None:
-        self._growth, self._frames = GrowthFolder(folder), frames
+        self._folder, self._growth, self._frames = folder, GrowthFolder(folder), frames
         scan = job.scan(folder)
         self._scans = [Scan(scan.positions_m, scan.frame_ids)]
         self._admitted = np.arange(len(scan), dtype=np.int64)
@@ -59,24 +63,29 @@ class Arrivals:
         """Look for growth: all that there is, where somebody decides; until so many frames are known, where another rank has decided.
 
         Raises:
-            JobError, ScanError, FramesError: another rank could read it, and this one cannot.
+            JobError, ScanError, FramesError: another rank could read it, and this one cannot, or does not see it.
         """
         if self._is_refused:
             return
         try:
-            for growth in self._growth.after(self.known):
-                if known is not None and self.known >= known:
-                    return
-                self._append(growth)
+            if known is None:
+                self._take_in()
+            else:
+                self._wait_for(known)
         except (JobError, ScanError, FramesError) as error:
             if known is not None:
                 raise
             self.refuse(str(error))
 
+    def note(self, sentence: str) -> None:
+        """Say this in the result, once."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
     def refuse(self, sentence: str) -> None:
         """What came later cannot be used, for this reason: it is left to the final job."""
         self._is_refused = True
-        self.notes.append(f"Frames that came later were left out: {sentence}")
+        self.note(f"Frames that came later were left out: {sentence}")
         _log.warning("%s", self.notes[-1])
 
     def ready(self) -> NDArray[np.int64]:
@@ -95,6 +104,24 @@ class Arrivals:
     def admit(self, numbers: NDArray[np.int64]) -> None:
         """Those with these numbers are worked on from now on."""
         self._admitted = np.concatenate([self._admitted, numbers])
+
+    def _wait_for(self, known: int) -> None:
+        end = time.monotonic() + _SEEN_S
+        self._take_in(known)
+        while self.known < known:
+            if time.monotonic() > end:
+                raise JobError(
+                    f"this rank sees {self.known} frames of the {known} that rank 0 sees in {self._folder}: have all nodes see the same "
+                    "folder (shared_dir in the site file)."
+                )
+            time.sleep(_LOOK_S)
+            self._take_in(known)
+
+    def _take_in(self, known: int | None = None) -> None:
+        for growth in self._growth.after(self.known):
+            if known is not None and self.known >= known:
+                return
+            self._append(growth)
 
     def _append(self, growth: Growth) -> None:
         folder = self._growth.place_of(growth.first)

@@ -82,7 +82,12 @@ def solve_live(
 
 def _start(folder: Path, ranks: Ranks) -> Snapshot | None:
     there = read_snapshot(folder)
-    if ranks.largest(int(there is None)) or there is None:
+    taken_us = int(there.taken_s * 1e6) if there else 0
+    # On another node, the one before it may still be seen.
+    if ranks.largest(taken_us) != -ranks.largest(-taken_us):
+        _log.warning("the snapshot in %s is not the same for all ranks: the job begins without it", folder)
+        return None
+    if there is None:
         return None
     _log.info("job %s goes on from its snapshot of %d frames", there.job, there.frames)
     return there
@@ -214,7 +219,7 @@ class _Live:
     def _gives_up(self, is_late: bool) -> bool:
         missing = self._arrivals.known - self._arrivals.admitted
         if is_late:
-            self._arrivals.notes.append(f"{missing} frames did not come in time and were left out.")
+            self._arrivals.note(f"{missing} frames did not come in time and were left out.")
         return is_late
 
     def _is_lost(self) -> bool:
@@ -223,5 +228,5 @@ class _Live:
             return False
         quiet_s = time.time() - max(self._arrivals.newest_s, (self._folder / JOB_FILE).stat().st_mtime)
         if quiet_s > self._waits.lost_s:
-            self._arrivals.notes.append(f"No frames came for {quiet_s:.0f} s, nor the end of the run: it ended with what it had.")
+            self._arrivals.note(f"No frames came for {quiet_s:.0f} s, nor the end of the run: it ended with what it had.")
         return quiet_s > self._waits.lost_s
