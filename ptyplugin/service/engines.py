@@ -59,7 +59,7 @@ class Engine(ABC):
 
     @property
     def waits(self) -> str:
-        """Why the ranks are not to be expected soon, though nothing is wrong; empty if that is not so."""
+        """Why nothing is to be expected of the ranks soon, though nothing is wrong; empty if that is not so."""
         return ""
 
     @property

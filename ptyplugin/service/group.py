@@ -116,8 +116,8 @@ class Group:
 
     @property
     def waits(self) -> str:
-        """Why its ranks are not to be expected soon, though nothing is wrong; empty if that is not so."""
-        return "" if self.is_there else self._engine.waits
+        """Why nothing is to be expected of its ranks soon, though nothing is wrong; empty if that is not so."""
+        return self._engine.waits
 
     @property
     def ends_soon(self) -> str:
@@ -214,6 +214,8 @@ class Group:
         while not self._all_home() and not self._is_broken():
             self._listen(_TICK_S)
             now = time.monotonic()
+            if self.waits:
+                self._heard = now
             if now > going.deadline or now - self._heard > self._patience.silence_s:
                 return
             wish, limit_s = going.work.wish(), going.work.limit_s

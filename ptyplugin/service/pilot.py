@@ -205,7 +205,7 @@ def environment_of_ranks(asked: SlurmNumbers) -> dict[str, str]:
 class _Watch(threading.Thread):
     """Looks at the queue, so that nobody who solves has to wait for slurmctld.
 
-    waits: how the job waits, in words; empty if it runs
+    waits: how the job waits, or is suspended, in words; empty if it runs
     is_over: whether it waits and runs no more
     enough_at: when its ranks should begin no more work, by the monotonic clock
     """
@@ -220,7 +220,7 @@ class _Watch(threading.Thread):
 
     def look_when_it_ends(self) -> None:
         """Its ranks are there."""
-        self._has_ranks = True
+        self._has_ranks, self.waits = True, ""
         self._news.set()
 
     def end(self) -> None:
@@ -234,17 +234,20 @@ class _Watch(threading.Thread):
             try:
                 self._see(self._slurm.listed(self._job))
             except RanksAway as error:
-                self.waits = f", as far as anybody knows: {error}"
+                if not self._has_ranks:
+                    self.waits = f", as far as anybody knows: {error}"
             self._news.wait(_THERE_S if self._has_ranks else wait_s)
             self._news.clear()
             wait_s = min(2 * wait_s, _LONGEST_S)
 
     def _see(self, found: list[Listed]) -> None:
         if not found or found[0].state == "COMPLETING":
-            self.is_over = True
+            self.is_over, self.waits = True, ""
             return
         job = found[0]
-        self.waits = f" in the queue ({job.state}, {job.reason})" if job.waits else ""
+        # Of one whose ranks are there, all else is old news.
+        waits = job.state == "SUSPENDED" if self._has_ranks else job.waits
+        self.waits = f" in the queue ({job.state}, {job.reason})" if waits else ""
         if self._has_ranks:
             if self._margin_s is None:
                 _log.info("the ranks of Slurm job %s are there, on %s", job.number, job.nodes)

@@ -92,7 +92,7 @@ class Warm(Launcher):
             self._forget_if_over()
         if group.is_warm:
             self._next_s, self._wait_s = 0.0, _FIRST_WAIT_S
-        return group.is_there
+        return group.is_there and not group.waits
 
     def warm_up(self) -> None:
         """See Launcher."""

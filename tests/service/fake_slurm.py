@@ -86,7 +86,7 @@ def jobs() -> list[tuple[Path, dict]]:
 
 
 def is_listed(job: dict) -> bool:
-    if job["state"] not in ("PENDING", "RUNNING"):
+    if job["state"] not in ("PENDING", "RUNNING", "SUSPENDED"):
         return False
     try:
         return not job["pid"] or Path(f"/proc/{job['pid']}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"

@@ -212,6 +212,28 @@ def test_a_job_that_makes_no_checkpoint_before_the_time_limit_has_had_a_try(
         group.run(task, lambda _: running_queue.change(1, left="0:00"), go_on)
 
 
+def test_a_pilot_that_is_suspended_is_waited_for(running_queue: Queue, pilots_of, task_of, make_job, monkeypatch, until) -> None:
+    """Others may come first, on some clusters: its job says nothing meanwhile, and is not given up; none is given to it."""
+    monkeypatch.setattr(pilot, "_THERE_S", 0.1)
+    group = pilots_of(Patience(silence_s=0.3))
+    until(group.look)
+    running_queue.change(1, state="SUSPENDED")
+    until(lambda: group.waits)
+    assert group.waits.startswith("Slurm job 1 of its ranks waits in the queue (SUSPENDED")
+    assert not group.look()
+    task = task_of(make_job(slow=0.6))
+    assert group.run(task, lambda _: None, go_on) == task.result
+    running_queue.away(True)
+    time.sleep(0.3)
+    running_queue.away(False)
+    running_queue.change(1, state="RUNNING")
+    until(group.look)
+    running_queue.away(True)
+    time.sleep(0.5)
+    assert group.look(), "who has its ranks needs no slurmctld"
+    running_queue.away(False)
+
+
 def test_a_shared_folder_that_is_gone_is_no_reason_to_end(running_queue: Queue, pilots_of, site: Site, monkeypatch, until) -> None:
     group, unlink = pilots_of(), Path.unlink
 
