@@ -16,8 +16,10 @@ from pathlib import Path
 
 _COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
 _PACKAGES = ("slurm-wlm", "munge")
-#: Seconds for an installation, its waiting for another one included; for daemons to come up; for them to end.
-_INSTALL_S, _UP_S, _DOWN_S = 150, 20, 5
+#: Seconds to learn from the mirrors what there is, or that they are away; for an installation from them; for daemons to come up; to end.
+_UPDATE_S, _INSTALL_S, _UP_S, _DOWN_S = 30, 150, 20, 5
+#: Of apt-get: another installation is waited for; a mirror that does not answer is no more than a reason to skip.
+_PATIENCE = (("DPkg::Lock::Timeout", "20"), ("Acquire::http::Timeout", "5"), ("Acquire::https::Timeout", "5"), ("Acquire::Retries", "0"))
 _NODES = ("n1", "n2")
 
 
@@ -47,14 +49,13 @@ def _where(command: str) -> str | None:
 
 def _install() -> str:
     """The last thing that apt-get said, if it failed."""
-    end = time.monotonic() + _INSTALL_S
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for words in (["update"], ["install", "--no-install-recommends", "--yes", *_PACKAGES]):
-        command = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=60", *words]
+    asked = [f"-o{option}={value}" for option, value in _PATIENCE]
+    for limit_s, *words in ((_UPDATE_S, "update"), (_INSTALL_S, "install", "--no-install-recommends", "--yes", *_PACKAGES)):
         try:
-            done = subprocess.run(command, env=quiet, capture_output=True, text=True, timeout=max(1.0, end - time.monotonic()))
+            done = subprocess.run(["apt-get", "-qq", *asked, *words], env=quiet, capture_output=True, text=True, timeout=limit_s)
         except subprocess.TimeoutExpired:
-            return f"{' '.join(words)} took longer than {_INSTALL_S} s"
+            return f"{' '.join(words)} took longer than {limit_s} s"
         if done.returncode != 0:
             return (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
     return ""
