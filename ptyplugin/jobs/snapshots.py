@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +53,8 @@ def read_snapshot(folder: Path) -> Snapshot | None:
             image, probe = _checked("object", file["object"], 2), _checked("probe", file["probe"], 3)
     except FileNotFoundError:
         return None
-    # What is torn or foreign fails in every way that ZIP and .npy know.
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, NotImplementedError) as error:
+    except Exception as error:
+        # What is torn or foreign fails in every way that ZIP, its compressions and .npy know.
         _log.warning("%s is no snapshot and is not looked at: %s", path, _first_line(error))
         return None
     return Snapshot(**said.model_dump(), object=image, probe=probe)

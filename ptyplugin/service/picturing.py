@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 #: Seconds from one snapshot to the next, at least: of a job whose scan goes on, and of any other.
 LIVE_S, EVERY_S = 0.25, 1.0
-#: A snapshot that takes long to write comes seldom: of all time, at most this share is spent on it.
+#: A snapshot that takes long to make and write comes seldom: of all time, at most this share is spent on it.
 _SHARE = 0.05
 #: An ``error`` so many times that of the last snapshot shows that something has gone wrong since.
 _MUCH_WORSE = 2.0
@@ -36,14 +36,16 @@ class Pictures:
 
     def offer(self, going: Solver, event: Progress) -> None:
         """Take one after this iteration, if it is time."""
-        if self._is_mine and time.monotonic() >= self._due_s:
+        begun = time.monotonic()
+        if self._is_mine and begun >= self._due_s:
             self.take(going, event)
+            now = time.monotonic()
+            self._due_s = now + max(self._every_s, (now - begun) / _SHARE)
 
     def take(self, going: Solver, event: Progress) -> None:
         """Take one after this iteration, unless there is one, or what it would show has gone wrong: then the last good one stays."""
         if not self._is_mine or event is self._shown:
             return
-        begun = time.monotonic()
         snapshot = going.snapshot()
         if snapshot is None or not snapshot.is_sound or self._has_gone_wrong(snapshot):
             return
@@ -55,8 +57,6 @@ class Pictures:
             return
         self._shown, self._frames, self._errors = event, snapshot.frames, dict(snapshot.errors)
         self._tell(replace(event, snapshot=True))
-        now = time.monotonic()
-        self._due_s = now + max(self._every_s, (now - begun) / _SHARE)
 
     def _has_gone_wrong(self, snapshot: Snapshot) -> bool:
         """Of other frames, the error is another one."""

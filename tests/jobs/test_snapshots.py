@@ -76,6 +76,18 @@ def test_a_torn_file_is_none(tmp_path: Path, length: int, caplog: pytest.LogCapt
     assert "is no snapshot" in caplog.text
 
 
+@pytest.mark.parametrize(("field", "value"), [("encrypted", 1), ("compression", 8), ("compression", 12), ("compression", 14)])
+def test_bits_that_flip_in_the_file_are_none(tmp_path: Path, field: str, value: int) -> None:
+    """Each way of packing that ZIP knows fails in its own way."""
+    write_snapshot(tmp_path, snapshot_of(16))
+    path = tmp_path / "snapshot.npz"
+    data = bytearray(path.read_bytes())
+    for signature, offsets in ((b"PK\1\2", {"encrypted": 8, "compression": 10}), (b"PK\3\4", {"encrypted": 6, "compression": 8})):
+        data[data.index(signature) + offsets[field]] = value
+    path.write_bytes(data)
+    assert read_snapshot(tmp_path) is None
+
+
 def test_a_foreign_file_is_none(tmp_path: Path) -> None:
     path = tmp_path / "snapshot.npz"
     np.savez(path, something=np.zeros(3))

@@ -67,6 +67,23 @@ def test_one_that_takes_long_is_taken_seldom(tmp_path: Path, clock: Clock, monke
     assert [one.iteration for one in told] == [1, 21]
 
 
+@pytest.mark.parametrize("trouble", ["not sound", "full disk"])
+def test_one_that_is_not_written_takes_no_more_time_than_others(tmp_path: Path, clock: Clock, trouble: str) -> None:
+    asked: list[float] = []
+
+    class Slow(Going):
+        def snapshot(self) -> Snapshot:
+            asked.append(clock.now)
+            clock.now += 1.0
+            return replace(self.shows, object=self.shows.object * np.nan) if trouble == "not sound" else self.shows
+
+    pictures = Pictures(tmp_path if trouble == "not sound" else tmp_path / "nowhere", OneRank(), lambda _: None, 0.25)
+    for iteration in range(1, 31):
+        pictures.offer(Slow(), event(iteration))
+        clock.now += 1.0
+    assert len(asked) == 2
+
+
 def test_the_last_good_one_stays(tmp_path: Path, clock: Clock) -> None:
     told: list[Progress] = []
     going, pictures = Going(), Pictures(tmp_path, OneRank(), told.append, 0.0)
