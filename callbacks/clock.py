@@ -48,7 +48,7 @@ class Clock:
             raise ScanError(f"positions.clock.exposure is {exposure_s:g} s: give the time that a frame takes, longer than nothing.")
         self._reader, self._exposure_s, self._at_end, self._substeps = reader, exposure_s, at_end, substeps
         self._read: dict[tuple[FrameSource, int], _Read] = {}
-        self._sort([])
+        self._sort([], [])
         self._asked: tuple[float, float] | None = None
 
     def take(self, track: Sequence[Stretch]) -> bool:
@@ -67,7 +67,7 @@ class Clock:
             columns, all_there = self._columns(stretch)
             parts.append(columns)
             whole &= all_there
-        self._sort(parts)
+        self._sort(parts, [columns[0] for columns in parts[len(told) :]])
         return whole
 
     def at(self, times: Floats, ended: bool) -> Windows:
@@ -79,6 +79,7 @@ class Clock:
         if len(self._time) < 2:
             return Windows(np.full((len(times), self._substeps, 2), np.nan), np.full(len(times), ended), None)
         values = np.stack([self._means(edges[:, part], edges[:, part + 1]) for part in range(self._substeps)], axis=1)
+        values[self._is_told_twice(edges[:, 0], edges[:, -1])] = np.nan
         known = ended | ~(edges[:, -1] > self._time[-1])
         monitor = values[..., 2].mean(axis=1) if values.shape[-1] > 2 else None
         return Windows(values[..., :2], known, monitor)
@@ -88,6 +89,8 @@ class Clock:
         if self._asked is None or not len(self._time):
             return "Their times, or those of the samples, did not come: look at positions.clock of the profile."
         frames, samples = self._asked, (self._time[0], self._time[-1])
+        if len(self._twice[0]):
+            return "The samples' clock was set back, or began anew, during the capture: it has the same times more than once."
         if frames[0] >= samples[0] and frames[1] <= samples[1]:
             return "The capture has gaps that are longer than the exposure."
         return (
@@ -110,7 +113,8 @@ class Clock:
             known = self._read[key] = _Read(known.stop + common, columns)
         return [column[:length] for column in known.columns], known.stop >= length
 
-    def _sort(self, parts: list[list[Floats]]) -> None:
+    def _sort(self, parts: list[list[Floats]], captured: list[Floats]) -> None:
+        """Bring the samples of all parts in the order of their times; ``captured``: times that files have in the order of the capture."""
         least = min(map(len, parts), default=3)
         columns = [np.concatenate([part[place] for part in parts] or [np.empty(0)]) for place in range(least)]
         usable = np.isfinite(columns[0]) & np.isfinite(columns[1]) & np.isfinite(columns[2])
@@ -120,6 +124,13 @@ class Clock:
         self._sum = np.concatenate([np.zeros((1, least - 1)), np.cumsum(self._values - self._offset, axis=0)])
         steps = np.diff(self._time)
         self._step_s = float(np.median(steps)) if len(steps) else 0.0
+        self._twice = _told_twice(captured, _LARGEST_GAP * self._step_s)
+
+    def _is_told_twice(self, begin: Floats, end: Floats) -> NDArray[np.bool_]:
+        """Whether what was captured between these times (frame,) may be of another moment."""
+        first, latest = self._twice
+        before = np.searchsorted(first, end)
+        return np.concatenate([[-np.inf], latest])[before] > begin
 
     def _means(self, begin: Floats, end: Floats) -> Floats:
         """Means (frame, column) of the samples in [begin, end); between two samples if there are none."""
@@ -140,6 +151,22 @@ class Clock:
         between: Floats = self._values[after - 1] + share[:, None] * (self._values[after] - self._values[after - 1])
         between[~((share >= 0) & (share <= 1) & (step <= _LARGEST_GAP * self._step_s))] = np.nan
         return between
+
+
+def _told_twice(times: list[Floats], least_s: float) -> tuple[Floats, Floats]:
+    """Begins, and latest end so far, of what these times (sample,), in the order of the capture, cover twice for over ``least_s``."""
+    begins, ends = [np.empty(0)], [np.empty(0)]
+    for each in times:
+        finite = each[np.isfinite(each)]
+        turns = np.flatnonzero(np.diff(finite) < 0)
+        begins.append(finite[[0, *(turns + 1)][: len(finite)]])
+        ends.append(finite[[*turns, -1][: len(finite)]])
+    begin, end = np.concatenate(begins), np.concatenate(ends)
+    order = np.argsort(begin, kind="stable")
+    begin, end = begin[order], end[order]
+    until = np.minimum(end[1:], np.maximum.accumulate(end)[:-1])
+    twice = until - begin[1:] > least_s
+    return begin[1:][twice], np.maximum.accumulate(until[twice])
 
 
 def _plain(samples: Samples, like: Samples) -> Floats:

@@ -149,7 +149,11 @@ class LiveRuns:
         needed = max(FEWEST_FRAMES, min(share, table.first_frames))
         self._runs[output.run_uid] = _LiveRun(output.run_uid, needed, time.monotonic() + EVERY_S)
         if len(self._runs) > MOST_OPEN_RUNS:
-            self.cut(next(iter(self._runs)))
+            first = next(iter(self._runs.values()))
+            if first.is_cut:
+                _log.warning("run %s: the rest of its live job is given up: too many wait to be handed over.", first.uid)
+                del self._runs[first.uid]
+            self.cut(first.uid)
 
     def _advance(self, run: _LiveRun, so_far: SoFar) -> bool:
         """Whether nothing is left to be done for this run.
@@ -187,7 +191,7 @@ class LiveRuns:
         """The new frames that have a position within the scan, in their order."""
         try:
             if run.locator is None:
-                run.locator = Locator(about, self._profile, self._reader)
+                run.locator = Locator(about, self._profile, self._reader, with_monitor=False)
             located = run.locator.locate(list(run.pending.values()), about.track, ended=run.is_cut)
         except OutsideDataRoots:
             raise
@@ -195,9 +199,11 @@ class LiveRuns:
             _log.debug("run %s: its positions are waited for: %s", run.uid, error)
             return []
         run.pending = {record.frame_id: record for record in located.waiting}
-        if not located.found:
+        # A readback that is no number may be taken again; if not, the final job says so.
+        found = [record for record in located.found if np.isfinite(record.positions_m).all()]
+        if not found:
             return []
-        new = sorted(located.found, key=lambda record: record.frame_id)
+        new = sorted(found, key=lambda record: record.frame_id)
         far = far_outside(np.concatenate([*run.at, _means(new)]))[-len(new) :]
         run.keep(record for record, is_far in zip(new, far, strict=True) if is_far)
         return [record for record, is_far in zip(new, far, strict=True) if not is_far]

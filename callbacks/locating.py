@@ -5,6 +5,7 @@ What is done here may read files; it is asked for by whoever has a thread for it
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -65,12 +66,14 @@ class _Values(NamedTuple):
 class Locator:
     """Finds positions for the records of one run. Of a track it keeps what it has read.
 
+    with_monitor: whether what the monitor read is looked for, too
+
     Raises:
         ProfileError: the documents do not say how long a frame takes, where positions are found by time.
     """
 
-    def __init__(self, run: CollectedRun, profile: Profile, reader: PositionReader) -> None:
-        self._reader, self._substeps = reader, profile.positions.substeps or 1
+    def __init__(self, run: CollectedRun, profile: Profile, reader: PositionReader, with_monitor: bool) -> None:
+        self._reader, self._substeps, self._with_monitor = reader, profile.positions.substeps or 1, with_monitor
         self._clock: Clock | None = None
         clock = profile.positions.clock
         if clock is not None:
@@ -78,10 +81,11 @@ class Locator:
             exposure_s = in_stored_unit(clock.exposure, "positions.clock.exposure", TIME_UNITS_S, *numbers)
             self._clock = Clock(reader, exposure_s, clock.stamped == "end", self._substeps)
 
-    def locate(self, records: Sequence[Record], track: Sequence[Stretch], ended: bool) -> Located:
+    def locate(self, records: Sequence[Record], track: Sequence[Stretch], ended: bool, is_last: bool = False) -> Located:
         """Positions for these records; those that have theirs already go through.
 
         track: all that is known of it by now; ended: nothing will be added to it
+        is_last: frames that have their position do not wait for what the monitor read
 
         Raises:
             FramesError: files that cannot be read, now or at all.
@@ -91,14 +95,15 @@ class Locator:
         asked = [record for record in records if record.captured is not None]
         whole = self._clock is None or self._clock.take(track)
         for first in range(0, len(asked), _BLOCK):
-            self._locate(asked[first : first + _BLOCK], whole and ended, result)
+            self._locate(asked[first : first + _BLOCK], whole and ended, is_last, result)
         if self._clock is not None and result.lost:
             result.outside = self._clock.outside()
         return result
 
-    def _locate(self, records: Sequence[Record], ended: bool, result: Located) -> None:
-        columns = [_values(self._reader, [record.captured[part] for record in records if record.captured]) for part in range(4)]
-        y, x, times, monitor = columns
+    def _locate(self, records: Sequence[Record], ended: bool, is_last: bool, result: Located) -> None:
+        captured = [record.captured for record in records if record.captured]
+        y, x, times = (_values(self._reader, [each[part] for each in captured]) for part in range(3))
+        monitor = _values(self._reader, _filled([each.monitor for each in captured])) if self._with_monitor else None
         if self._clock is not None and times is not None:
             found = self._clock.at(times.values[:, 0], ended)
             if found.monitor is not None:
@@ -106,7 +111,7 @@ class Locator:
             known, positions = times.known & found.known, found.positions_m
         else:
             known, positions = _together(y, x, self._substeps)
-        there: list[bool] = (known if monitor is None else known & monitor.known).tolist()
+        there: list[bool] = (known if monitor is None or is_last else known & monitor.known).tolist()
         finite = np.isfinite(positions.sum(axis=(1, 2)))
         means = np.full(len(records), np.nan) if monitor is None else monitor.values.mean(axis=1)
         for row, record in enumerate(records):
@@ -130,11 +135,8 @@ def with_positions(run: CollectedRun, profile: Profile, reader: PositionReader |
         return run
     if reader is None:
         raise FramesError("the positions lie in files, which nobody here may read: let a service or a session with a site file do it.")
-    locator, until_s = Locator(run, profile, reader), time.monotonic() + DEADLINE_S
-    while True:
-        located = _tried(locator, run, time.monotonic() >= until_s)
-        if located is not None and (not located.waiting or time.monotonic() >= until_s):
-            break
+    locator, until_s = Locator(run, profile, reader, with_monitor=True), time.monotonic() + DEADLINE_S
+    while (located := _tried(locator, run, is_last := time.monotonic() >= until_s)) is None or (located.waiting and not is_last):
         time.sleep(_PAUSE_S)
     lost = located.lost + len(located.waiting)
     if not located.found:
@@ -146,13 +148,19 @@ def with_positions(run: CollectedRun, profile: Profile, reader: PositionReader |
 
 def _tried(locator: Locator, run: CollectedRun, is_last: bool) -> Located | None:
     try:
-        return locator.locate(run.records, run.track, ended=True)
+        return locator.locate(run.records, run.track, ended=True, is_last=is_last)
     except OutsideDataRoots:
         raise
     except FramesError:
         if is_last:
             raise
         return None
+
+
+def _filled(samples: Sequence[Samples | None]) -> Sequence[Samples | None]:
+    """NaN where nothing came, if anything did: the others are told nevertheless."""
+    nothing = (math.nan,) * max((count_of(each) for each in samples if each is not None), default=0)
+    return [nothing if each is None and nothing else each for each in samples]
 
 
 def _values(reader: PositionReader, samples: Sequence[Samples | None]) -> _Values | None:

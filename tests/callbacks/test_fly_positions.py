@@ -178,6 +178,27 @@ def test_a_monitor_that_is_captured_with_the_positions(bench: Any) -> None:
         np.testing.assert_allclose(job.monitor, (5 + np.arange(6)) / 7.5)
 
 
+def with_monitor(bench: Any, rows: int, files: Any) -> Any:
+    """The job of a fly scan of six frames whose monitor has so many rows."""
+    documents = bench.fly()
+    for name, document in documents:
+        if name == "descriptor" and document["name"] == "primary":
+            document["data_keys"]["i0"] = {"dtype": "number", "shape": [], "source": "panda", "external": "STREAM:"}
+    resource = {"uid": "i0", "run_start": "run1", "data_key": "i0", "mimetype": "application/x-hdf5", "uri": "file:///data/i0.h5"}
+    ranges = {"indices": {"start": 0, "stop": rows}, "seq_nums": {"start": 1, "stop": rows + 1}}
+    datum = {"uid": "i0/0", "stream_resource": "i0", "descriptor": "run1-primary", **ranges}
+    documents[-1:-1] = [("stream_resource", {**resource, "parameters": {"dataset": "/i0"}}), ("stream_datum", datum)]
+    return job_of(bench.collect(documents, bench.profile(monitor="i0"), files))
+
+
+def test_a_monitor_that_is_shorter_than_the_frames_costs_no_frame(bench: Any) -> None:
+    for rows, there in ((5, 6), (6, 5)):
+        job = with_monitor(bench, rows, bench.files({"/i0": there}))
+        assert job.frame_ids == [(0, 6)]
+        np.testing.assert_allclose(job.monitor, [*((5 + np.arange(5)) / 7), 1.0])
+        assert job.notes == ["The monitor 'i0' reads nothing above zero for 1 frames: the mean is used for them."]
+
+
 # ---- by time ---------------------------------------------------------------------------------------------------------------------------
 
 #: A box that takes 10 samples a second from 100 s on, in a stream of its own, and frames of 0.4 s with their time.
@@ -282,6 +303,30 @@ def test_frames_after_the_capture_are_counted_and_another_clock_is_said(bench: A
 
     reason = reason_of(bench.collect(by_time(bench), clocked(bench), Elsewhen(bench)))
     assert "those of the samples from 100.000000 to 159.000000 s: are both on one clock" in reason
+
+
+def test_a_clock_that_is_set_back_costs_the_frames_that_it_leaves_in_doubt(bench: Any) -> None:
+    class SetBack(Times):
+        def __init__(self, at: int, by_s: float) -> None:
+            super().__init__(bench)
+            self.at, self.by_s = at, by_s
+
+        def read(self, source: Any, start: int, stop: int, per_point: int) -> Any:
+            found = super().read(source, start, stop, per_point)
+            return found - self.by_s * (np.arange(start, stop) >= self.at) if source.dataset == "/t" else found
+
+    wide = bench.profile(positions={"stream": "panda", "clock": CLOCK, "largest_mismatch": 0.3})
+    job = job_of(bench.collect(by_time(bench), wide, SetBack(40, 6.0)))
+    # It tells 134 to 139 s twice: in the exposures of frames 6 and 7. There is nothing any more for the last one.
+    assert job.frame_ids == [(0, 6), (8, 10)]
+    np.testing.assert_allclose(np.array(job.positions_m)[:6, 0, 0], -1e-5 * (5 * np.arange(6) + 3.5))
+    np.testing.assert_allclose(np.array(job.positions_m)[6:, 0, 0], -1e-5 * (5 * np.arange(8, 10) + 9.5))
+    # Begun anew in the middle, as a box does that is armed for each line.
+    reason = reason_of(bench.collect(by_time(bench, points=5), wide, SetBack(30, 30.0)))
+    assert "no frame of 'det' has a position" in reason
+    assert "clock was set back, or began anew" in reason
+    # Jitter is no jump.
+    assert job_of(bench.collect(by_time(bench), wide, SetBack(40, 1.5))).frame_ids == [(0, 10)]
 
 
 def test_positions_by_time_from_events(bench: Any) -> None:

@@ -269,6 +269,48 @@ def test_positions_that_come_late_are_waited_for(bench: Any) -> None:
     assert service.frames_of(service.jobs[0].key) == list(range(40))
 
 
+def test_a_readback_that_is_no_number_does_not_keep_the_others_waiting(bench: Any) -> None:
+    for wrong in (3, 25):
+        service, documents = Service(), bench.stream_assets(range(1, 41))
+        for name, document in spread(documents):
+            if name == "event" and document["seq_num"] == wrong and document["descriptor"] == "run1-primary":
+                document["data"]["y"] = float("nan")
+        (final,) = play(bench, documents, service)
+        assert isinstance(final, Refusal)
+        assert service.frames_of(service.jobs[0].key) == [frame for frame in range(40) if frame != wrong - 1]
+
+
+def test_no_image_waits_for_the_monitor(bench: Any) -> None:
+    service, documents = Service(), bench.fly(points=40, batches=(20,))
+    number = {"dtype": "number", "shape": [], "source": "panda", "external": "STREAM:"}
+    next(each for name, each in documents if name == "descriptor" and each["name"] == "primary")["data_keys"]["i0"] = number
+    resource = {"uid": "i0", "run_start": "run1", "data_key": "i0", "mimetype": "application/x-hdf5", "uri": "file:///data/i0.h5"}
+    ranges = {"indices": {"start": 0, "stop": 40}, "seq_nums": {"start": 1, "stop": 41}}
+    datum = {"uid": "i0/0", "stream_resource": "i0", "descriptor": "run1-primary", **ranges}
+    at = next(place for place, (name, _) in enumerate(documents) if name == "stream_resource")
+    documents[at:at] = [("stream_resource", {**resource, "parameters": {"dataset": "/i0"}}), ("stream_datum", datum)]
+    play(bench, documents[:-1], service, near(bench, monitor="i0"), bench.files({"/i0": 0}))
+    assert sum(each.frame_count for each in [*service.jobs, *service.growth]) == 40
+
+
+def test_what_cannot_be_handed_over_for_days_does_not_fill_the_memory(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "MOST_OPEN_RUNS", 3)
+    service, collector = Service(), Collector(near(bench))
+    service.trouble = [SiteError("the inbox is full: make room.")] * 10**4
+    runs = LiveRuns(near(bench), Site(home=Path("/nowhere")), bench.files(), service, service.grow)
+    for number in range(10):
+        for each in bench.fly(points=40, run=f"run{number}"):
+            for output in collector(*each):
+                runs.take(output)
+            runs.work(collector.so_far)
+    assert len(runs._runs) <= 4
+    service.trouble.clear()
+    for _ in range(10):
+        runs.work(collector.so_far)
+    assert [job.source.run_uid for job in service.jobs] == ["run7", "run8", "run9"]
+    assert [service.frames_of(job.key) for job in service.jobs] == [list(range(40))] * 3
+
+
 def test_frames_far_outside_are_kept_out_and_said(bench: Any) -> None:
     class Settling:
         """The stage comes from 1 mm away during the first three frames."""
