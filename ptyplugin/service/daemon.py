@@ -12,6 +12,7 @@ from typing import Self
 
 from ptyplugin.jobs import Inbox, Intake, Ledger, Order
 from ptyplugin.model import LedgerError, Progress, PtypluginError, Site, SiteError
+from ptyplugin.service.claiming import claim_shared
 from ptyplugin.service.complaints import Complaints
 from ptyplugin.service.launchers import Launcher
 from ptyplugin.service.mpiexec import Mpiexec
@@ -47,7 +48,8 @@ class Daemon:
 
     Raises:
         LedgerError: another daemon has this site's ledger, or it cannot be used.
-        SiteError: the site's home or inbox cannot be used, or a slot wants a GPU that is not there.
+        SiteError: the site's home or inbox cannot be used, its shared folder is another service's, or a slot wants a GPU that is not
+            there.
     """
 
     def __init__(
@@ -152,6 +154,7 @@ class Daemon:
 
     def _recover(self) -> None:
         try:
+            claim_shared(self._site)
             self._intake.clean()
             for folder in _slot_folders(self._site).glob("*/"):
                 make_sure_they_are_gone(folder)
