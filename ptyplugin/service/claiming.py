@@ -28,8 +28,8 @@ def claim_shared(site: Site) -> None:
     if (theirs := _first_word(owner)) and theirs != ours:
         home = owner.read_text(errors="replace").partition(" ")[2].strip()
         raise SiteError(
-            f"shared_dir {site.shared} belongs to another service, whose home is {home or 'not known'}: give this one a folder of its own; if "
-            f"that service is no more, remove {owner}."
+            f"shared_dir {site.shared} belongs to another service, whose home is {home or 'not known'}: give this one a folder of its own; "
+            f"if that service is no more, remove {owner}."
         )
     _write(owner, f"{ours} {site.home}")
 
