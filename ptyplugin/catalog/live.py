@@ -67,19 +67,28 @@ class LiveImages:
             return sent
 
     def end(self, state: str, sentence: str | None) -> None:
-        """The job ended without a result, in this state: the last image stays.
+        """The job ended without a result, in this state: the last image stays, if there is one.
 
         Raises:
             CatalogError: the catalog is away or refuses.
         """
         with catalog_errors(f"say at {self._path}/{self._job.key} that its job is {state}"):
-            if self._node is not None and self._node.metadata["state"] != PUBLISHED:
-                self._node.update_metadata({"state": state, "sentence": sentence}, drop_revision=True)
+            node = self._node or self._found()
+            if node is not None and node.metadata["state"] != PUBLISHED:
+                node.update_metadata({"state": state, "sentence": sentence}, drop_revision=True)
 
     def _open(self) -> Container:
         node = own_node(ensure_container(plain(self._client), self._path), self._job.key, live_metadata(self._job))
         self._number = int(node.metadata.get("live", {}).get("current", 0))
         return node
+
+    def _found(self) -> Container | None:
+        """The node that an earlier daemon has left, if it is this job's."""
+        try:
+            node: Container = plain(self._client)[f"{self._path}/{self._job.key}"]
+        except KeyError:
+            return None
+        return node if node.metadata.get("job") == self._job.key and "state" in node.metadata else None
 
     def _begin(self, node: Container, canvas: Canvas) -> Canvas:
         """Make the arrays of a canvas, empty: nothing points to it yet."""

@@ -36,7 +36,7 @@ class Images(Protocol):
         ...
 
     def end(self, state: str, sentence: str | None) -> None:
-        """The job ended without a result."""
+        """The job ended without a result; nothing happens if no image of it is there."""
         ...
 
 
@@ -159,7 +159,8 @@ class LiveCatalog:
                 self._images[job.key] = self._make(job)
             self._images[job.key].put(snapshot)
             self.outcomes["shown"] += 1
-        elif job.key in self._images:
-            if job.state in ("failed", "cancelled"):
-                self._images[job.key].end(job.state, job.sentence)
-            del self._images[job.key]
+            return
+        images = self._images.pop(job.key, None)
+        if job.state in ("failed", "cancelled"):
+            # An earlier daemon may have shown it, or this one, before a final image took the place of what it came to.
+            (images or self._make(job)).end(job.state, job.sentence)

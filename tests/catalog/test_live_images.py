@@ -159,6 +159,12 @@ def test_another_daemon_goes_on_with_a_canvas_of_its_own(client: Any, job_of: Ca
     # Somebody had it tried again.
     after.put(snapshot(job.key, (50, 50), iteration=3))
     assert node.refresh().metadata["state"] == "live"
+    # The next daemon hears of its end only.
+    LiveImages(client, PATH, job).end("cancelled", "somebody asked for it.")
+    assert (node.refresh().metadata["state"], node.metadata["sentence"]) == ("cancelled", "somebody asked for it.")
+    never_shown = replace(job, key="f" * 16)
+    LiveImages(client, PATH, never_shown).end("failed", "it was too dark.")
+    assert never_shown.key not in client[PATH]
 
 
 @pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager:DeprecationWarning")  # Tiled's client does not

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -188,6 +189,35 @@ def test_the_end_of_a_job_comes_after_its_last_image(catalog, running_job) -> No
     live.hear(snapshot(job.key, 2), job)
     assert live.send()
     assert catalog.shown[2:] == [(job.key, 1)]
+
+
+def test_a_live_image_whose_final_one_is_there_is_live_no_more(catalog, running_job) -> None:
+    ledger, job = running_job()
+    live = LiveCatalog(catalog)
+    ledger.listen(live.hear_of)
+    live.hear(snapshot(job.key, 1), job)
+    assert live.send()
+    ledger.solved(job, Path("result.h5"))
+    assert live.send()
+    ledger.superseded(ledger.show(job.key), "the final image has taken its place.")
+    assert live.send()
+    assert catalog.shown == [(job.key, 1), (job.key, "cancelled")]
+
+
+def test_the_image_that_a_daemon_of_before_has_left_gets_its_end(catalog, running_job) -> None:
+    ledger, job = running_job()
+    live = LiveCatalog(catalog)
+    ledger.listen(live.hear_of)
+    ledger.failed(job, "it was too dark.")
+
+    def away() -> None:
+        raise CatalogAway("the catalog does not answer.")
+
+    catalog.before = away
+    assert not live.send()
+    catalog.before = lambda: None
+    assert live.send()
+    assert catalog.shown == [(job.key, "failed")]
 
 
 def test_a_daemon_shows_its_jobs_and_no_result_waits_for_that(catalog, site, until, make_job, monkeypatch) -> None:
