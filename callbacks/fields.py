@@ -11,6 +11,8 @@ import numpy as np
 
 _LONGEST_TEXT = 10_000
 _MOST_NUMBERS = 1_000_000
+#: No point, row or frame has a larger number; those of all their samples still fit into 64 bits.
+LARGEST_NUMBER = 2**40
 
 
 class MalformedDocument(ValueError):
@@ -86,7 +88,7 @@ def moment(value: Any) -> float:
 def span(value: Any, most: int) -> range:
     """A half-open {start, stop} of at most ``most`` numbers, or MalformedDocument."""
     ends = table(value)
-    start, stop = whole(ends["start"]), whole(ends["stop"])
+    start, stop = whole(ends["start"], high=LARGEST_NUMBER), whole(ends["stop"], high=LARGEST_NUMBER)
     if stop - start > most:
         raise MalformedDocument(f"{stop - start} frames in one document: at most {most} are read")
     return range(start, max(start, stop))

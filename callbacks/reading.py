@@ -27,6 +27,7 @@ from ptyplugin.callbacks.documents import (
     Wanted,
 )
 from ptyplugin.callbacks.fields import (
+    LARGEST_NUMBER,
     MalformedDocument,
     at_dotted_key,
     moment,
@@ -113,7 +114,7 @@ def _event(document: Mapping[str, Any], wanted: Wanted) -> list[Document]:
     return [
         Event(
             descriptor=text(document["descriptor"]),
-            seq_num=whole(document["seq_num"], 1),
+            seq_num=whole(document["seq_num"], 1, LARGEST_NUMBER),
             time=moment(document.get("time")),
             uid=text(document["uid"]),
             columns=_columns(data, document.get("timestamps"), wanted),
@@ -174,9 +175,9 @@ def _datum(document: Mapping[str, Any], _: Wanted) -> list[Document]:
     if "indices" in options:
         rows = span(options["indices"], MOST_FRAMES)
     elif "point_number" in options:
-        point = whole(options["point_number"])
+        point = whole(options["point_number"], high=LARGEST_NUMBER)
         rows = range(point, point + 1)
-    frame = whole(options["frame"]) if "frame" in options else None
+    frame = whole(options["frame"], high=LARGEST_NUMBER) if "frame" in options else None
     return [Datum(text(document["datum_id"]), text(document["resource"]), rows, frame, text_or_none(options.get("dataset")))]
 
 

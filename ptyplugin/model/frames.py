@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
 from ptyplugin.model.errors import FramesError
 
@@ -61,6 +61,23 @@ class MemoryFrames:
         return self.counts[frames]
 
 
+#: More frames than this are a mistake, or somebody who wants to fill the memory; and no frame has a larger number.
+MOST_FRAMES, _LARGEST_NUMBER = 10_000_000, 2**62
+
+
+def _within_bounds(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    count, last = sum(stop - start for start, stop in ranges), max((stop for _, stop in ranges), default=0)
+    if any(stop < start for start, stop in ranges) or count > MOST_FRAMES or last > _LARGEST_NUMBER:
+        raise ValueError(
+            f"the ranges of frames list {count} frames up to number {last}: at most {MOST_FRAMES} are taken, each range upwards"
+        )
+    return ranges
+
+
+#: Half-open ranges of numbers of frames.
+FrameRanges = Annotated[list[tuple[NonNegativeInt, NonNegativeInt]], AfterValidator(_within_bounds)]
+
+
 class _Reference(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -97,7 +114,7 @@ class FrameBlock(_Reference):
     """Some frames of one source, in the order of the scan: half-open ranges of frame numbers in that source."""
 
     source: FrameSource
-    ranges: list[tuple[NonNegativeInt, NonNegativeInt]]
+    ranges: FrameRanges
 
     @model_validator(mode="after")
     def _ranges_are_not_empty(self) -> FrameBlock:

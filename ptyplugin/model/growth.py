@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, Field
 
-from ptyplugin.model.frames import FrameBlock
+from ptyplugin.model.frames import MOST_FRAMES, FrameBlock, FrameRanges
 from ptyplugin.model.job import BesideArray, canonical_json, read_border, scan_of
 from ptyplugin.model.scan import Scan
 
@@ -19,9 +19,9 @@ class Growth(BaseModel):
 
     format: Literal[1] = 1
     job: str = Field(pattern=r"^[0-9a-f]{16}$", description="key of the live job")
-    first: NonNegativeInt = Field(description="number of frames before these: those of the job and of all its growth so far")
+    first: int = Field(ge=0, le=MOST_FRAMES, description="number of frames before these: those of the job and of all its growth so far")
     frames: list[FrameBlock] = []
-    frame_ids: list[tuple[NonNegativeInt, NonNegativeInt]] = Field([], description="half-open ranges, in the order of the frames")
+    frame_ids: FrameRanges = Field([], description="half-open ranges, in the order of the frames")
     positions_m: list[list[tuple[float, float]]] | BesideArray = Field([], description="(frame, substep, yx) in metres")
     ended: bool = Field(False, description="the run is over: nothing comes after these, and there may be none")
 

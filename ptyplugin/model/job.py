@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 from ptyplugin.model.errors import JobError, ScanError
-from ptyplugin.model.frames import FrameBlock
+from ptyplugin.model.frames import FrameBlock, FrameRanges
 from ptyplugin.model.geometry import Geometry
 from ptyplugin.model.preparation import Preparation
 from ptyplugin.model.recipe import Recipe
@@ -104,7 +104,7 @@ class Job(_Border):
     seed: NonNegativeInt = 0
     start_probe: BesideArray | None = None
     frames: list[FrameBlock]
-    frame_ids: list[tuple[NonNegativeInt, NonNegativeInt]] = Field(description="half-open ranges, in the order of the frames")
+    frame_ids: FrameRanges = Field(description="half-open ranges, in the order of the frames")
     positions_m: list[list[tuple[float, float]]] | BesideArray = Field(description="(frame, substep, yx) in metres")
     positions_from: str = Field("", description="signs, data keys and units behind the positions of a run; part of the key")
     monitor: list[float] | BesideArray | None = Field(

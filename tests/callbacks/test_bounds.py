@@ -85,6 +85,7 @@ def test_images_in_events_beyond_the_limit_are_refused(bench: Any, monkeypatch: 
         ((0, 10**12), (1, 10**12 + 1), "0 with frames"),
         ((0, 2**70), (1, 2), "0 with frames"),
         ((5, 3), (2, 1), "0 with frames"),
+        ((2**50, 2**50 + 1), (1, 2), "0 with frames"),
         ((0, 1_500_000), (1, 1_500_001), "announces more than 2000000 frames in one file"),
     ],
 )
@@ -116,3 +117,13 @@ def test_nested_documents_without_end(bench: Any) -> None:
     event = {"uid": "e", "time": 0.0, "seq_num": 1, "descriptor": "run1-primary", "data": {"det": endless, "y": 0.0, "x": 0.0}}
     assert collecting("event", event) == []
     assert collecting("event", {**event, "data": {"det": np.zeros((0, 3)), "y": [1, 2], "x": np.zeros(2)}}) == []
+
+
+def test_samples_far_beyond_any_file_are_no_mistake_of_ours(bench: Any) -> None:
+    documents = bench.fly(samples=100_000)
+    for name, document in documents:
+        if name == "stream_datum" and not document["uid"].startswith("run1-det"):
+            document["indices"] = {end: number + 2**53 - 10 for end, number in document["indices"].items()}
+    (refusal,) = bench.collect(documents)
+    assert isinstance(refusal, Refusal)
+    assert "no frame of 'det' has a position (6 points, 0 with a position, 6 with frames, 0 with both)" in refusal.reason

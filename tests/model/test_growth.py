@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +38,26 @@ def test_may_say_only_that_the_run_is_over() -> None:
 def test_an_unknown_field_is_named() -> None:
     with pytest.raises(JobError, match=r"growth of a job cannot be read: colour"):
         Growth.from_bytes(b'{"colour": 1, "job": "0123456789abcdef", "first": 0}')
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong", "sentence"),
+    [
+        (["first"], 10**30, "first: Input should be less than or equal to 10000000"),
+        (["frame_ids"], [[0, 10**15]], "frame_ids: Value error, the ranges of frames list 1000000000000000 frames"),
+        (["frame_ids"], [[5, 3], [0, 4]], "each range upwards"),
+        (["frames", 0, "ranges"], [[0, 6 * 10**6]] * 2, "list 12000000 frames"),
+        (["frames", 0, "ranges"], [[2**63, 2**63 + 2]], "up to number 9223372036854775810"),
+    ],
+)
+def test_numbers_that_would_fill_the_memory_are_refused(place: list[Any], wrong: Any, sentence: str) -> None:
+    said = json.loads(GROWTH.to_bytes())
+    table = said
+    for key in place[:-1]:
+        table = table[key]
+    table[place[-1]] = wrong
+    with pytest.raises(JobError, match=sentence):
+        Growth.from_bytes(json.dumps(said).encode())
 
 
 def test_a_snapshot_with_a_hole_is_not_sound() -> None:
