@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from ptyplugin.model import Geometry, Progress, Recipe
 from ptyplugin.solvers.batches import RankFrames, in_blocks
+from ptyplugin.solvers.beginning import start_state
 from ptyplugin.solvers.ranks import OneRank
 from ptyplugin.solvers.run import steps
-from ptyplugin.solvers.beginning import start_state
 from ptyplugin.solvers.state import State, weak_modes
 from ptyplugin.solvers.verbs import Verbs
 from ptyplugin.solvers.way import Walk
