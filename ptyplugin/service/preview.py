@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ _log = logging.getLogger(__name__)
 
 #: Seconds after which a live job that made way looks again for frames that were announced and could not be read.
 _AGAIN_S = 5.0
+#: How long the result of a live job waits for a final one that nobody has heard of, seconds: it comes right behind the end of the run.
+GRACE_S = 10.0
 
 
 def how_far(entry: Entry, folder: Path) -> int:
@@ -57,7 +60,12 @@ def is_to_be_published(ledger: Ledger, entry: Entry) -> bool:
     if (sentence := final_image(ledger, entry)) is not None:
         _drop(ledger, entry, sentence)
         return False
-    return entry.purpose != "live" or not any(final.state in ("queued", "running") for final in finals_of(ledger, entry))
+    if entry.purpose != "live":
+        return True
+    if finals := finals_of(ledger, entry):
+        return not any(final.state in ("queued", "running") for final in finals)
+    # A clock that was put back must not hold it up.
+    return abs(time.time() - entry.changed_s) >= GRACE_S
 
 
 def drop_previews(ledger: Ledger, entry: Entry) -> None:

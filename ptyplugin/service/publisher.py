@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 #: Seconds to wait after the first failure, doubled up to the longest.
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0
+#: How often a result that waits for that of another job is looked at, seconds.
+LOOK_S = 5.0
 
 #: (result file, job key): puts the result into the catalog; may be called again for the same one.
 Publish = Callable[[Path, str], object]
@@ -87,11 +89,15 @@ class Publisher:
         Raises:
             LedgerError: the ledger cannot be read or written.
         """
-        for entry in self._ledger.list(state="solved"):
+        solved = self._ledger.list(state="solved")
+        self._waits = {entry.key: self._waits[entry.key] for entry in solved if entry.key in self._waits}
+        for entry in solved:
             due, wait_s = self._waits.get(entry.key, (0.0, FIRST_WAIT_S))
-            if time.monotonic() < due or not is_to_be_published(self._ledger, entry):
+            if time.monotonic() < due:
                 continue
-            if self._put(entry):
+            if not is_to_be_published(self._ledger, entry):
+                self._waits[entry.key] = (time.monotonic() + LOOK_S, wait_s)
+            elif self._put(entry):
                 # The catalog is there: those that wait for it need not wait longer.
                 self._waits = {key: (0.0, wait) for key, (_, wait) in self._waits.items() if key != entry.key}
             else:

@@ -19,7 +19,7 @@ from live_scan import LiveScan, write_scan
 from ptyplugin.io import read_result
 from ptyplugin.jobs import GrowthFolder, Inbox, Intake, Ledger, Order, give, read_snapshot
 from ptyplugin.model import Cancelled, FramesError, Progress, Reconstruction, Site
-from ptyplugin.service import Daemon, Inline, Launcher, Wish, live_solving, slot
+from ptyplugin.service import Daemon, Inline, Launcher, Wish, live_solving, preview, slot
 from ptyplugin.service.live_solving import Waits, solve_live
 from ptyplugin.service.mpiexec import Mpiexec
 from ptyplugin.solvers import OneRank
@@ -291,6 +291,7 @@ def test_two_ranks_grow_and_one_is_killed_and_the_final_job_follows(scan: LiveSc
 def test_a_scan_that_pauses_lets_others_be_solved_and_goes_on(scan: LiveScan, until, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_solving, "Waits", lambda: SOON)
     monkeypatch.setattr(slot, "BEAT_S", 0.1)
+    monkeypatch.setattr(preview, "GRACE_S", 0.0)
     other = LiveScan(scan.site, scan.path, scan.positions_m[:100], run="run-2")
     with at_work(scan.site, Inline()) as daemon:
         key = scan.submit("live")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 
 from ptyplugin.jobs import Ledger, submit, write_snapshot
-from ptyplugin.model import Job, Progress, Site, Snapshot, TimeIsUp
-from ptyplugin.service import Daemon, Launcher, Wish, slot
+from ptyplugin.model import Job, Progress, RunSource, Site, Snapshot, TimeIsUp
+from ptyplugin.service import Daemon, Launcher, Wish, preview, slot
 from ptyplugin.service.preview import drop_previews
 from ptyplugin.service.publisher import Publisher
 from ptyplugin.service.solving import Task
@@ -66,11 +67,44 @@ def test_a_daemon_that_was_killed_in_between_drops_it_later(ledger: Ledger, put:
 
 
 @pytest.mark.parametrize("end", [None, "failed", "cancelled"])
-def test_without_a_final_one_it_is_published(ledger: Ledger, put: Callable[..., str], end: str | None) -> None:
+def test_without_a_final_one_it_is_published(
+    ledger: Ledger, put: Callable[..., str], end: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preview, "GRACE_S", 0.0)
     live = put("live", "solved")
     if end:
         put("final", end)
     assert published(ledger) == [live]
+
+
+def test_a_final_one_that_comes_right_behind_it_is_in_time(
+    ledger: Ledger, put: Callable[..., str], make_job: Callable[..., Job], until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = list[str]()
+    put("live", "solved")
+    publisher = Publisher(ledger, lambda result, key: done.append(key))
+    publisher.publish_due()
+    assert done == []
+    final = put("final", "solved")
+    for _ in range(3):
+        publisher.publish_due()
+    assert done == [final]
+    assert publisher._pause_s() > 1.0, "it does not look for what is gone"
+    # Another one, of which nobody hears: it is looked at by itself.
+    monkeypatch.setattr(preview, "GRACE_S", 0.1)
+    monkeypatch.setattr("ptyplugin.service.publisher.LOOK_S", 0.05)
+    other = make_job(2).model_copy(update={"purpose": "live", "source": RunSource(run_uid="run-2", key="detector")})
+    ledger.put(other)
+    stop = threading.Event()
+    thread = threading.Thread(target=publisher.run, args=(stop,))
+    ledger.solved(ledger.claim(60.0), Path(__file__))
+    thread.start()
+    try:
+        until(lambda: done == [final, other.key])
+    finally:
+        stop.set()
+        publisher.wake()
+        thread.join(20)
 
 
 class OutOfTime(Launcher):
