@@ -21,7 +21,7 @@ from ptyplugin.service.sources import Sources, SourceState, desk
 from ptyplugin.service.sources.catalog import Catalog
 from ptyplugin.service.sources.collecting import Collecting
 from ptyplugin.service.sources.desk import Desk
-from ptyplugin.service.sources.finished import Finished
+from ptyplugin.service.sources.finished import NO_END, Finished
 
 PROFILE = load_profile("sim")
 UID = "run-1"
@@ -55,7 +55,8 @@ class Work:
 
     def __init__(self, site: Site, ledger: Ledger) -> None:
         self.site, self.ledger, self.state = site, ledger, SourceState("test")
-        self.desk = Desk(site, Finished(site))
+        self.finished = Finished(site)
+        self.desk = Desk(site, self.finished)
         self.collecting = Collecting([PROFILE], self.state)
 
     def send(self, documents: list[tuple[str, dict[str, Any]]]) -> None:
@@ -183,6 +184,35 @@ def test_a_run_that_is_incomplete_in_the_catalog_too_is_used_soon(work: Work, ca
     monkeypatch.setattr(desk, "SETTLING_S", 0.05)
     until(lambda: work.jobs())
     assert [job.frame_count for job in work.jobs()] == [16]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_run_that_goes_on_after_it_was_given_up_gets_the_job_of_the_whole(
+    work: Work, catalog: FakeCatalog, documents, until, restarted: bool
+) -> None:
+    stop = {"uid": "s", "run_start": UID, "time": 1.0, "exit_status": "abort", "reason": NO_END, "num_events": {}}
+    begun = [document for document in documents[:-1] if document[0] != "event" or document[1]["seq_num"] <= 9]
+    catalog.runs[UID] = [each for each in begun if each[0] != "stream_datum" or each[1]["seq_nums"]["stop"] <= 10] + [("stop", stop)]
+    work.desk.ring(UID, [PROFILE], work.state, unended=True)
+    until(lambda: work.jobs())
+    until(lambda: not work.desk.waiting())
+    assert [(job.attempt, job.frame_count) for job in work.jobs()] == [(desk.UNENDED_ATTEMPT, 9)]
+    work.desk.ring(UID, [PROFILE], work.state, unended=True)
+    assert work.desk.waiting() == 0
+    catalog.results.add(UID)
+    again = work
+    if restarted:
+        Intake(Inbox(work.site.inbox), work.ledger, work.site.jobs).take_in(Inbox(work.site.inbox).waiting()[0])
+        again = Work(work.site, work.ledger)  # it remembers nothing
+    assert (again.finished.has(UID), again.finished.has(UID, unended=True), again.finished.was_given_up(UID)) == (False, True, True)
+    catalog.runs[UID] = documents
+    again.desk.ring(UID, [PROFILE], work.state)
+    if restarted:
+        case = again.desk._next()
+        assert case is not None
+        again.desk._try(case)
+    until(lambda: (0, 16) in [(job.attempt, job.frame_count) for job in work.jobs()])
+    until(lambda: again.finished.has(UID))
 
 
 def test_a_run_that_is_known_is_not_done_again(work: Work, catalog: FakeCatalog, documents, until) -> None:

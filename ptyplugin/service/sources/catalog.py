@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from ptyplugin.model import CatalogAway, CatalogError, Profile, Site
+from ptyplugin.service.sources.finished import NO_END
 
 _Answer = TypeVar("_Answer")
 
@@ -99,6 +100,5 @@ class Catalog:
 
 def _end_of(run_uid: str) -> tuple[str, dict[str, Any]]:
     """The end of a run that has none; what the reason says comes into the notes of its job."""
-    reason = "the catalog has no end of it: its session was probably killed"
-    stop = {"uid": f"{run_uid}-unended", "run_start": run_uid, "time": time.time(), "exit_status": "abort", "reason": reason}
+    stop = {"uid": f"{run_uid}-unended", "run_start": run_uid, "time": time.time(), "exit_status": "abort", "reason": NO_END}
     return "stop", {**stop, "num_events": {}}

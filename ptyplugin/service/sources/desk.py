@@ -82,7 +82,7 @@ class Desk:
     def ring(self, run_uid: str, profiles: Sequence[Profile], state: SourceState, unended: bool = False) -> None:
         """A run has ended, and the catalog has its documents; or, ``unended``, it has all but its end."""
         # Whoever rings may have looked a moment before its job was handed over.
-        if self._finished.is_settled(run_uid):
+        if self._finished.is_settled(run_uid, unended):
             return
         self._put(_Case(run_uid, profiles, state, [], "only its end was announced", None, unended))
 
@@ -150,7 +150,7 @@ class Desk:
         except Exception as error:
             _log.exception("run %s cannot be made a job", case.uid)
             self._say(case.state, f"run {case.uid} cannot be made a job ({type(error).__name__}): report it with the service's log.")
-            self._finished.settle(case.uid)
+            self._finished.settle(case.uid, case.unended)
             done = True
         with self._changed:
             if done and self._cases.get(case.uid) is case:
@@ -161,9 +161,9 @@ class Desk:
     def _settle(self, case: _Case) -> bool:
         """Whether nothing is left to be done for this run now."""
         if case.parts is None:
-            if self._finished.has(case.uid) or self._has_result(case):
+            if self._finished.has(case.uid, case.unended) or self._has_result(case):
                 case.state.count("known")
-                self._finished.settle(case.uid)
+                self._finished.settle(case.uid, case.unended)
                 return True
             case.parts = self._made(case)
         if case.parts is None:
@@ -171,7 +171,7 @@ class Desk:
         while case.parts:
             self._hand_over(case, case.parts[0])
             del case.parts[0]
-        self._finished.settle(case.uid)
+        self._finished.settle(case.uid, case.unended)
         return True
 
     def _made(self, case: _Case) -> list[JobParts | Refusal] | None:
@@ -214,7 +214,7 @@ class Desk:
 
     def _has_result(self, case: _Case) -> bool:
         fresh = case.begun_s is not None and time.time() - case.begun_s < _OLD_S
-        if fresh or case.asked or not self._catalog.is_named:
+        if fresh or case.asked or not self._catalog.is_named or self._finished.was_given_up(case.uid):
             return False
         try:
             has = case.uid in self._catalog.with_results(case.profiles, [case.uid])

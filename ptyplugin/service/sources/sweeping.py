@@ -79,7 +79,9 @@ class Sweep(Source):
             ended = [run.uid for run in runs if run.ended]
             finished = self._finished.among(ended)
             left = [uid for uid in ended if uid not in finished]
-            with_results = self._catalog.with_results(profiles, left) if left else set()
+            # Of a run that went on after it was given up, the result is of its beginning only.
+            asked = [uid for uid in left if not self._finished.was_given_up(uid)]
+            with_results = self._catalog.with_results(profiles, asked) if asked else set()
             for uid in left:
                 if uid in with_results:
                     self._finished.settle(uid)
@@ -91,7 +93,7 @@ class Sweep(Source):
 
     def _look_at_open(self, beamline: str, profiles: Sequence[Profile], uids: Sequence[str]) -> None:
         """Ring for runs whose end will not come any more: their session was killed before it handed anything over."""
-        finished, before, now = self._finished.among(uids), self._open.get(beamline, {}), time.monotonic()
+        finished, before, now = self._finished.among(uids, unended=True), self._open.get(beamline, {}), time.monotonic()
         found: dict[str, tuple[int, float]] = {}
         for uid in [uid for uid in uids if uid not in finished]:
             size = self._size(uid, profiles)
