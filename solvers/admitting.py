@@ -94,7 +94,9 @@ def _take(state: State, way: Walk, admission: Admission, counts: HostCounts) -> 
     fitted = np.concatenate([way.frames.numbers, new.numbers])
     unseen = np.empty(0, np.int64) if way.held_out is None else way.held_out.numbers
     if admission.stored is None:
-        counts = joined(counts[0], np.asarray(new.counts)), counts[1]
+        # What is a part of an array keeps all of it in memory.
+        unfitted = counts[1] if counts[1].base is None else counts[1].copy()
+        counts = joined(counts[0], np.asarray(new.counts)), unfitted
     else:
         counts = admission.stored(fitted), admission.stored(unseen)
     way.frames = _among(admission, replace(way.frames, numbers=fitted, counts=counts[0], good=good, intensities=_intensities(way, new)))

@@ -281,7 +281,7 @@ class Solver:
         """
         with failing_together(self._ranks, alike=PtypluginError):
             if self._begun is None:
-                self._begin_with(frames, scan)
+                self._measured = agreed(self._ranks, lambda: self._longer(frames, scan), SolverError, ScanError)
                 return
             begun, ranks = self._begun, self._ranks
             measured, plan = agreed(ranks, lambda: self._planned(frames, scan), SolverError, ScanError)
@@ -433,12 +433,12 @@ class Solver:
             self._checkpoint = None
         return Begun(state, way, steps(state, way), known, (mine.counts, unseen.counts), len(scan), len(measured.given[1]))
 
-    def _begin_with(self, frames: Frames, scan: Scan) -> None:
-        """Begin with more frames than was said."""
+    def _longer(self, frames: Frames, scan: Scan) -> Measured:
+        """What there is to begin with if it is more than was said, and fits into memory."""
         check_longer(*self._measured.given, frames, scan)
         measured = measure(frames, scan, self._measured.manner, margin_px(self._recipe))
         self._plan_of(self._recipe, measured).check()
-        self._measured = measured
+        return measured
 
     def _planned(self, frames: Frames, scan: Scan) -> tuple[Measured, Plan]:
         """What is measured then, and how it fits into memory, if it does."""

@@ -58,6 +58,17 @@ def refused(e: Any) -> list[str]:
     return [*said, f"{len(list(solver))} iterations, {len(solver._there().way.frames)} frames"]
 
 
+def unlike(e: Any) -> list[str]:
+    """What this rank says of frames that only rank 1 refuses, before anything has begun; then it goes on with those before."""
+    solver, said = solver_of(e, "DM(3)", 60, ranks=MpiRanks(COMM)), ""
+    frames, scan = first_of(e, 80)
+    try:
+        solver.admit(frames, first_of(e, 70)[1] if COMM.rank else scan)
+    except PtypluginError as error:
+        said = f"{type(error).__name__}: {error}"
+    return [said, f"{len(list(solver))} iterations, {len(solver._measured.scan)} frames"]
+
+
 def experiment(folder: Path) -> Any:
     with np.load(folder / "experiment.npz") as z:
         geometry = Geometry(*z["numbers"].tolist(), z["counts"].shape[1:])
@@ -73,7 +84,7 @@ def main(folder: Path) -> None:
             found[f"{name} object"], found[f"{name} error"] = made.object, np.array(made.quality["error"])
     if COMM.rank == 0:
         np.savez(folder / "found.npz", **found)
-    (folder / f"said_{COMM.rank}.json").write_text(json.dumps({"owned": owned(e), "refused": refused(e)}))
+    (folder / f"said_{COMM.rank}.json").write_text(json.dumps({"owned": owned(e), "refused": refused(e), "unlike": unlike(e)}))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +33,17 @@ def test_frames_that_cannot_be_read_change_nothing(wide: Any) -> None:
         for _ in each:
             pass
     np.testing.assert_array_equal(solver.object, other.object)
+
+
+def test_frames_are_in_memory_once(wide: Any) -> None:
+    solver = solver_of(wide, "DM(8)", 60)
+    next(solver)
+    read = weakref.ref(solver._there().counts[0].base)
+    assert read() is not None
+    solver.admit(*first_of(wide, 80))
+    gc.collect()
+    assert read() is None
+    next(solver)
 
 
 def test_a_monitor_goes_on_in_its_unit(wide: Any) -> None:

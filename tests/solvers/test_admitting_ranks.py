@@ -73,3 +73,10 @@ def test_what_one_cannot_read_all_refuse_and_go_on(folder: Path) -> None:
         assert unequal.startswith("ScanError: 80 frames but 70 positions")
         assert then == "3 iterations, 39 frames"
     assert said(folder, "refused")[0][0] == "FramesError: Rank 1: frame 70 cannot be read: the file is truncated."
+
+
+def test_what_one_refuses_before_the_first_iteration_all_refuse(folder: Path) -> None:
+    sentences = [refusal for refusal, _ in said(folder, "unlike")]
+    assert sentences[0].startswith("SolverError: Rank 1: 80 frames but 70 positions")
+    assert sentences[1].startswith("ScanError: 80 frames but 70 positions")
+    assert [then for _, then in said(folder, "unlike")] == ["3 iterations, 60 frames"] * 2
