@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.scan_burst import scan_documents
@@ -124,3 +125,25 @@ def test_documents_that_nobody_can_take_in_time_are_passed_over(
     assert caplog.text.count("5 documents wait for live jobs") == 1
     assert isinstance(source.state, SourceState)
     assert source.state.counts["refused"] == 0
+
+
+def test_images_that_nobody_can_take_in_time_do_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_MOST_BYTES", 10**6)
+    taking = live.LiveDesk(Site(home=tmp_path / "home"))
+    for image in (np.zeros((256, 256), np.uint16), np.zeros((256, 256), np.uint16).tolist()):
+        for _ in range(50):
+            taking.bring("event", {"data": {"image": image}}, [PROFILE])
+            taking.bring("event_page", {"data": {"image": [image]}}, [PROFILE])
+    assert 5 <= taking._waiting.qsize() <= 8
+
+
+def test_documents_of_runs_that_are_over_are_not_kept(tmp_path: Path) -> None:
+    taking = live.LiveDesk(Site(home=tmp_path / "home"))
+    for document in [*run("whole"), *run("whole")[1:], *run("old", time.time() - 7200), *run("next")[:-1]]:
+        taking._take(*document, [PROFILE])
+        for watched in taking._watched.values():
+            watched.runs.hurry()
+            watched.runs.work(watched.collector.so_far)
+    (watched,) = taking._watched.values()
+    assert len(watched.collector._waiting) == 0
+    assert watched.runs.are_open()
