@@ -18,7 +18,7 @@ from ptyplugin.io.spool_run import RunInSpool
 from ptyplugin.io.ways import SpoolWay
 from ptyplugin.model import EigerStream, Site
 from ptyplugin.profiles import load_profile
-from ptyplugin.service.sources.eiger_frames import EigerFrames, image_of
+from ptyplugin.service.sources.eiger_frames import EigerFrames, Series, image_of
 from ptyplugin.service.sources.recording import Unrecordable
 from ptyplugin.sim.eiger_stream import Compression, Detail, EigerStreamer, encoded
 
@@ -186,6 +186,46 @@ def test_a_message_that_is_too_large_is_not_taken(tmp_path: Path) -> None:
         finally:
             stop.set()
             thread.join()
+
+
+def test_what_came_before_the_connection_ended_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_go_on, take = threading.Event(), Series.take
+    monkeypatch.setattr(Series, "take", lambda *message: (may_go_on.wait(10), take(*message)))
+    with EigerStreamer() as streamer, recording(streamer, Site(home=tmp_path)) as source:
+        wait_for(lambda: source.state.connected)
+        streamer.send_series(5, COUNTS.astype(np.uint16))
+        streamer._context.destroy(linger=5000)
+        time.sleep(0.3)
+        may_go_on.set()
+        wait_for(lambda: source.state.counts["disconnected"] == 1)
+        wait_for(lambda: source.state.counts["frames"] == 12)
+
+
+def test_a_series_without_end_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counting:
+        kept = 0
+
+        def count_begins(self, *_: int, **__: int) -> None: ...
+
+        def take(self, _: object) -> None:
+            self.kept += 1
+
+    monkeypatch.setattr("ptyplugin.service.sources.eiger_frames._MOST_RECENT", 50)
+    counting = Counting()
+    series = Series(counting)  # type: ignore[arg-type]
+    series.take([json.dumps({"htype": "dheader-1.0", "series": 1, "header_detail": "none"}).encode()])
+    about = json.dumps({"htype": "dimage_d-1.0", "shape": [2, 2], "type": "uint8", "encoding": "<"}).encode()
+
+    def image(number: int) -> list[bytes]:
+        return [json.dumps({"htype": "dimage-1.0", "series": 1, "frame": number}).encode(), about, bytes(4)]
+
+    for number in range(500):
+        series.take(image(number))
+        for again in (number, max(0, number - 40), 0):
+            with pytest.raises(Unrecordable, match="came twice"):
+                series.take(image(again))
+    assert counting.kept == 500
+    assert all(len(held) <= 50 for held in vars(series).values() if isinstance(held, dict | set | list))
 
 
 def test_the_shape_of_a_frame_has_its_fast_axis_first() -> None:

@@ -84,6 +84,7 @@ def test_a_count_begun_anew_is_another_series(bench: Bench) -> None:
         ({"codec": "blosc"}, "compressed with 'blosc', which is not read: let the detector send none, lz4, bslz4"),
         ({"dtype": "c8"}, "has pixels of 'c8'"),
         ({"shape": (0, 4)}, "frames are integers or floats, with two sides"),
+        ({"shape": (-2, -2)}, "frames are integers or floats, with two sides"),
         ({"shape": (3, 2)}, "came as 4 bytes of none: its header is wrong"),
         ({"codec": "lz4", "data": bytes(5000)}, "came as 5000 bytes of lz4: its header is wrong"),
         ({"shape": (1000, 1000)}, "has 1 MB, more than the 0.1 MB that are taken"),

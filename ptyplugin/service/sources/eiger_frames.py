@@ -8,7 +8,8 @@ import math
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -25,6 +26,8 @@ _log = logging.getLogger(__name__)
 _POLL_MS = 200
 #: Messages that wait in memory; the detector keeps those beyond.
 _MOST_WAITING = 1000
+#: Numbers that a frame which comes twice is known by.
+_MOST_RECENT = 10_000
 #: Most parts of a message (a header with all its details has nine), and largest of those that are JSON, bytes.
 _MOST_PARTS, _LARGEST_JSON = 16, 1 << 20
 _ENCODING = re.compile(r"(?:bs(8|16|32|64)-?)?(lz4)?<")
@@ -78,7 +81,7 @@ class EigerFrames(Source):
             while not stop.is_set():
                 ready = dict(poller.poll(_POLL_MS))
                 if monitor in ready:
-                    self._note_connection(monitor, recording)
+                    self._note_connection(monitor, recording, lambda: self._take_rest(series, socket))
                 if socket in ready:
                     self._take(series, socket.recv_multipart(zmq.NOBLOCK))
             socket.disable_monitor()
@@ -87,7 +90,7 @@ class EigerFrames(Source):
         finally:
             context.destroy(linger=0)
 
-    def _note_connection(self, monitor: Any, recording: Recording) -> None:
+    def _note_connection(self, monitor: Any, recording: Recording, take_rest: Callable[[], None]) -> None:
         import zmq
         from zmq.utils.monitor import recv_monitor_message
 
@@ -96,8 +99,17 @@ class EigerFrames(Source):
             recording.connected(True)
         else:
             self.state.count("disconnected")
+            take_rest()
             # After a message that is too large, 0MQ itself would not connect again.
             raise SourceAway("the detector ended the connection, or sent a message larger than largest_mb: it is tried again.")
+
+    def _take_rest(self, series: Series, socket: Any) -> None:
+        """What came before the connection ended."""
+        import zmq
+
+        with suppress(zmq.Again):
+            while True:
+                self._take(series, socket.recv_multipart(zmq.NOBLOCK))
 
     def _take(self, series: Series, parts: list[bytes]) -> None:
         try:
@@ -114,7 +126,8 @@ class Series:
         self._number: int | None = None
         self._count = -1
         self._kind: tuple[tuple[int, int], str] | None = None
-        self._seen: set[int] = set()
+        #: Frames that came, those of the last numbers, and the largest.
+        self._came, self._recent, self._highest = 0, dict[int, None](), -1
 
     def take(self, parts: list[bytes]) -> None:
         """Use one message.
@@ -140,7 +153,8 @@ class Series:
         configuration = _json(parts[1]) if len(parts) > 1 and head.get("header_detail") != "none" else {}
         announced = [configuration.get(key, 1) for key in ("nimages", "ntrigger")]
         known = "nimages" in configuration and all(isinstance(each, int) and 0 < each < 1 << 31 for each in announced)
-        self._number, self._kind, self._seen = number, None, set()
+        self._number, self._kind = number, None
+        self._came, self._recent, self._highest = 0, {}, -1
         self._count = math.prod(announced) if known else -1
         self._recording.count_begins(self._count, first=0)
         mask = _mask(parts)
@@ -157,14 +171,21 @@ class Series:
         self._kind = self._kind or (frame.shape, frame.dtype)
         if self._kind != (frame.shape, frame.dtype):
             raise Unrecordable(f"frame {number} of series {series} is {frame.shape} {frame.dtype}, its first one {self._kind}: not kept.")
-        if number in self._seen:
-            raise Unrecordable(f"frame {number} of series {series} came twice: kept once.")
-        self._seen.add(number)
+        if number in self._recent or number <= self._highest - _MOST_RECENT:
+            raise Unrecordable(f"frame {number} of series {series} came twice, or far too late: kept once.")
+        self._remember(number)
         self._recording.take(frame)
 
+    def _remember(self, number: int) -> None:
+        """A series may have a thousand million frames."""
+        self._came, self._highest = self._came + 1, max(self._highest, number)
+        self._recent[number] = None
+        if len(self._recent) > _MOST_RECENT:
+            del self._recent[next(iter(self._recent))]
+
     def _end(self, series: int) -> None:
-        if series == self._number and self._count >= 0 and len(self._seen) < self._count:
-            _log.warning("series %d ended with %d of %d frames", series, len(self._seen), self._count)
+        if series == self._number and self._count >= 0 and self._came < self._count:
+            _log.warning("series %d ended with %d of %d frames", series, self._came, self._count)
         self._number = None
 
 

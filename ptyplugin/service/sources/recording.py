@@ -58,7 +58,7 @@ def check_frame(frame: SentFrame, largest_bytes: int) -> None:
     said = f"frame {frame.number} of {frame.shape[0]} x {frame.shape[1]} px"
     if frame.codec not in CODECS:
         raise Unrecordable(f"{said} is compressed with {frame.codec!r}, which is not read: let the detector send {', '.join(CODECS)}.")
-    if size <= 0:
+    if size <= 0 or min(frame.shape) <= 0:
         raise Unrecordable(f"{said} has pixels of {frame.dtype!r}: frames are integers or floats, with two sides.")
     if size > largest_bytes:
         raise Unrecordable(
