@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,8 @@ from ptyplugin.callbacks.quantities import metres_per_step
 from ptyplugin.callbacks.run import CollectedRun
 from ptyplugin.model import Axis, Profile, PtypluginError
 
+#: No stage goes farther, metres.
+_FARTHEST_M = 1e3
 #: What may stand between the name of a device and the rest of its data key.
 _JOINTS = "_-"
 
@@ -27,7 +28,8 @@ def announced_extent(run: CollectedRun, profile: Profile) -> tuple[tuple[float, 
         (low_y, high_y), (low_x, high_x) = (_along(run, profile, axis, motors, extents) for axis in axes)
     except (LookupError, TypeError, ValueError, PtypluginError):
         return None
-    return ((low_y, low_x), (high_y, high_x)) if all(map(math.isfinite, (low_y, low_x, high_y, high_x))) else None
+    is_near = all(abs(end) < _FARTHEST_M for end in (low_y, low_x, high_y, high_x))
+    return ((low_y, low_x), (high_y, high_x)) if is_near else None
 
 
 def _along(run: CollectedRun, profile: Profile, axis: Axis, motors: Any, extents: Any) -> tuple[float, float]:

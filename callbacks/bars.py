@@ -27,21 +27,23 @@ _FORGOTTEN_S = 3600.0
 
 @dataclass(slots=True)
 class _Run:
-    """What is known of the run that is measured."""
+    """What is known of the run that is measured. ``descriptors``: whether they are of the primary stream."""
 
     uid: str
     scan_id: Any
     total: int | None
     done: int = 0
-    descriptors: set[Any] = field(default_factory=set)
+    descriptors: dict[Any, bool] = field(default_factory=dict)
     heard: float = field(default_factory=time.monotonic)
     sentence: str = ""
 
     def hear(self, name: str, document: Mapping[str, Any]) -> None:
-        """Count the points of the primary stream, as far as the document tells of them."""
-        if name == "descriptor" and document.get("name") == "primary":
-            self.descriptors.add(document["uid"])
-        if document.get("descriptor") in self.descriptors:
+        """Count the points of the primary stream, as far as the document tells of them; other runs may be open too."""
+        if name == "descriptor" and document.get("run_start") == self.uid:
+            self.descriptors[document["uid"]] = document.get("name") == "primary"
+        if self.uid == document.get("run_start") or document.get("descriptor") in self.descriptors:
+            self.heard = time.monotonic()
+        if self.descriptors.get(document.get("descriptor")):
             self.done = max(self.done, points_announced(name, document))
 
 
@@ -99,7 +101,6 @@ class ProgressBars:
                 name, document = self._queue.get(timeout=left)
             except queue.Empty:
                 break
-            run.heard = time.monotonic()
             run.hear(name, document)
             if name == "stop" and document.get("run_start") == run.uid:
                 return False

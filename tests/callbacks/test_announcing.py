@@ -37,6 +37,8 @@ def test_a_grid_is_announced_in_units_and_signs_of_its_axes(bench: Any) -> None:
         {"motors": ["x", "y"], "extents": [[2, 8]]},
         {"motors": ["x", "z"], "extents": [[2, 8], [1, 2]]},
         {"motors": ["x", "y"], "extents": [[2, 8], [1, float("inf")]]},
+        {"motors": ["x", "y"], "extents": [[2, 8], [float("nan"), 2]]},
+        {"motors": ["x", "y"], "extents": [[2, 8], [1, 1e300]]},
         {"motors": ["x", "y"], "extents": [[2, 8], "wide"]},
         {"motors": 7, "extents": {"x": 3}},
         {"motors": [None, "y"], "extents": [[1, 2], [1, 2]]},

@@ -99,6 +99,23 @@ def test_a_broken_document_ends_no_more_than_the_bar_of_its_scan(bars: ProgressB
     stop(bars)
 
 
+def test_a_scan_whose_end_was_lost_is_forgotten_whatever_else_goes_on(
+    bars: ProgressBars, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ptyplugin.callbacks.bars._FORGOTTEN_S", 0.2)
+    bars("start", {"uid": "run-0", "scan_id": 6, "num_points": 99})
+    bars("descriptor", {"uid": "o", "run_start": "run-other", "name": "primary"})
+    screen.wait_for("0/99")
+    until = time.monotonic() + 20
+    while "scan 7" not in screen.getvalue():
+        assert time.monotonic() < until, "the next scan has no bar"
+        bars("event", {"descriptor": "o", "seq_num": 55})
+        tell(bars, points=3)
+        time.sleep(0.05)
+    assert "55/99" not in screen.getvalue()
+    stop(bars)
+
+
 def test_a_document_is_only_put_aside(bars: ProgressBars, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn_by: list[str] = []
     look: Callable[..., None] = bars._look
