@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
@@ -31,6 +32,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if skipped:
         reasons = {str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped}
         terminalreporter.write_line(f"NOT TESTED ON A GPU: {len(skipped)} tests of tests/gpu were skipped: {'; '.join(sorted(reasons))}")
+
+
+@pytest.fixture
+def until() -> Callable[..., None]:
+    """Wait for a condition: until(lambda: ..., within_s=30)."""
+
+    def until(condition: Callable[[], object], within_s: float = 30.0) -> None:
+        end = time.monotonic() + within_s
+        while not condition():
+            assert time.monotonic() < end, f"not within {within_s} s"
+            time.sleep(0.02)
+
+    return until
 
 
 @pytest.fixture(autouse=True)

@@ -5,22 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ptyplugin.model.frames import MOST_FRAMES, FrameBlock, FrameRanges
-from ptyplugin.model.job import BesideArray, canonical_json, read_border, scan_of
+from ptyplugin.model.job import BesideArray, HandedOver, read_border, scan_of
 from ptyplugin.model.scan import Scan
 
 
-class Growth(BaseModel):
+class Growth(HandedOver):
     """Further frames of a live job, in the order of the scan; what the job and its growth have so far ends where these begin."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[1] = 1
     job: str = Field(pattern=r"^[0-9a-f]{16}$", description="key of the live job")
     first: int = Field(ge=0, le=MOST_FRAMES, description="number of frames before these: those of the job and of all its growth so far")
-    frames: list[FrameBlock] = []
+    frames: list[FrameBlock] = Field(default=[])
     frame_ids: FrameRanges = Field([], description="half-open ranges, in the order of the frames")
     positions_m: list[list[tuple[float, float]]] | BesideArray = Field([], description="(frame, substep, yx) in metres")
     ended: bool = Field(False, description="the run is over: nothing comes after these, and there may be none")
@@ -29,10 +27,6 @@ class Growth(BaseModel):
     def frame_count(self) -> int:
         """Number of frames."""
         return sum(stop - start for start, stop in self.frame_ids)
-
-    def to_bytes(self) -> bytes:
-        """Canonical JSON: the same growth gives the same bytes."""
-        return canonical_json(self.model_dump(mode="json"))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Growth:

@@ -34,6 +34,14 @@ class _Border(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class HandedOver(_Border):
+    """What one process hands over to another: JSON, one text for one value."""
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON: the same value gives the same bytes."""
+        return canonical_json(self.model_dump(mode="json"))
+
+
 class RunSource(_Border):
     """A Bluesky run: the detector's data key in one of its streams."""
 
@@ -88,7 +96,7 @@ class Resources(_Border):
     priority: int = 0
 
 
-class Job(_Border):
+class Job(HandedOver):
     """What to solve, from where, how."""
 
     format: Literal[1] = 1
@@ -151,10 +159,6 @@ class Job(_Border):
         """Number of frames."""
         return sum(stop - start for start, stop in self.frame_ids)
 
-    def to_bytes(self) -> bytes:
-        """Canonical JSON: the same job gives the same bytes."""
-        return canonical_json(self.model_dump(mode="json"))
-
     @classmethod
     def from_bytes(cls, data: bytes) -> Job:
         """Read a job from its JSON.
@@ -174,7 +178,7 @@ class Job(_Border):
         return scan_of(self.frame_ids, self.positions_m, self.monitor, folder)
 
 
-class Refusal(_Border):
+class Refusal(HandedOver):
     """A run that should have become a job and cannot: it is kept as a failed job with its sentence."""
 
     format: Literal[1] = 1
@@ -189,10 +193,6 @@ class Refusal(_Border):
         """16 hex digits, the same for the same run and detector."""
         what = {"source": self.source.model_dump(mode="json", exclude=_NOT_IN_KEY), "purpose": self.purpose, "refused": True}
         return hashlib.sha256(canonical_json(what)).hexdigest()[:16]
-
-    def to_bytes(self) -> bytes:
-        """Canonical JSON."""
-        return canonical_json(self.model_dump(mode="json"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,17 +23,6 @@ from ptyplugin.model import CatalogError, Job, Reconstruction, Site, Snapshot
 MakeResult = Callable[..., tuple[Path, str, Reconstruction]]
 PIXEL_M = (1e-8, 2e-8)
 PATH = "sim/processed/ptyplugin"
-
-
-@pytest.fixture
-def until() -> Callable[..., None]:
-    def until(condition: Callable[[], object], within_s: float = 30.0) -> None:
-        end = time.monotonic() + within_s
-        while not condition():
-            assert time.monotonic() < end, f"not within {within_s} s"
-            time.sleep(0.02)
-
-    return until
 
 
 def snapshot(job: str, shape: tuple[int, int], corner: tuple[int, int] = (0, 0), iteration: int = 1, seed: int = 0) -> Snapshot:

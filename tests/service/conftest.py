@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ptyplugin.model import FrameBlock, GeometryNumbers, Hdf5Source, Job, RunSource, Site
+from ptyplugin.service.solving import Task
 
 STUB = "stub_solving:solve"
 
@@ -45,11 +45,11 @@ def make_job() -> Callable[..., Job]:
 
 
 @pytest.fixture
-def until() -> Callable[..., None]:
-    def until(condition: Callable[[], object], within_s: float = 30.0) -> None:
-        end = time.monotonic() + within_s
-        while not condition():
-            assert time.monotonic() < end, f"not within {within_s} s"
-            time.sleep(0.02)
+def task_of(site: Site) -> Callable[[Job], Task]:
+    def task_of(job: Job) -> Task:
+        folder = site.jobs / job.key
+        folder.mkdir(parents=True)
+        (folder / "job.json").write_bytes(job.to_bytes())
+        return Task(folder, site)
 
-    return until
+    return task_of

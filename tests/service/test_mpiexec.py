@@ -16,27 +16,15 @@ from typing import Any
 import pytest
 
 from ptyplugin.io import read_result
-from ptyplugin.model import Cancelled, CatalogError, DeviceError, Job, Progress, RanksAway, RanksCrashed, Site, SolverError, TimeIsUp
+from ptyplugin.model import Cancelled, CatalogError, DeviceError, Progress, RanksAway, RanksCrashed, Site, SolverError, TimeIsUp
 from ptyplugin.service import Mpiexec, Patience, Wish
 from ptyplugin.service.engines import LocalEngine
 from ptyplugin.service.processes import Process
-from ptyplugin.service.solving import Task
 from ptyplugin.solvers.verbs.cuda.device import DeviceLost
 
 STUB = "stub_solving:solve"
 
 pytestmark = pytest.mark.system
-
-
-@pytest.fixture
-def task_of(site: Site) -> Callable[[Job], Task]:
-    def task_of(job: Job) -> Task:
-        folder = site.jobs / job.key
-        folder.mkdir(parents=True)
-        (folder / "job.json").write_bytes(job.to_bytes())
-        return Task(folder, site)
-
-    return task_of
 
 
 @pytest.fixture(scope="module")

@@ -17,14 +17,13 @@ import pytest
 
 from ptyplugin.io import read_result
 from ptyplugin.jobs import submit
-from ptyplugin.model import Cancelled, DiskError, Job, RanksAway, RanksCrashed, Site, SiteError, SlotNumbers, SlurmNumbers, load_site
+from ptyplugin.model import Cancelled, DiskError, RanksAway, RanksCrashed, Site, SiteError, SlotNumbers, SlurmNumbers, load_site
 from ptyplugin.service import Daemon, Patience, Wish, pilot, pilots, slurm
 from ptyplugin.service.pilots import Pilots
 from ptyplugin.service.processes import Process
 from ptyplugin.service.slots import crowding, places_of
 from ptyplugin.service.slurm import Slurm, seconds
 from ptyplugin.service.slurm_findings import slurm_found
-from ptyplugin.service.solving import Task
 from ptyplugin.solvers.devices import Devices
 from ptyplugin.solvers.driver import Cupy, Driver
 
@@ -89,17 +88,6 @@ def pilots_of(site: Site) -> Iterator[Callable[..., Pilots]]:
     yield pilots_of
     for each in made:
         each.close()
-
-
-@pytest.fixture
-def task_of(site: Site) -> Callable[[Job], Task]:
-    def task_of(job: Job) -> Task:
-        folder = site.jobs / job.key
-        folder.mkdir(parents=True)
-        (folder / "job.json").write_bytes(job.to_bytes())
-        return Task(folder, site)
-
-    return task_of
 
 
 def go_on() -> Wish:
