@@ -191,7 +191,7 @@ class _Live:
         with failing_together(self._ranks):
             wish, is_first = self._wish(), self._ranks.rank == 0
             frames, is_over = self._look() if is_first else (np.empty(0, np.int64), False)
-            aside = is_first and wish == Wish.GIVE_WAY and self._waiting_s > self._waits.aside_s
+            aside = is_first and not is_over and wish in (Wish.GIVE_WAY, Wish.FINISH) and self._waits_for_growth()
             is_enough = is_over and wish == Wish.FINISH
             known = self._arrivals.known if is_first else 0
             said = np.array([known, len(frames), is_over, is_enough, aside, wish == Wish.STOP, wish == Wish.CANCEL], dtype=np.int64)
@@ -215,6 +215,10 @@ class _Live:
             is_late = now - self._ended_s > self._waits.late_s
             return ready, self._arrivals.known == self._arrivals.admitted or self._arrivals.is_refused or self._gives_up(is_late)
         return ready, self._is_lost()
+
+    def _waits_for_growth(self) -> bool:
+        """Whether it does for so long that it makes way; what is late after the end of the run comes soon or never."""
+        return self._waiting_s > self._waits.aside_s and self._ended_s == 0.0
 
     def _gives_up(self, is_late: bool) -> bool:
         missing = self._arrivals.known - self._arrivals.admitted

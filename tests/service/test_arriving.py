@@ -88,12 +88,15 @@ def test_ranks_begin_from_the_same_snapshot_or_from_none(tmp_path: Path, theirs_
     assert (_start(tmp_path, ranks) is not None) == begins
 
 
-def test_what_did_not_come_is_noted_once(scan: LiveScan, intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("wish", [Wish.GO_ON, Wish.GIVE_WAY])
+def test_what_did_not_come_is_noted_once_and_nobody_makes_way_for_that(
+    scan: LiveScan, intake: Intake, wish: Wish, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Arrivals, "ready", lambda _: np.empty(0, np.int64))
     scan.submit("live")
     scan.grow(64, 100, ended=True)
     take_in(scan, intake)
-    waits = Waits(late_s=0.0)
-    made = solve_live(scan.live, scan.site.jobs / scan.live.key, scan.site, OneRank(), lambda _: None, lambda: Wish.GO_ON, waits)
+    waits = Waits(aside_s=0.0, late_s=0.0 if wish == Wish.GO_ON else 1.0)
+    made = solve_live(scan.live, scan.site.jobs / scan.live.key, scan.site, OneRank(), lambda _: None, lambda: wish, waits)
     assert made is not None
     assert [note for note in made.provenance["notes"] if "in time" in note] == ["36 frames did not come in time and were left out."]

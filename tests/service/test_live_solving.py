@@ -161,9 +161,10 @@ def test_cancel_is_heard_while_it_waits_for_frames(scan: LiveScan, ledger: Ledge
     assert isinstance(solving.error, Cancelled)
 
 
-def test_it_makes_way_only_while_it_waits(scan: LiveScan, ledger: Ledger, until) -> None:
+@pytest.mark.parametrize("wish", [Wish.GIVE_WAY, Wish.FINISH])
+def test_it_makes_way_only_while_it_waits(scan: LiveScan, ledger: Ledger, until, wish: Wish) -> None:
     solving = Solving(scan, ledger)
-    solving.wish = Wish.GIVE_WAY
+    solving.wish = wish
     with going(solving):
         until(lambda: solving.error)
     assert "makes way" in str(solving.error)
@@ -172,7 +173,7 @@ def test_it_makes_way_only_while_it_waits(scan: LiveScan, ledger: Ledger, until)
 
 
 def test_it_ends_with_all_frames_once_the_final_job_waits(scan: LiveScan, ledger: Ledger, until) -> None:
-    solving = Solving(scan, ledger)
+    solving = Solving(scan, ledger, Waits(aside_s=20.0))
     solving.wish = Wish.FINISH
     with going(solving):
         until(lambda: solving.heard)
