@@ -51,16 +51,20 @@ def stage_of(site: Site) -> Stage:
 
 
 class _Curves:
-    """Errors and frames of one job, as they came along."""
+    """Errors and frames of one job, as they came along. One that begins again, for it was killed or made way, counts on."""
 
     def __init__(self) -> None:
+        self._last, self._before = 0, 0
         self.errors: dict[ErrorName, list[tuple[int, float]]] = {}
         self.frames: list[tuple[int, int]] = []
 
     def add(self, iteration: int, errors: Mapping[str, float | None], frames: int) -> None:
         """Once for each iteration, however often it is seen."""
-        if self.frames and iteration <= self.frames[-1][0]:
+        if self.frames and iteration == self._last:
             return
+        if iteration < self._last:
+            self._before += self._last
+        self._last, iteration = iteration, self._before + iteration
         self.frames.append((iteration, frames))
         for name, value in errors.items():
             curve = self.errors.setdefault(cast("ErrorName", name), [])

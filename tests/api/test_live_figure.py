@@ -188,6 +188,17 @@ def test_a_live_job_shows_how_its_frames_grow(running: Running) -> None:
     assert [[1, 25], [2, 30], [3, 45]] in curves
 
 
+def test_the_curves_of_a_job_that_begins_again_go_on(running: Running) -> None:
+    """As a live job does that made way, or whose ranks were killed: it counts its iterations from one."""
+    entry = running.begin(make_job(purpose="live"))
+    figure = ptyplugin.live(site=running.site)
+    for iteration, frames in ((10, 25), (20, 30), (20, 30), (2, 45), (4, 50)):
+        running.shows(entry, iteration, frames)
+        figure.update()
+    curves = [line.get_xydata().tolist() for axes in figure.figure.axes for line in axes.get_lines() if len(line.get_xydata())]
+    assert [[10, 25], [20, 30], [22, 45], [24, 50]] in curves
+
+
 def test_of_a_job_that_failed_the_last_image_stays_with_the_reason(running: Running) -> None:
     entry = running.begin(make_job())
     running.shows(entry, 4)
