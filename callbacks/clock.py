@@ -119,9 +119,9 @@ class Clock:
         columns = [np.concatenate([part[place] for part in parts] or [np.empty(0)]) for place in range(least)]
         usable = np.isfinite(columns[0]) & np.isfinite(columns[1]) & np.isfinite(columns[2])
         order = np.argsort(columns[0][usable], kind="stable")
-        self._time, self._values = columns[0][usable][order], np.stack([column[usable][order] for column in columns[1:]], axis=1)
-        self._offset = self._values[:1].mean(axis=0) if len(self._values) else np.zeros(least - 1)
-        self._sum = np.concatenate([np.zeros((1, least - 1)), np.cumsum(self._values - self._offset, axis=0)])
+        self._time = columns[0][usable][order]
+        #: One row more than times, where the last window may end.
+        self._values = np.pad(np.stack([column[usable][order] for column in columns[1:]], axis=1), ((0, 1), (0, 0)))
         steps = np.diff(self._time)
         self._step_s = float(np.median(steps)) if len(steps) else 0.0
         self._twice = _told_twice(captured, _LARGEST_GAP * self._step_s)
@@ -136,7 +136,9 @@ class Clock:
         """Means (frame, column) of the samples in [begin, end); between two samples if there are none."""
         low, high = np.searchsorted(self._time, begin), np.searchsorted(self._time, end)
         count = high - low
-        means: Floats = (self._sum[high] - self._sum[low]) / np.maximum(count, 1)[:, None] + self._offset
+        # Summed window by window: in sums from the begin on, one absurd sample would take the last digits of all that come after it.
+        ends = np.stack([low, high], axis=1).ravel()
+        means: Floats = np.add.reduceat(self._values, ends, axis=0)[::2] / np.maximum(count, 1)[:, None]
         empty = count == 0
         if empty.any():
             means[empty] = self._between((begin[empty] + end[empty]) / 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from pathlib import Path
@@ -327,6 +328,21 @@ def test_a_clock_that_is_set_back_costs_the_frames_that_it_leaves_in_doubt(bench
     assert "clock was set back, or began anew" in reason
     # Jitter is no jump.
     assert job_of(bench.collect(by_time(bench), wide, SetBack(40, 1.5))).frame_ids == [(0, 10)]
+
+
+@pytest.mark.parametrize("glitch", [1e18, -1e300, float("inf"), float("nan")])
+def test_an_absurd_sample_spoils_no_other_frame(bench: Any, glitch: float) -> None:
+    class Glitch(Times):
+        def read(self, source: Any, start: int, stop: int, per_point: int) -> Any:
+            found = super().read(source, start, stop, per_point)
+            return np.where(np.arange(start, stop) == 10, glitch, found) if source.dataset == "/y" else found
+
+    job = job_of(bench.collect(by_time(bench), clocked(bench), Glitch(bench)))
+    means = 5 * np.arange(10) + 3.5
+    # What is no number is left out of the mean.
+    means[1] = 8.0
+    expected = means if not math.isfinite(glitch) else np.delete(means, 1)
+    np.testing.assert_allclose(np.array(job.positions_m)[:, 0, 0], -1e-5 * expected, rtol=1e-12)
 
 
 def test_positions_by_time_from_events(bench: Any) -> None:
