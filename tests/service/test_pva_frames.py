@@ -14,7 +14,7 @@ import lz4.block
 import numpy as np
 import pytest
 
-from ptyplugin.io.spool import Detector
+from ptyplugin.io.spool import Detector, spool_folder
 from ptyplugin.io.ways import SpoolWay
 from ptyplugin.model import LiveTable, PvaChannels, Site, ZmqDocuments
 from ptyplugin.profiles import load_profile
@@ -197,6 +197,18 @@ def test_a_channel_that_is_not_there_is_said(tmp_path: Path, camera: Camera, mon
     with recording(Site(home=tmp_path), [profile]) as source:
         wait_for(lambda: "NO:SUCH:Image is not there: is its name right" in str(source.state.last_error))
         assert not source.state.connected
+
+
+def test_a_channel_whose_folder_cannot_be_written_stops_no_other(tmp_path: Path, camera: Camera) -> None:
+    site, other = Site(home=tmp_path), SIM.model_copy(update={"live": LiveTable(pva="PTYPLUGIN:TEST:Other")})
+    site.spool.mkdir(parents=True)
+    spool_folder(site, "PTYPLUGIN:TEST:Other").write_bytes(b"no folder")
+    with recording(site, (other, PROFILE)) as source:
+        wait_for(lambda: source.state.connected)
+        way = run_begun_now(site)
+        send(camera, source, range(3))
+        wait_for(lambda: bool(way.has(np.arange(3)).all()))
+        assert "1 channels cannot be recorded" in str(source.state.last_error)
 
 
 def test_channels_are_those_of_the_profiles() -> None:

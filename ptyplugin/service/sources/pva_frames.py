@@ -70,9 +70,17 @@ class PvaFrames(Source):
         wanted = channels_of(self._profiles)
         for channel in [each for each in self._monitors if each not in wanted]:
             self._monitors.pop(channel).close()
-        for channel in wanted:
-            if channel not in self._monitors:
+        troubles = []
+        for channel in [each for each in wanted if each not in self._monitors]:
+            try:
                 self._monitors[channel] = _Monitor(context, Recording(self._site, channel, self.state, self.say), channel.name, self)
+            except OSError as error:
+                troubles.append(error)
+        # The channels that can be recorded are, whatever is wrong with another one's folder.
+        if troubles and len(troubles) == len(wanted):
+            raise troubles[0]
+        if troubles:
+            self.say(f"{len(troubles)} channels cannot be recorded ({troubles[0]}): check {self._site.spool} and its disk.")
 
 
 def channels_of(profiles: Sequence[Profile]) -> list[Channel]:
