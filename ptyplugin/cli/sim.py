@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +28,7 @@ def ioc(
     range_um: Annotated[float, typer.Option(min=1, max=200, help="Length of the sample's field, micrometres.")] = 24.0,
     seed: Annotated[int, typer.Option(min=0, help="Of sample, noise and imperfections.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON when ready, for programs.")] = False,
+    with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True, help="End when standard input closes.")] = False,
 ) -> None:
     """Serve a simulated beamline over Channel Access and PVAccess.
 
@@ -34,7 +38,7 @@ def ioc(
     soon as they can connect, and runs until Ctrl-C.
 
     Examples:
-        ptyplugin sim ioc --port 5264 > env.sh &        and then: . ./env.sh
+        ptyplugin sim ioc --port 5264 > env.sh &        and seconds later: . ./env.sh
         ptyplugin sim ioc --imperfection jitter_m=2e-8 --imperfection beam_flicker=0.02
         ptyplugin sim ioc --fault drop_frames=10
     """
@@ -60,10 +64,17 @@ def ioc(
         range_m=range_um * 1e-6,
         seed=seed,
     )
+    if with_parent:
+        threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
     try:
         serve(settings, say)
     except ImportError as error:
         raise DeviceError(f"the simulated beamline needs {error.name}: pip install 'ptyplugin[sim,epics]'.") from error
+
+
+def _end_with_parent() -> None:
+    os.read(0, 1)  # not sys.stdin: its lock would be held when the interpreter ends
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @app.callback()

@@ -59,8 +59,9 @@ class Ioc:
             except subprocess.TimeoutExpired:
                 self.process.kill()
         self.process.wait()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 @contextmanager
@@ -74,7 +75,7 @@ def running(folder: Path, *, prefix: str = "SIM:", port: int = 0, faults: Iterab
         DeviceError: it does not start; the message has its own words.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "ptyplugin", "sim", "ioc", "--json", "--prefix", prefix, "--folder", str(folder)]
+    command = [sys.executable, "-m", "ptyplugin", "sim", "ioc", "--json", "--with-parent", "--prefix", prefix, "--folder", str(folder)]
     command += [word for fault in faults for word in ("--fault", fault)] + list(options)
     process, line = _started([*command, "--port", str(port)], folder)
     ioc = Ioc(line["environment"], prefix, line["port"], folder, process, [*command, "--port", str(line["port"])])
@@ -90,7 +91,7 @@ def _started(command: list[str], folder: Path) -> tuple[subprocess.Popen[str], d
         # In a session of its own: a Ctrl-C at the terminal is for who measures here.
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # closed by the system when this process is gone, however it ended
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -104,6 +105,8 @@ def _started(command: list[str], folder: Path) -> tuple[subprocess.Popen[str], d
     process.kill()
     process.wait()
     process.stdout.close()
+    if process.stdin is not None:
+        process.stdin.close()
     words = log.read_text().strip().splitlines()
     raise DeviceError(f"the simulated beamline did not start: {words[-1] if words else 'it said nothing'} (see {log}).")
 

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import h5py
 import hdf5plugin  # noqa: F401
 import numpy as np
@@ -76,3 +82,19 @@ def test_a_fly_scan_succeeds_after_a_kill_during_one(faults: Seen) -> None:
 
 def test_the_ioc_has_said_nothing(served: Ioc, faults: Seen) -> None:
     assert (served.folder / "ioc.log").read_text() == ""
+
+
+def test_an_ioc_ends_with_a_session_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom ptyplugin.sim import ioc\n"
+        "with ioc.running(Path(sys.argv[1])) as served:\n    print(served.pid, flush=True)\n    sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        os.kill(pid, 0)
+        parent.kill()
+    end_s = time.monotonic() + 30.0
+    while Path(f"/proc/{pid}").exists() and "Z (" not in Path(f"/proc/{pid}/status").read_text():
+        assert time.monotonic() < end_s
+        time.sleep(0.1)
