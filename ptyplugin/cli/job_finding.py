@@ -55,6 +55,8 @@ def not_published(entry: Entry, site: Site) -> str | None:
     """Why a result that is there is not in the catalog, if it is to go there."""
     if entry.state != "solved" or not (entry.sentence or site.tiled_uri):
         return None
+    if entry.purpose == "live" and not entry.sentence:
+        return "it goes into the catalog only if no final image of its run does."
     return f"not in the catalog yet{f': {entry.sentence}' if entry.sentence else '.'}"
 
 

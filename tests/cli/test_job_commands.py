@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from typer.testing import CliRunner, Result
 
 from ptyplugin.cli import job_orders, jobs
 from ptyplugin.cli.app import app
+from ptyplugin.cli.job_finding import not_published
 from ptyplugin.cli.job_watch import Board, board, record
 from ptyplugin.jobs import Inbox, Ledger, Order, ProgressFile, give, open_read_only, submit
 from ptyplugin.model import FrameBlock, GeometryNumbers, Hdf5Source, Job, JobError, Progress, Refusal, RunSource, Site, load_site
@@ -227,6 +229,12 @@ def test_a_result_that_waits_for_the_catalog_says_so(site: Site, site_file: Path
     with site_file.open("a") as file:
         file.write('tiled_uri = "http://127.0.0.1:9"\n')
     assert "not in the catalog yet." in run("show", 2).stdout
+
+
+def test_an_image_from_on_the_way_does_not_say_that_the_catalog_waits_for_it(site: Site) -> None:
+    entry = SimpleNamespace(state="solved", sentence=None, purpose="live")
+    site = site.model_copy(update={"tiled_uri": "http://127.0.0.1:9"})
+    assert "only if no final image" in str(not_published(entry, site))  # type: ignore[arg-type]
 
 
 def test_the_fields_of_show_begin_in_one_column(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
