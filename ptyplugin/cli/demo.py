@@ -43,6 +43,8 @@ def demo(
     done = run_demo(out, way, frames=frames, modes=modes, ranks=ranks, scans=scans, console=stderr())
     if live := list((out / LIVE_FOLDER).glob("*.png")):
         typer.echo(f"live     {out.absolute() / LIVE_FOLDER}, {len(live)} pictures of the image while a scan went on")
+    else:
+        typer.echo("live     no picture: the scan was over before its first image (a first run compiles the solver); run it again")
     typer.echo(f"picture  {done[-1].picture}")
     for one in done:
         typer.echo(f"result   run {one.uid}, scan {one.scan_id}")
