@@ -15,6 +15,9 @@ if not os.environ.get("EPICS_CAS_INTF_ADDR_LIST"):
     # Nobody outside of this machine is told of it.
     os.environ.setdefault("EPICS_CAS_AUTO_BEACON_ADDR_LIST", "NO")
     os.environ.setdefault("EPICS_CAS_BEACON_ADDR_LIST", "127.0.0.1")
+if os.environ.get("EPICS_CAS_SERVER_PORT"):
+    # Caproto's server looks at the clients' variable only; other servers take their own first.
+    os.environ["EPICS_CA_SERVER_PORT"] = os.environ["EPICS_CAS_SERVER_PORT"]
 # As long as it is 10 ms, its default, each update waits so long for others.
 os.environ.setdefault("CAPROTO_SERVER_HIGH_LOAD_TIMEOUT_SEC", "0.001")
 
