@@ -169,6 +169,8 @@ def _plans(table: Table, site: Site, pairs: int, events: int) -> None:
                 auto.flush(60.0)
                 engine.unsubscribe(token)
     engine.loop.call_soon_threadsafe(engine.loop.stop)
+    engine._th.join(10.0)
+    engine.loop.close()
     each = [100 * (on / off - 1) for off, on in zip(seconds[False], seconds[True], strict=True)]
     longer, (low, high) = statistics.median(each), np.percentile(each, [25, 75])
     table.add("without, median", statistics.median(seconds[False]), "s", None)

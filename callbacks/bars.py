@@ -50,7 +50,8 @@ class _Run:
 class ProgressBars:
     """Shows a bar for the points of a run, and one for its reconstruction as soon as that runs, until the run ends.
 
-    Called with each document it only puts it aside; a thread of its own draws. Where the console is no terminal nothing is drawn.
+    Called with each document it only puts it aside; a thread of its own draws. Where the console is no terminal that
+    can redraw, nothing is drawn.
 
     Args:
         site: tells where the jobs are; by default the file that PTYPLUGIN_SITE names, or the user's own folder.
@@ -67,7 +68,7 @@ class ProgressBars:
 
     def __call__(self, name: str, document: Mapping[str, Any]) -> None:
         """Take a document, as the RunEngine gives it."""
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._queue.put((name, document))
 
     def _work(self) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -122,7 +123,8 @@ def _run_engine() -> Iterator[Any]:
 
     from ptyplugin.sim.beamline import GEOMETRY
 
-    engine = RunEngine({"beamline": "sim", "detector_distance_m": GEOMETRY.distance_m}, loop=asyncio.new_event_loop())
+    metadata = {"beamline": "sim", "detector_distance_m": GEOMETRY.distance_m}
+    engine = RunEngine(metadata, loop=asyncio.new_event_loop(), context_managers=[_PausesAtOnce])
     try:
         yield engine
     finally:
@@ -131,6 +133,30 @@ def _run_engine() -> Iterator[Any]:
         thread = _in_loop(engine, _own_thread())
         engine.loop.call_soon_threadsafe(engine.loop.stop)
         thread.join(_TIMEOUT_S)
+        engine.loop.close()
+
+
+class _PausesAtOnce:
+    """What Ctrl-C does to a RunEngine here: a fly scan has no checkpoint at which it could pause later, as it would by itself."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGINT, self._interrupted)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _interrupted(self, *_: object) -> None:
+        # The main thread waits for the RunEngine, and may not ask it.
+        threading.Thread(target=self._pause, name="ptyplugin-pause", daemon=True).start()
+
+    def _pause(self) -> None:
+        from bluesky.utils import TransitionError
+
+        with suppress(TransitionError):
+            self._engine.request_pause(defer=False)
 
 
 def _in_loop(engine: Any, work: Any) -> Any:

@@ -82,6 +82,7 @@ def _said(folder: Path, site: Site, prefix: str, ophyd: bool) -> dict[str, str]:
     return {
         "PTYPLUGIN_SITE": str(folder / SITE_FILE),
         "PTYPLUGIN_PROFILE": "sim_epics,sim_fly",
+        "OPHYD_CONTROL_LAYER": "any",
         "PTYPLUGIN_SIM_DEVICES": "ophyd" if ophyd else "ophyd-async",
         "PTYPLUGIN_SIM_PREFIX": prefix,
         "PTYPLUGIN_SIM_FOLDER": str(folder / "data"),

@@ -35,7 +35,9 @@ def screen() -> Screen:
 
 @pytest.fixture
 def bars(screen: Screen, tmp_path: Path) -> ProgressBars:
-    return ProgressBars(Site(home=tmp_path), Console(file=screen, force_terminal=True, width=120, color_system=None))
+    return ProgressBars(
+        Site(home=tmp_path), Console(file=screen, force_terminal=True, width=120, color_system=None, _environ={"TERM": "xterm"})
+    )
 
 
 def tell(bars: ProgressBars, points: int = 0) -> None:

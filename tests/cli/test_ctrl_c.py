@@ -111,10 +111,11 @@ def test_serve_with_a_second_ctrl_c(command: Callable[..., Command], tmp_path: P
 
 
 @pytest.mark.system
-def test_demo_while_it_scans(command: Callable[..., Command], tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", [["--in-process", "--frames", "5000"], ["--frames", "600"]], ids=["in process", "over EPICS"])
+def test_demo_while_it_scans(command: Callable[..., Command], tmp_path: Path, way: list[str]) -> None:
     """The RunEngine takes Ctrl-C for a wish to pause; the demo ends all the same, with its server and its beamline."""
     pytest.importorskip("bluesky_tiled_plugins")
-    running = command("demo", "--out", tmp_path / "out", "--frames", 5000)
+    running = command("demo", "--out", tmp_path / "out", *way)
     running.until(lambda: list((tmp_path / "out" / "data").glob("*.h5")))
     code, out, err = running.ctrl_c()
     assert (code, out) == (130, "")

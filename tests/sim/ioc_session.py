@@ -185,6 +185,8 @@ def _ask(what: str) -> None:
 def legacy(session: Session) -> None:
     """Step scans with ophyd's devices, one frame per point and two, and three in files of an Eiger."""
     devices = ioc.legacy_devices("SIM:", session.folder)
+    # Whoever measured here before may have left another number.
+    devices.detector.stage_sigs["cam.num_images"] = 1
     session.run(step_plan(devices.detector, devices.y, devices.x, [devices.mono, devices.ion_chamber]))
     devices.detector.stage_sigs["cam.num_images"] = 2
     session.run(step_plan(devices.detector, devices.y, devices.x, []))
