@@ -35,6 +35,8 @@ _GONE_S, _LOOK_S = 5.0, 0.1
 _KILLED = ("CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "DEADLINE", "OUT_OF_MEMORY")
 #: Of the daemon's environment, what the ranks need though it is a secret: frames may come through the catalog.
 _NEEDED_SECRETS = ("TILED_API_KEY",)
+#: What MPICH's UCX has slurmstepd hand around may be longer than the 1024 bytes of a line that it reads (decision record 0012).
+_SHORT_LINES = ("MPIR_CVAR_CH4_NETMOD", "ofi")
 
 
 class Pilot(Engine):
@@ -195,6 +197,8 @@ def environment_of_ranks(asked: SlurmNumbers) -> dict[str, str]:
     }
     threads = str(asked.cpus_per_rank)
     kept |= {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+    if asked.mpi == "pmi2":
+        kept.setdefault(*_SHORT_LINES)
     if asked.gpus_per_node:
         kept.pop("CUDA_VISIBLE_DEVICES", None)
     else:

@@ -116,9 +116,20 @@ def test_what_is_asked_of_slurm(queue: Queue, pilots_of, site: Site, monkeypatch
     told = job["environment"]
     assert (told["TILED_API_KEY"], told["SLURM_CONF"], told["OMP_NUM_THREADS"]) == ("value-of-TILED_API_KEY", "value-of-SLURM_CONF", "2")
     assert not told.keys() & {"PTYPLUGIN_TOKEN", "PTYPLUGIN_NOTIFY", "SLURM_JOB_ID", "CUDA_VISIBLE_DEVICES"}
+    assert told["MPIR_CVAR_CH4_NETMOD"] == "ofi"
     group.close()
     assert queue.listed() == []
     assert not file.exists()
+
+
+@pytest.mark.parametrize(("mpi", "chosen", "told"), [("pmi2", "ucx", "ucx"), ("pmix", None, None)])
+def test_a_site_chooses_how_its_ranks_talk(queue: Queue, pilots_of, monkeypatch: pytest.MonkeyPatch, mpi, chosen, told) -> None:
+    name = "MPIR_CVAR_CH4_NETMOD"
+    monkeypatch.delenv(name, raising=False)
+    if chosen:
+        monkeypatch.setenv(name, chosen)
+    pilots_of(mpi=mpi).look()
+    assert queue.jobs()[0]["environment"].get(name) == told
 
 
 def test_ranks_of_a_pilot_solve_one_job_after_the_other(
