@@ -34,6 +34,7 @@ from ptyplugin.model import (
     read_beside,
 )
 from ptyplugin.solvers import OneRank, Ranks, Solver, failing_together
+from ptyplugin.solvers.believing import chosen
 from ptyplugin.solvers.devices import look, refusal
 from ptyplugin.solvers.driver import Card
 from ptyplugin.solvers.solver import Begun
@@ -163,6 +164,7 @@ class JobSolver(Solver):
 
     job, folder: the job, and where its arrays lie while this is made
     start: object and probe of an earlier reconstruction of the same sample, to go on from
+    first: says which of the frames to begin with, (frame,), the same on all ranks, which call it together; None: all
 
     Raises:
         DeviceError: the job asks for a GPU, and there is none to be used.
@@ -178,6 +180,7 @@ class JobSolver(Solver):
         on_progress: OnProgress | None = None,
         cancelled: Callable[[], bool] | None = None,
         start: Snapshot | None = None,
+        first: Callable[[JobFrames], NDArray[np.int64]] | None = None,
     ) -> None:
         self._job, self._started, self._cards = job, time.time(), CardLock()
         weakref.finalize(self, self._cards.release)
@@ -187,8 +190,10 @@ class JobSolver(Solver):
             start_probe = None if job.start_probe is None else read_beside(folder, job.start_probe)
             self._open_frames = open_job_frames(job, folder, site)
         try:
+            with failing_together(ranks):
+                frames, scan = (self._open_frames, scan) if first is None else chosen(first(self._open_frames), self._open_frames, scan)
             super().__init__(
-                self._open_frames,
+                frames,
                 scan,
                 job.geometry.build(),
                 recipe,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +24,12 @@ _log = logging.getLogger(__name__)
 #: it is the one in use again, seconds.
 PATIENCE_S, DEADLINE_S, STAY_S = 0.2, 10.0, 5.0
 _PAUSE_S = 0.005
+#: How long frames that are there and cannot be read are tried, seconds.
+_DAMAGED_S = 1.0
+#: Instead of the way that a frame came by: it has not come; it is there and cannot be read.
+_LACKING, _DAMAGED = -1, -2
+#: Frames that are read at once to see whether they can be.
+_BLOCK = 64
 
 #: Shape (y, x) and type of frames.
 Kind = tuple[tuple[int, int], np.dtype[Any]]
@@ -98,6 +105,7 @@ class LiveFrames:
         self._lacking: tuple[int, float] | None = None
         self._said: list[str] = []
         self._healed = 0
+        self._damage = ""
         self._unproved: tuple[int, NDArray[Any], Way] | None = None
         self._is_proved = False
         try:
@@ -141,6 +149,19 @@ class LiveFrames:
                 there |= way.has(frames)
         return there
 
+    def readable(self, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(frame,) which of these frames can be read now: they are read to see that. Nothing is waited for, and all ways are asked."""
+        can = np.zeros(len(frames), dtype=bool)
+        for start in range(0, len(frames), _BLOCK):
+            part = np.asarray(frames[start : start + _BLOCK], dtype=np.int64)
+            counts, from_way = np.empty((part.size, *self.shape), self.dtype), np.full(part.size, _LACKING)
+            left = np.arange(part.size)
+            with suppress(FramesError):
+                for place, way in enumerate(self._ways):
+                    left = self._take(way, place, part, left, counts, from_way)
+            can[start : start + _BLOCK] = from_way >= 0
+        return can
+
     def _lacking_s(self, frames: NDArray[np.int64]) -> float:
         """For how long the first of these has been lacking."""
         first, now_s = int(frames.min()), time.monotonic()
@@ -156,20 +177,26 @@ class LiveFrames:
         """
         frames = np.asarray(frames, dtype=np.int64)
         counts = np.empty((frames.size, *self.shape), self.dtype)
-        from_way = np.full(frames.size, -1)
+        from_way = np.full(frames.size, _LACKING)
         begun_s = time.monotonic()
         while (left := np.flatnonzero(from_way < 0)).size:
             self._prove()
+            from_way[left] = _LACKING
             for place, way in enumerate(self._ways):
                 if left.size and (place <= self._current or self._lacking_s(frames[left]) >= place * self._patience_s):
                     left = self._take(way, place, frames, left, counts, from_way)
-            if left.size and time.monotonic() - begun_s > self._deadline_s:
-                raise FramesError(f"{self._run}: {left.size} frames from {frames[left].min()} on did not come in time. {self._troubles()}")
             if left.size:
+                self._check_time(frames[left], bool(np.all(from_way[left] == _DAMAGED)), time.monotonic() - begun_s)
                 time.sleep(_PAUSE_S)
         if frames.size:
             self._note(frames, from_way)
         return counts
+
+    def _check_time(self, left: NDArray[np.int64], are_damaged: bool, waited_s: float) -> None:
+        """Raise a FramesError if these frames have been waited for long enough."""
+        if waited_s > (min(_DAMAGED_S, self._deadline_s) if are_damaged else self._deadline_s):
+            why = f"cannot be read: {self._damage}" if are_damaged else f"did not come in time. {self._troubles()}"
+            raise FramesError(f"{self._run}: {left.size} frames from {left.min()} on {why}")
 
     def _take(
         self, way: Way, place: int, frames: NDArray[np.int64], left: NDArray[np.int64], counts: NDArray[Any], from_way: NDArray[np.int64]
@@ -186,19 +213,33 @@ class LiveFrames:
             return left
         has = way.has(frames[left])
         here = left[has]
-        if not here.size:
-            return left
-        try:
-            counts[here] = way.read(frames[here])
-        except (FramesError, CatalogError) as error:
-            _log.info("%s: %s", self._run, error)
-            return left
-        from_way[here] = place
+        self._read(way, place, frames, here, counts, from_way)
+        here = here[from_way[here] == place]
         if not way.is_exact and not self._is_proved and self._unproved is None:
             # Dark frames are alike.
             lit = next((each for each in here if counts[each].any()), None)
             self._unproved = None if lit is None else (int(frames[lit]), counts[lit].copy(), way)
-        return left[~has]
+        return left[from_way[left] != place]
+
+    def _read(
+        self, way: Way, place: int, frames: NDArray[np.int64], here: NDArray[np.int64], counts: NDArray[Any], from_way: NDArray[np.int64]
+    ) -> None:
+        """Read those of ``here`` that can be read: what is wrong with one frame costs no other."""
+        if not here.size:
+            return
+        try:
+            counts[here] = way.read(frames[here])
+            from_way[here] = place
+        except (FramesError, CatalogError) as error:
+            if here.size > 1 and isinstance(error, FramesError):
+                for half in np.array_split(here, 2):
+                    self._read(way, place, frames, half[way.has(frames[half])], counts, from_way)
+                return
+            # What turned out not to be written yet is waited for as before.
+            from_way[here] = np.where(way.has(frames[here]), _DAMAGED, _LACKING)
+            if str(error) != self._damage:
+                self._damage = str(error)
+                _log.info("%s: %s", self._run, error)
 
     def _prove(self) -> None:
         """Compare a frame that was only counted with the same one of the file."""

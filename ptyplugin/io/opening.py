@@ -7,6 +7,7 @@ catalog, in this order. When the job grows, so do its frames::
     frames = open_frames(job, site, folder, from_catalog)     # those that the job names, as long as the scan goes on
     frames.grow(growth, growth_folder)                        # then those of each Growth, in their order
     frames.has(numbers)                                       # (frame,) which of them can be read without waiting
+    frames.readable(numbers)                                  # the same, for sure: they are read to see that
     frames.read(numbers)                                      # waits for those that were announced and have not come
     frames.notes                                              # which way they came, where it was not the file
 
@@ -116,10 +117,17 @@ class JobFrames:
 
     def has(self, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(frame,) which of these frames of the job can be read without waiting for them."""
+        return self._asked(frames, LiveFrames.has)
+
+    def readable(self, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(frame,) which of these frames of the job can be read now: they are read to see that, and nothing is waited for."""
+        return self._asked(frames, LiveFrames.readable)
+
+    def _asked(self, frames: NDArray[np.int64], ask: Callable[[LiveFrames, NDArray[np.int64]], NDArray[np.bool_]]) -> NDArray[np.bool_]:
         there = np.ones(len(frames), dtype=bool)
         for source, indices, here in self._by_source(np.asarray(frames, dtype=np.int64)):
             if isinstance(source, LiveFrames):
-                there[here] = source.has(indices)
+                there[here] = ask(source, indices)
         return there
 
     def read(self, frames: NDArray[np.int64]) -> NDArray[Any]:

@@ -48,7 +48,7 @@ class FileWay:
         self._path, self._dataset, self._mask_dataset, self._allowed = path, dataset, mask_dataset, allowed
         self._file: Hdf5Frames | None = None
         self._again = _Again(_FILE_AGAIN_S)
-        self._unwritten: int | None = None
+        self._unwritten: NDArray[np.int64] = np.empty(0, np.int64)
         self._looked = _Again(_FILE_AGAIN_S)
 
     def kind(self) -> Kind | None:
@@ -67,20 +67,19 @@ class FileWay:
             return 0
 
     def has(self, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
-        if self._unwritten is not None and self._looked.is_due():
-            self._unwritten = None
-        count = self.count()
-        return np.asarray(frames < (count if self._unwritten is None else min(count, self._unwritten)))
+        if len(self._unwritten) and self._looked.is_due():
+            self._unwritten = self._unwritten[:0]
+        return np.asarray((frames < self.count()) & ~np.isin(frames, self._unwritten))
 
     def read(self, frames: NDArray[np.int64]) -> NDArray[Any]:
         if self._file is None:
             raise FramesError(f"{self.name} is not open.")
         counts = self._file.read(frames)
-        for dark in frames[~counts.any(axis=(1, 2))]:
-            if not self._file.is_written(int(dark)):
-                self._unwritten = int(dark)
-                self._looked.is_due()
-                raise FramesError(f"{self._path} has room for frame {dark}, which is not written yet.")
+        unwritten = [dark for dark in frames[~counts.any(axis=(1, 2))] if not self._file.is_written(int(dark))]
+        if unwritten:
+            self._unwritten = np.union1d(self._unwritten, unwritten)
+            self._looked.is_due()
+            raise FramesError(f"{self._path} has room for frame {unwritten[0]}, which is not written yet.")
         return counts
 
     def mask(self) -> NDArray[np.uint8] | None:

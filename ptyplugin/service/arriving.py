@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from ptyplugin.io import JobFrames
 from ptyplugin.jobs import GrowthFolder
 from ptyplugin.model import FramesError, Growth, Job, JobError, Scan, ScanError
+from ptyplugin.solvers.believing import where
 
 _log = logging.getLogger(__name__)
 
+#: Pauses between two looks at frames that were passed over: the first, and the longest, seconds.
+_FIRST_AGAIN_S, _LAST_AGAIN_S = 1.0, 8.0
 #: How long a rank waits to see growth that another one has seen, and how often it looks, seconds: machines share folders with a delay.
 _SEEN_S, _LOOK_S = 90.0, 0.05
 
@@ -23,14 +26,16 @@ _SEEN_S, _LOOK_S = 90.0, 0.05
 class Arrivals:
     """What a live job has, numbered in the order in which it was handed over.
 
+    begun: (frame,) numbers of those of the job that are worked on from the begin
     notes: sentences about what cannot be used
     """
 
-    def __init__(self, job: Job, folder: Path, frames: JobFrames) -> None:
+    def __init__(self, job: Job, folder: Path, frames: JobFrames, begun: NDArray[np.int64]) -> None:
         self._folder, self._growth, self._frames = folder, GrowthFolder(folder), frames
         scan = job.scan(folder)
         self._scans = [Scan(scan.positions_m, scan.frame_ids)]
-        self._admitted = np.arange(len(scan), dtype=np.int64)
+        self._admitted = begun
+        self._passed_over, self._again_s, self._pause_s = np.empty(0, np.int64), 0.0, _FIRST_AGAIN_S
         self._is_refused = False
         self.notes: list[str] = []
 
@@ -92,8 +97,31 @@ class Arrivals:
         """(frame,) numbers of frames that are known, can be read now, and are not worked on."""
         if self._is_refused or self.known == self.admitted:
             return np.empty(0, np.int64)
-        new = np.setdiff1d(np.arange(self.known), self._admitted)
-        return new[self._frames.has(new)]
+        new = np.setdiff1d(np.arange(self.known), np.concatenate([self._admitted, self._passed_over]))
+        return np.concatenate([new[self._frames.has(new)], self._healed()])
+
+    def unreadable(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(frame,) which of these this rank cannot read, even when it tries."""
+        return ~self._frames.readable(numbers)
+
+    def pass_over(self, numbers: NDArray[np.int64], sentence: str) -> None:
+        """Go on without these, which cannot be read for this reason; now and then it is looked whether they can be."""
+        self._passed_over = np.union1d(self._passed_over, numbers)
+        self._again_s = time.monotonic() + self._pause_s
+        self._pause_s = min(2 * self._pause_s, _LAST_AGAIN_S)
+        _log.warning("%d frames are passed over until they can be read (frame %s): %s", len(numbers), where(numbers), sentence)
+
+    def _healed(self) -> NDArray[np.int64]:
+        """(frame,) those that were passed over and can be read now."""
+        if not len(self._passed_over) or time.monotonic() < self._again_s:
+            return np.empty(0, np.int64)
+        can = self._frames.readable(self._passed_over)
+        healed, self._passed_over = self._passed_over[can], self._passed_over[~can]
+        self._again_s = time.monotonic() + self._pause_s
+        self._pause_s = min(2 * self._pause_s, _LAST_AGAIN_S)
+        if len(healed):
+            _log.info("%d frames that were passed over can be read now (frame %s)", len(healed), where(healed))
+        return healed
 
     def with_(self, numbers: NDArray[np.int64]) -> tuple[Chosen, Scan]:
         """All frames and positions that are worked on, and behind them those with these numbers."""

@@ -16,17 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.api import JobSolver
+from ptyplugin.io import JobFrames
 from ptyplugin.jobs import JOB_FILE, read_snapshot
 from ptyplugin.model import Cancelled, FramesError, Job, Progress, Reconstruction, ScanError, Site, Snapshot, SolverError
 from ptyplugin.service.arriving import Arrivals
 from ptyplugin.service.picturing import LIVE_S, Pictures
 from ptyplugin.service.solving import Wish
 from ptyplugin.solvers import Ranks
+from ptyplugin.solvers.believing import where
 from ptyplugin.solvers.ranks import RankFailed, failing_together
 from ptyplugin.solvers.verbs.cuda.device import DeviceMemoryError
 
 _log = logging.getLogger(__name__)
 
+#: Fewer frames than these are not begun with as long as others may come.
+_FEWEST = 9
 #: How often ranks that wait look for frames, seconds.
 _PAUSE_S = 0.05
 #: How often they say that they are still there, seconds.
@@ -37,8 +41,9 @@ _BEAT_S = 10.0
 class Waits:
     """How long is waited for frames, in seconds.
 
-    aside: before the job makes way for others; late: for frames that were announced, after the end of the run, and before frames that could
-    not be read are tried again; lost: without growth, before whoever hands it over counts as dead
+    aside: before the job makes way for others; late: for frames that were announced, after the end of the run, and at the begin if there
+    are hardly any; again: before frames that could not be read are tried again, and before the job begins without some; lost: without
+    growth, before whoever hands it over counts as dead
     """
 
     aside_s: float = 3.0
@@ -74,10 +79,12 @@ def solve_live(
         Cancelled: ``wish`` said so; its snapshot is there, if it was not for good.
         PtypluginError: why it cannot be solved; on every rank, if it happened on one.
     """
-    with JobSolver(job, folder, site, ranks, tell := _Tell(on_progress), lambda: wish() == Wish.CANCEL, _start(folder, ranks)) as going:
-        tell.arrivals = arrivals = Arrivals(job, folder, going.frames)
+    waits, tell = waits or Waits(), _Tell(on_progress)
+    beginning, start = _Beginning(ranks, waits), _start(folder, ranks)
+    with JobSolver(job, folder, site, ranks, tell, lambda: wish() == Wish.CANCEL, start, beginning) as going:
+        tell.arrivals = arrivals = Arrivals(job, folder, going.frames, beginning.numbers)
         pictures = Pictures(folder, ranks, tell, LIVE_S)
-        return _Live(going, arrivals, pictures, ranks, folder, wish, waits or Waits()).result(tell)
+        return _Live(going, arrivals, pictures, ranks, folder, wish, waits).result(tell)
 
 
 def _start(folder: Path, ranks: Ranks) -> Snapshot | None:
@@ -91,6 +98,35 @@ def _start(folder: Path, ranks: Ranks) -> Snapshot | None:
         return None
     _log.info("job %s goes on from its snapshot of %d frames", there.job, there.frames)
     return there
+
+
+class _Beginning:
+    """Decides which frames of the job to begin with: all, but for those that rank 0 does not get after a while.
+
+    numbers: (frame,) theirs
+    """
+
+    def __init__(self, ranks: Ranks, waits: Waits) -> None:
+        self._ranks, self._waits = ranks, waits
+        self.numbers = np.empty(0, np.int64)
+
+    def __call__(self, frames: JobFrames) -> NDArray[np.int64]:
+        there = self._there(frames) if self._ranks.rank == 0 else np.zeros(len(frames), dtype=bool)
+        self.numbers = np.flatnonzero(self._ranks.sum(there.astype(np.int64))).astype(np.int64)
+        return self.numbers
+
+    def _there(self, frames: JobFrames) -> NDArray[np.bool_]:
+        every, begun_s = np.arange(len(frames)), time.monotonic()
+        while not (there := frames.has(every)).all():
+            waited_s = time.monotonic() - begun_s
+            if waited_s > self._waits.again_s and np.count_nonzero(there) >= _FEWEST:
+                _log.warning("it begins without %d frames, which have not come (frame %s)", np.sum(~there), where(every[~there]))
+                break
+            if waited_s > self._waits.late_s:
+                # Whoever reads them says what is wrong.
+                return np.ones(len(frames), dtype=bool)
+            time.sleep(_PAUSE_S)
+        return there
 
 
 class _Tell:
@@ -176,15 +212,24 @@ class _Live:
         except (RankFailed, DeviceMemoryError):
             raise
         except FramesError as error:
-            # They may be there a moment later.
-            _log.warning("%d frames cannot be read now: %s", len(numbers), error)
-            self._again_s = time.monotonic() + self._waits.again_s
+            self._leave_unreadable(numbers, str(error))
             return False
         except (ScanError, SolverError) as error:
             self._arrivals.refuse(str(error))
             return False
         self._arrivals.admit(numbers)
         return True
+
+    def _leave_unreadable(self, numbers: NDArray[np.int64], sentence: str) -> None:
+        """Have no frame wait for others that cannot be read on some rank. All ranks call it together."""
+        with failing_together(self._ranks):
+            cannot = numbers[self._ranks.sum(self._arrivals.unreadable(numbers).astype(np.int64)) > 0]
+        if len(cannot):
+            self._arrivals.pass_over(cannot, sentence)
+        else:
+            # They may be there a moment later.
+            _log.warning("%d frames cannot be read now: %s", len(numbers), sentence)
+            self._again_s = time.monotonic() + self._waits.again_s
 
     def _vote(self) -> _Vote:
         """What rank 0 has seen, and what any rank has been told. All ranks call it together."""

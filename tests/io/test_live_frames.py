@@ -185,6 +185,23 @@ def test_room_that_is_not_written_yet_is_no_dark_frame(tmp_path: Path) -> None:
     file.file.close()
 
 
+def test_a_damaged_chunk_costs_no_other_frame(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w", libver="latest") as file:
+        data = file.create_dataset("data", (20, 8, 9), "u2", chunks=(1, 8, 9), compression="gzip")
+        data[:] = COUNTS[:20]
+        for damaged in (3, 11):
+            data.id.write_direct_chunk((damaged, 0, 0), b"no gzip")
+    frames = live(file_way(tmp_path))
+    every = np.arange(20)
+    assert frames.has(every).all()
+    sound = frames.readable(every)
+    assert every[~sound].tolist() == [3, 11]
+    with pytest.raises(FramesError, match=r"2 frames from 3 on cannot be read: .*damaged"):
+        frames.read(every)
+    np.testing.assert_array_equal(frames.read(every[sound]), COUNTS[:20][sound])
+    frames.close()
+
+
 def test_spool_where_the_file_shows_nothing_and_the_file_again(
     tmp_path: Path, site: Site, file: SwmrFile, writer: SpoolWriter, caplog: pytest.LogCaptureFixture
 ) -> None:

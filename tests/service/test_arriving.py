@@ -56,7 +56,7 @@ def arrivals(scan: LiveScan, intake: Intake) -> Arrivals:
             self.count += growth.frame_count
 
     frames: JobFrames = Counted()  # type: ignore[assignment]
-    return Arrivals(scan.live, scan.site.jobs / scan.live.key, frames)
+    return Arrivals(scan.live, scan.site.jobs / scan.live.key, frames, np.arange(scan.first))
 
 
 def test_growth_that_another_rank_has_seen_is_waited_for(scan: LiveScan, intake: Intake, arrivals: Arrivals) -> None:

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from live_scan import LiveScan, write_scan
 
-from ptyplugin.io import read_result
+from ptyplugin.io import live_frames, read_result
+from ptyplugin.io.ways import FileWay
 from ptyplugin.jobs import GrowthFolder, Inbox, Intake, Ledger, Order, give, read_snapshot
 from ptyplugin.model import Cancelled, FramesError, Progress, Reconstruction, Site
-from ptyplugin.service import Daemon, Inline, Launcher, Wish, live_solving, preview, slot
+from ptyplugin.service import Daemon, Inline, Launcher, Wish, arriving, live_solving, preview, slot
 from ptyplugin.service.live_solving import Waits, solve_live
 from ptyplugin.service.mpiexec import Mpiexec
 from ptyplugin.solvers import OneRank
@@ -229,6 +230,52 @@ def test_frames_that_cannot_be_read_yet_are_tried_again(scan: LiveScan, ledger: 
         pass
     assert refused == [100, 100]
     assert len(solving.made.positions_m) == 100
+
+
+@pytest.mark.parametrize("heals", [True, False])
+def test_a_frame_that_cannot_be_read_holds_up_no_other(
+    scan: LiveScan, ledger: Ledger, until, monkeypatch: pytest.MonkeyPatch, heals: bool
+) -> None:
+    damaged, read = {70}, FileWay.read
+
+    def read_sound(self: FileWay, frames: np.ndarray) -> np.ndarray:
+        if damaged & set(frames.tolist()):
+            raise FramesError("a chunk is damaged.")
+        return read(self, frames)
+
+    monkeypatch.setattr(FileWay, "read", read_sound)
+    monkeypatch.setattr(live_frames, "_DAMAGED_S", 0.05)
+    monkeypatch.setattr(arriving, "_FIRST_AGAIN_S", 0.05)
+    with going(Solving(scan, ledger)) as solving:
+        solving.grow(64, 100)
+        until(lambda: solving.frames == 99 or solving.error)
+        solving.grow(100, 150)
+        until(lambda: solving.frames == 149 or solving.error)
+        if heals:
+            damaged.clear()
+            until(lambda: solving.frames == 150 or solving.error)
+        solving.grow(150, 160, ended=True)
+    assert solving.error is None
+    assert len(solving.made.positions_m) == 159 + heals
+    assert np.allclose(np.sort(solving.made.positions_m[:, 0]), np.sort(np.delete(scan.positions_m[:160, 0], [] if heals else [70])))
+    left_out = ["1 frames did not come in time and were left out."]
+    assert [note for note in solving.made.provenance["notes"] if "left out" in note] == ([] if heals else left_out)
+
+
+def test_it_begins_without_first_frames_that_do_not_come(scan: LiveScan, ledger: Ledger, until, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost, has = {7, 8}, FileWay.has
+
+    def has_others(self: FileWay, frames: np.ndarray) -> np.ndarray:
+        return has(self, frames) & ~np.isin(frames, list(lost))
+
+    monkeypatch.setattr(FileWay, "has", has_others)
+    with going(Solving(scan, ledger)) as solving:
+        until(lambda: solving.frames == 62 or solving.error)
+        lost.clear()
+        until(lambda: solving.frames == 64 or solving.error)
+        solving.grow(64, 80, ended=True)
+    assert solving.error is None
+    assert len(solving.made.positions_m) == 80
 
 
 @contextmanager
