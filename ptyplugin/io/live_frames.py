@@ -219,7 +219,8 @@ class LiveFrames:
             # Dark frames are alike.
             lit = next((each for each in here if counts[each].any()), None)
             self._unproved = None if lit is None else (int(frames[lit]), counts[lit].copy(), way)
-        return left[from_way[left] != place]
+        rest: NDArray[np.int64] = left[from_way[left] != place]
+        return rest
 
     def _read(
         self, way: Way, place: int, frames: NDArray[np.int64], here: NDArray[np.int64], counts: NDArray[Any], from_way: NDArray[np.int64]

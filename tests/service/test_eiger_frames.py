@@ -18,8 +18,10 @@ from ptyplugin.io.spool_run import RunInSpool
 from ptyplugin.io.ways import SpoolWay
 from ptyplugin.model import EigerStream, Site
 from ptyplugin.profiles import load_profile
+from ptyplugin.service.sources import eiger_frames
 from ptyplugin.service.sources.eiger_frames import EigerFrames, Series, image_of
 from ptyplugin.service.sources.recording import Unrecordable
+from ptyplugin.service.sources.writing import WrittenBehind
 from ptyplugin.sim.eiger_stream import Compression, Detail, EigerStreamer, encoded
 
 PROFILE = load_profile("sim")
@@ -199,6 +201,40 @@ def test_what_came_before_the_connection_ended_is_recorded(tmp_path: Path, monke
         may_go_on.set()
         wait_for(lambda: source.state.counts["disconnected"] == 1)
         wait_for(lambda: source.state.counts["frames"] == 12)
+
+
+def test_what_waits_for_a_slow_disk_has_a_bound_in_bytes_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_go_on, take, put, most = threading.Event(), Series.take, WrittenBehind.put, 0
+
+    def put_counted(self: WrittenBehind, size: int, work: Callable[[], None]) -> None:
+        nonlocal most
+        put(self, size, work)
+        most = max(most, self._bytes)
+
+    monkeypatch.setattr(eiger_frames, "_MOST_BYTES", 10_000)
+    monkeypatch.setattr(Series, "take", lambda *message: (may_go_on.wait(20), take(*message)))
+    monkeypatch.setattr(WrittenBehind, "put", put_counted)
+    counts = np.random.default_rng(8).poisson(4, (60, 20, 33)).astype(np.uint16)
+    with EigerStreamer("none") as streamer, recording(streamer, Site(home=tmp_path)) as source:
+        wait_for(lambda: source.state.connected)
+        streamer.send_series(5, counts)
+        wait_for(lambda: "slower than the detector" in str(source.state.last_error))
+        may_go_on.set()
+        wait_for(lambda: source.state.counts["frames"] == 60)
+    assert 10_000 <= most < 10_000 + 4 * counts[0].nbytes
+    assert source.state.counts == {"frames": 60}
+
+
+def test_what_goes_wrong_while_it_is_written_is_heard() -> None:
+    def fail() -> None:
+        raise OSError(5, "no disk")
+
+    with WrittenBehind(100) as behind:
+        behind.put(200, fail)
+        with pytest.raises(OSError, match="no disk"):
+            behind.wait_for_room(20)
+        with pytest.raises(OSError, match="no disk"):
+            behind.put(1, lambda: None)
 
 
 def test_a_series_without_end_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:

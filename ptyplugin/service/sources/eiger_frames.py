@@ -20,12 +20,15 @@ from ptyplugin.io.spool import Channel, Detector
 from ptyplugin.model import EigerStream, Profile, Site, SiteError
 from ptyplugin.service.sources.recording import Recording, SentFrame, Unrecordable
 from ptyplugin.service.sources.source import Source, SourceAway
+from ptyplugin.service.sources.writing import WrittenBehind
 
 _log = logging.getLogger(__name__)
 
 _POLL_MS = 200
-#: Messages that wait in memory; the detector keeps those beyond.
-_MOST_WAITING = 1000
+#: Messages that wait in memory in 0MQ, and bytes of those that were taken and wait to be written; the detector keeps what is beyond.
+_MOST_WAITING, _MOST_BYTES = 8, 2**29
+#: What a message takes beside its parts, about.
+_MESSAGE_BYTES = 1000
 #: Numbers that a frame which comes twice is known by.
 _MOST_RECENT = 10_000
 #: Most parts of a message (a header with all its details has nine), and largest of those that are JSON, bytes.
@@ -56,8 +59,11 @@ class EigerFrames(Source):
             SourceAway: the connection ended, or the address or the spool cannot be used.
         """
         try:
-            with Recording(self._site, self._channel(), self.state, self.say) as recording:
-                self._pull(Series(recording), recording, stop)
+            with (
+                Recording(self._site, self._channel(), self.state, self.say) as recording,
+                WrittenBehind(_MOST_BYTES) as behind,
+            ):
+                self._pull(Series(recording), recording, behind, stop)
         except OSError as error:
             raise SourceAway(f"the spool cannot be written ({error.strerror}): check {self._site.spool} and its disk.") from error
 
@@ -65,7 +71,7 @@ class EigerFrames(Source):
         detectors = [Detector(beamline=each.beamline, stream=each.detector.stream, key=each.detector.key) for each in self._profiles]
         return Channel(name=self._table.address, kind="eiger", detectors=tuple(dict.fromkeys(detectors)))
 
-    def _pull(self, series: Series, recording: Recording, stop: threading.Event) -> None:
+    def _pull(self, series: Series, recording: Recording, behind: WrittenBehind, stop: threading.Event) -> None:
         import zmq
 
         context = zmq.Context()
@@ -79,37 +85,51 @@ class EigerFrames(Source):
             poller.register(socket, zmq.POLLIN)
             poller.register(monitor, zmq.POLLIN)
             while not stop.is_set():
+                if not self._has_room(behind):
+                    continue
                 ready = dict(poller.poll(_POLL_MS))
                 if monitor in ready:
-                    self._note_connection(monitor, recording, lambda: self._take_rest(series, socket))
+                    self._note_connection(monitor, recording, behind, lambda: self._take_rest(series, socket, behind))
                 if socket in ready:
-                    self._take(series, socket.recv_multipart(zmq.NOBLOCK))
+                    self._put(series, socket.recv_multipart(zmq.NOBLOCK), behind)
             socket.disable_monitor()
         except zmq.ZMQError as error:
             raise SourceAway(f"0MQ at {self._table.address} cannot be used ({error}): check the address.") from error
         finally:
             context.destroy(linger=0)
 
-    def _note_connection(self, monitor: Any, recording: Recording, take_rest: Callable[[], None]) -> None:
+    def _has_room(self, behind: WrittenBehind) -> bool:
+        if behind.is_full:
+            self.say(
+                f"{_MOST_BYTES / 1e6:.0f} MB of frames wait to be written: the disk of {self._site.spool} is slower than the detector. "
+                "Further ones stay with the detector; those that it has to drop are left to its file."
+            )
+        return behind.wait_for_room(_POLL_MS / 1000)
+
+    def _put(self, series: Series, parts: list[bytes], behind: WrittenBehind) -> None:
+        # Empty ones take memory too.
+        behind.put(_MESSAGE_BYTES + sum(map(len, parts)), lambda: self._take(series, parts))
+
+    def _note_connection(self, monitor: Any, recording: Recording, behind: WrittenBehind, take_rest: Callable[[], None]) -> None:
         import zmq
         from zmq.utils.monitor import recv_monitor_message
 
         if recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self.state.connected = True
-            recording.connected(True)
+            behind.put(0, lambda: recording.connected(True))
         else:
             self.state.count("disconnected")
             take_rest()
             # After a message that is too large, 0MQ itself would not connect again.
             raise SourceAway("the detector ended the connection, or sent a message larger than largest_mb: it is tried again.")
 
-    def _take_rest(self, series: Series, socket: Any) -> None:
+    def _take_rest(self, series: Series, socket: Any, behind: WrittenBehind) -> None:
         """What came before the connection ended."""
         import zmq
 
         with suppress(zmq.Again):
             while True:
-                self._take(series, socket.recv_multipart(zmq.NOBLOCK))
+                self._put(series, socket.recv_multipart(zmq.NOBLOCK), behind)
 
     def _take(self, series: Series, parts: list[bytes]) -> None:
         try:
