@@ -10,13 +10,14 @@ from ptyplugin.model import Site, load_site
 
 
 def results(run_or_uid_or_catalog: Any = None, *, site: Site | Path | None = None, **query: Any) -> list[Any]:
-    """Reconstructions in the catalog, the newest first; of a run, those of its live jobs come last.
+    """Reconstructions in the catalog, the newest first: the final results of each run, or the live images of one that has none (yet).
 
     Each has ``.plot()``, ``.reconstruction()`` and ``["object_phase"]``.
 
     run_or_uid_or_catalog: a run of a Tiled client, the uid or scan id of a run, a container to search in, or None for everything
     site: where the catalog is, when a uid, a scan id or nothing is given; by default what PTYPLUGIN_SITE names
-    query: scan_uid, scan_id, since, state, verdict, limit (see ptyplugin.catalog.search)
+    query: scan_uid, scan_id, since, state, verdict, limit, and live=True for images too that a final result has replaced
+        (see ptyplugin.catalog.search)
 
     Raises:
         CatalogError: the catalog is away or refuses.
@@ -33,6 +34,4 @@ def results(run_or_uid_or_catalog: Any = None, *, site: Site | Path | None = Non
         return search(where, **query)
     else:
         client, of_run = root(where), {"scan_uid": where.metadata["start"]["uid"]}
-    limit = query.pop("limit", None)
-    found = search(client, **{**query, **of_run})
-    return sorted(found, key=lambda result: result.metadata.get("purpose") == "live")[:limit]
+    return search(client, **{**query, **of_run})

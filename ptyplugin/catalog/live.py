@@ -148,6 +148,7 @@ def live_metadata(job: Entry) -> dict[str, Any]:
     return {
         "scan_uid": job.run_uid,
         "scan_id": job.scan_id,
+        "source": job.source,
         "job": job.key,
         "beamline": job.beamline,
         "purpose": job.purpose,

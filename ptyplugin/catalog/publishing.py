@@ -101,6 +101,7 @@ def result_metadata(reconstruction: Reconstruction, key: str) -> dict[str, Any]:
     metadata = {
         "scan_uid": source.get("run_uid"),
         "scan_id": source.get("scan_id"),
+        "source": source.get("key") or source.get("name"),
         "job": key,
         "beamline": job["beamline"],
         "purpose": job.get("purpose", "final"),
@@ -144,6 +145,11 @@ def json_clean(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     raise TypeError(f"{value!r} ({type(value).__name__}) cannot stand in the metadata of a result")
+
+
+def is_final(metadata: Mapping[str, Any]) -> bool:
+    """Whether a node with this metadata is a final result of its run: the image of a job that runs, or of a preview, is none."""
+    return metadata.get("purpose") != "live" and metadata.get("state") in (PUBLISHING, PUBLISHED)
 
 
 def own_node(folder: Container, key: str, metadata: dict[str, Any]) -> Container:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from tiled.client.container import Container
 from tiled.queries import Comparison, Eq, In, SpecsQuery
 
 from ptyplugin.catalog.connection import catalog_errors, plain
-from ptyplugin.catalog.publishing import PUBLISHED, PUBLISHING, SPEC
+from ptyplugin.catalog.publishing import SPEC, is_final
 from ptyplugin.model import CatalogError, Site
 
 #: How many runs are asked for at once whether they have results.
@@ -67,12 +67,8 @@ def runs_with_results(client: Any, site: Site, beamline: str, uids: Iterable[str
             return found  # nothing was published yet
         for begin in range(0, len(asked), _AT_ONCE):
             nodes = results.search(In("scan_uid", asked[begin : begin + _AT_ONCE])).values()
-            found |= {str(node.metadata.get("scan_uid")) for node in nodes if _is_final(node.metadata)}
+            found |= {str(node.metadata.get("scan_uid")) for node in nodes if is_final(node.metadata)}
     return found
-
-
-def _is_final(metadata: Mapping[str, Any]) -> bool:
-    return metadata.get("purpose") != "live" and metadata.get("state") in (PUBLISHING, PUBLISHED)
 
 
 def _raw(client: Any, site: Site, beamline: str) -> Container:

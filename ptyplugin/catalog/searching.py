@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from tiled.client import from_context
 from tiled.client.container import Container
-from tiled.queries import Comparison, Eq, SpecsQuery
+from tiled.queries import Comparison, Eq, In, SpecsQuery
 
 from ptyplugin.catalog.connection import catalog_errors
-from ptyplugin.catalog.publishing import SPEC
+from ptyplugin.catalog.publishing import SPEC, is_final
 from ptyplugin.catalog.runs import by_uid
 from ptyplugin.model import CatalogError, Word
+
+#: How many results are looked at together: one question tells which of them a final one has replaced.
+_AT_ONCE = 100
 
 
 def search(
@@ -24,39 +29,69 @@ def search(
     state: str | None = None,
     verdict: Word | None = None,
     limit: int | None = None,
+    live: bool = False,
 ) -> list[Any]:
     """Results in ``node``, or anywhere below it if it has none itself; the newest first, at most ``limit``.
+
+    Of a run (and detector) that has final results, these; of one that has none (yet, or because its job failed), what its jobs have shown.
 
     node: any container of a Tiled client, e.g. ``client["sim/processed/ptyplugin"]`` or the root
     scan_uid: of the raw run, or its first characters
     since: when they were published: a datetime, ISO text (local time unless it says otherwise), or seconds since 1970
-    state: "published" or "publishing"; verdict: "good", "doubtful" or "failed"
+    state: "published", "publishing", "live" (its job runs), "failed" or "cancelled": all in this state, also what was replaced
+    verdict: "good", "doubtful" or "failed"
+    live: also what a final result of the same run has replaced, and what a job shows that does a run once more
 
     Raises:
         CatalogError: the catalog is away or refuses, or ``since`` is no time.
     """
-    queries: list[Any] = [SpecsQuery(include=[SPEC.name])]
-    wanted = (("scan_id", scan_id), ("state", state), ("verdict", verdict))
-    queries += [Eq(name, value) for name, value in wanted if value is not None]
-    if scan_uid is not None:
-        queries.append(by_uid("scan_uid", scan_uid))
-    if since is not None:
-        queries.append(Comparison("ge", "time", _seconds(since)))
+    queries = _queries(scan_uid, scan_id, since, state, verdict)
     # The client of a catalog of Bluesky runs would look for each key in the start document.
     container = Container(node.context, item=node.item, structure_clients=node.structure_clients)
+
+    def wanted(found: Iterable[Any], ask: Callable[..., Iterable[Any]]) -> list[Any]:
+        return list(islice(found if live or state is not None else _not_replaced(iter(found), ask), limit))
+
     with catalog_errors("search the catalog for results"):
-        found = container
-        for query in queries:
-            found = found.search(query)
-        values = found.sort(("time", -1)).values()
-        direct = list(values if limit is None else values[:limit])
+        direct = wanted(_here(container, queries).sort(("time", -1)).values(), lambda *asked: _here(container, asked).values())
         if direct:
             return direct
         try:
             below = container.search_deep(*queries).values()
         except NotImplementedError as error:
             raise CatalogError("this catalog cannot search below a folder: give the folder of the results itself.") from error
-        return sorted(below, key=lambda result: -result.metadata.get("time", 0.0))[:limit]
+        newest_first = sorted(below, key=lambda result: -result.metadata.get("time", 0.0))
+        return wanted(newest_first, lambda *asked: container.search_deep(*asked).values())
+
+
+def _queries(scan_uid: str | None, scan_id: int | None, since: datetime | str | float | None, *words: str | None) -> list[Any]:
+    queries: list[Any] = [SpecsQuery(include=[SPEC.name])]
+    wanted = zip(("scan_id", "state", "verdict"), (scan_id, *words), strict=True)
+    queries += [Eq(name, value) for name, value in wanted if value is not None]
+    if scan_uid is not None:
+        queries.append(by_uid("scan_uid", scan_uid))
+    if since is not None:
+        queries.append(Comparison("ge", "time", _seconds(since)))
+    return queries
+
+
+def _here(container: Container, queries: Iterable[Any]) -> Container:
+    for query in queries:
+        container = container.search(query)
+    return container
+
+
+def _not_replaced(found: Iterator[Any], ask: Callable[..., Iterable[Any]]) -> Iterator[Any]:
+    """Leave out what is no final result where there is one of the same run and detector. ask: gives the results that queries find"""
+    while page := list(islice(found, _AT_ONCE)):
+        runs = {node.metadata["scan_uid"] for node in page if not is_final(node.metadata) and node.metadata.get("scan_uid")}
+        finals = ask(SpecsQuery(include=[SPEC.name]), Eq("purpose", "final"), In("scan_uid", sorted(runs))) if runs else ()
+        done = {_scan_of(node) for node in finals if is_final(node.metadata)}
+        yield from (node for node in page if is_final(node.metadata) or _scan_of(node) not in done)
+
+
+def _scan_of(node: Any) -> tuple[str | None, str | None]:
+    return node.metadata.get("scan_uid"), node.metadata.get("source")
 
 
 def root(node: Any) -> Any:

@@ -21,7 +21,7 @@ from ptyplugin.cli.job_finding import (
 from ptyplugin.cli.job_logs import logs
 from ptyplugin.cli.job_orders import cancel, retry
 from ptyplugin.cli.job_watch import watch
-from ptyplugin.cli.screen import answer, show_table, stderr
+from ptyplugin.cli.screen import answer, in_brief, recipe_in_brief, show_table, stderr, when
 from ptyplugin.cli.sentences import one_sentence
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="What became of the jobs that were handed over.", no_args_is_help=True, rich_markup_mode="rich")
 
 _STATE = Literal["queued", "running", "solved", "published", "failed", "cancelled"]
-_HEADS = ("arrived", "job", "scan", "run", "state", "frames", "recipe")
+_HEADS = ("arrived", "job", "scan", "run", "image", "state", "frames", "recipe")
 #: What is shown in --json only, or in a form of its own.
 _FOR_PROGRAMS = (
     *("number", "device", "needed_bytes", "starts", "checkpoint", "not_before_s", "lease_until_s", "arrived_s", "changed_s"),
@@ -56,7 +56,8 @@ def list_jobs(
         ptyplugin jobs list --scan-id 1742 --json
 
     Below a job that failed or has to wait stands why: for another try, for the
-    catalog, for a daemon. A long recipe is whole in --json.
+    catalog, for a daemon. Keys and uids are short, and a recipe is without its
+    options (…); --json has all of them.
     """
     from ptyplugin.jobs.records import record_of
     from ptyplugin.model import load_site
@@ -148,17 +149,16 @@ def _line(one: Transition, entry: Entry) -> str:
 def _row(entry: Entry, site: Site, is_told: bool) -> tuple[list[str | Text], str | None]:
     from rich.text import Text
 
-    from ptyplugin.jobs.records import time_of
-
-    done = "" if entry.state != "running" else " live" if entry.purpose == "live" else f" {entry.fraction_done:.0%}"
+    done = f" {entry.fraction_done:.0%}" if entry.state == "running" and entry.purpose != "live" else ""
     cells: list[str | Text] = [
-        time_of(entry.arrived_s)[:16].replace("T", " "),
-        entry.key,
+        when(entry.arrived_s),
+        in_brief(entry.key),
         "-" if entry.scan_id is None else str(entry.scan_id),
-        (entry.run_uid or "-")[:8],
+        in_brief(entry.run_uid),
+        entry.purpose or "-",
         Text(entry.state + done, _COLOURS[entry.state]),
         "-" if entry.frames is None else str(entry.frames),
-        entry.recipe or "",
+        recipe_in_brief(entry.recipe),
     ]
     return cells, _why(entry, site, is_told)
 

@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ptyplugin.cli.screen import answer, busy, show_table, show_warnings, stderr
+from ptyplugin.cli.screen import answer, busy, in_brief, recipe_in_brief, show_table, show_warnings, stderr, when
 
-_FIELDS = ("scan_uid", "scan_id", "beamline", "purpose", "state", "recipe", "quality", "verdict", "verdict_reasons", "notes")
-_HEADS = ("published", "scan", "run", "beamline", "error", "verdict", "job", "recipe")
+_FIELDS = ("scan_uid", "scan_id", "source", "beamline", "purpose", "state", "recipe", "quality", "verdict", "verdict_reasons", "notes")
+#: What the catalog calls live is a job that runs.
+_STATES = {"live": "runs"}
+_HEADS = ("time", "scan", "run", "image", "error", "verdict", "job", "recipe")
 
 
 def results(
@@ -23,16 +25,23 @@ def results(
     verdict: Annotated[
         Literal["good", "doubtful", "failed"] | None, typer.Option(help="Those with this verdict.", show_default=False)
     ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Also live images that the final result of their run has replaced.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest ones.")] = 50,
     site: Annotated[Path | None, typer.Option(help="TOML file of this installation.", show_default="what PTYPLUGIN_SITE names")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
     """List reconstructions in the catalog, the newest first.
 
+    Of a scan these are its final results; as long as there is none, or if its
+    job failed, what was seen live.
+
     Examples:
         ptyplugin results --since 2026-01-31
-        ptyplugin results --scan-id 1742 --json
-        ptyplugin results --verdict good --limit 5
+        ptyplugin results --scan-id 1742 --live
+        ptyplugin results --verdict good --limit 5 --json
+
+    In the table keys and uids are short, and a recipe is without its options (…);
+    --json has all of them.
 
     In Python: ptyplugin.results(run)[0].plot()
     """
@@ -40,11 +49,14 @@ def results(
 
     show_warnings()
     with busy("asking the catalog", as_json):
-        found = [_record(node) for node in find(site=site, scan_uid=uid, scan_id=scan_id, since=since, verdict=verdict, limit=limit)]
+        query = {"scan_uid": uid, "scan_id": scan_id, "since": since, "verdict": verdict, "limit": limit, "live": live}
+        found = [_record(node) for node in find(site=site, **query)]
     if as_json:
         answer(found)
     elif found:
-        show_table(_HEADS, [(_row(one), None) for one in found])
+        several = len({one["beamline"] for one in found}) > 1
+        heads = ("beamline", *_HEADS) if several else _HEADS
+        show_table(heads, [([one["beamline"]] * several + _row(one), None) for one in found])
     else:
         stderr().print("no results found.")
 
@@ -65,12 +77,12 @@ def _plain(value: Any) -> Any:
 def _row(one: dict[str, Any]) -> list[str]:
     error = (one["quality"] or {}).get("error")
     return [
-        one["time"][:16].replace("T", " "),
+        when(datetime.fromisoformat(one["time"]).timestamp()),
         "-" if one["scan_id"] is None else str(one["scan_id"]),
-        (one["scan_uid"] or "-")[:8],
-        one["beamline"],
-        one["state"] if error is None else f"{error:.4g}",
+        in_brief(one["scan_uid"]),
+        one["purpose"] if one["state"] == "published" else f"{one['purpose']}, {_STATES.get(one['state'], one['state'])}",
+        "-" if error is None else f"{error:.3g}",
         one["verdict"] or "-",
-        one["key"],
-        one["recipe"],
+        in_brief(one["key"]),
+        recipe_in_brief(one["recipe"]),
     ]

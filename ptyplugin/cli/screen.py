@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Columns of a table that goes into a pipe.
 _WIDE = 500
+#: Characters of a key or uid in a table.
+_BRIEF = 8
 #: How often something is said of work that goes on where nothing can move on the screen, seconds.
 PULSE_S = 15.0
 
@@ -58,6 +61,28 @@ def show_warnings() -> None:
 def answer(value: Any) -> None:
     """An answer for machines: JSON on stdout."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def when(seconds: float) -> str:
+    """A local time for a column of a table, short: the year stands for the time of day where it is not this one."""
+    at = datetime.fromtimestamp(seconds)
+    return f"{at:%m-%d %H:%M}" if at.year == datetime.now().year else f"{at:%Y-%m-%d}"
+
+
+def in_brief(key_or_uid: str | None) -> str:
+    """As much of a job's key or a run's uid as people need: commands take it for the whole."""
+    return (key_or_uid or "-")[:_BRIEF]
+
+
+def recipe_in_brief(recipe: str | None) -> str:
+    """The stages of a recipe with their iterations; … stands for options."""
+    from ptyplugin.model import Recipe, RecipeError
+
+    try:
+        stages = Recipe.parse(recipe or "").stages
+    except RecipeError:
+        return recipe or ""
+    return " + ".join(f"{stage.algorithm}({stage.iterations}{'…' if stage.options else ''})" for stage in stages)
 
 
 def show_table(heads: Sequence[str], rows: Sequence[tuple[Sequence[str | Text], str | None]]) -> None:

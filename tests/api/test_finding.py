@@ -10,19 +10,16 @@ from ptyplugin import catalog
 from ptyplugin.api import finding
 
 
-def test_of_a_run_the_final_results_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    newest_first = [
-        SimpleNamespace(metadata={"purpose": purpose, "number": number}) for number, purpose in enumerate(["live", "final", "live"])
-    ]
+def test_of_a_run_its_own_results_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, object]] = []
 
     def search(client: object, **query: object) -> list[object]:
         asked.append(query)
-        return list(newest_first)
+        return ["newest", "older"]
 
     monkeypatch.setattr(catalog, "search", search)
     monkeypatch.setattr(catalog, "root", lambda node: node)
     run = SimpleNamespace(metadata={"start": {"uid": "run-1"}})
-    assert [result.metadata["number"] for result in finding.results(run)] == [1, 0, 2]
-    assert [result.metadata["number"] for result in finding.results(run, limit=1, state="published")] == [1]
-    assert asked == [{"scan_uid": "run-1"}, {"scan_uid": "run-1", "state": "published"}]
+    assert finding.results(run) == ["newest", "older"]
+    finding.results(run, limit=1, live=True)
+    assert asked == [{"scan_uid": "run-1"}, {"scan_uid": "run-1", "limit": 1, "live": True}]

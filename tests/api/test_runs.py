@@ -108,7 +108,7 @@ def test_commands_on_a_run(scanned: Scanned, tmp_path: Path) -> None:
     found = CliRunner().invoke(app, ["results", "--scan-id", scan_id, "--site", str(site), "--json"])
     assert said["key"] in [one["key"] for one in json.loads(found.stdout)]
     table = CliRunner().invoke(app, ["results", "--uid", scanned.uid, "--limit", "1", "--site", str(site)])
-    assert {said["key"], scanned.uid[:8], scan_id} <= set(table.stdout.split())
+    assert {said["key"][:8], scanned.uid[:8], scan_id, "final", "ePIE(1)"} <= set(table.stdout.split())
     nothing = CliRunner().invoke(app, ["results", "--since", "2999-01-01", "--site", str(site)])
     assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (0, "", "no results found.\n")
     wrong = CliRunner().invoke(app, ["results", "--since", "yesterday", "--site", str(site)])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiled.queries import Key
 
 import ptyplugin
 from ptyplugin.catalog import LiveImages, LocalServer, publish, runs_with_results, search
@@ -128,6 +129,42 @@ def test_an_image_grows_until_the_result_takes_its_place(client: Any, site: Site
     live.put(snapshot(job.key, (90, 100), (-30, -10), 3))
     assert LiveImages(client, PATH, job).put(larger) == 0
     assert client[f"{PATH}/{job.key}"].metadata["state"] == "published"
+
+
+@pytest.mark.system
+def test_what_a_final_result_has_replaced_is_found_when_asked_for(
+    client: Any, site: Site, job_of: Callable[..., tuple[Path, Entry]]
+) -> None:
+    result, final = job_of("run-replaced", 36)
+    live, again = replace(final, key="a" * 16, purpose="live"), replace(final, key="b" * 16)
+    elsewhere = replace(final, key="c" * 16, purpose="live", source="another detector")
+    folder, first = client[PATH], snapshot(live.key, (40, 40))
+
+    def found(where: Any = folder, **query: Any) -> list[str]:
+        return [node.item["id"] for node in search(where, scan_uid="run-replaced", **query)]
+
+    LiveImages(client, PATH, live).put(first)
+    assert found() == found(client) == [live.key], "there is nothing else yet"
+    LiveImages(client, PATH, final).put(first)
+    LiveImages(client, PATH, final).end("failed", "it was too dark.")
+    assert found() == [final.key, live.key], "its final job has failed"
+    publish(client, site, result, final.key)
+    LiveImages(client, PATH, live).end("cancelled", "the final image of its run has taken its place.")
+    LiveImages(client, PATH, again).put(first)
+    LiveImages(client, PATH, elsewhere).put(first)
+    for where in (folder, client):
+        assert found(where) == [elsewhere.key, final.key]
+        assert found(where, limit=1) == [elsewhere.key]
+        assert found(where, live=True) == [elsewhere.key, again.key, final.key, live.key]
+        # What is asked for by its state is shown, whatever else there is.
+        assert found(where, state="cancelled") == [live.key]
+    # The final one does not have what is asked for; the live one is no answer.
+    folder[live.key].update_metadata({"verdict": "good"}, drop_revision=True)
+    assert found(verdict="good") == []
+    assert found(verdict="good", live=True) == [live.key]
+    # The question that the reference has for those who know only Tiled.
+    asked = folder.search(Key("scan_uid") == "run-replaced").search(Key("purpose") == "final").search(Key("state") == "published")
+    assert [node.item["id"] for node in asked.values()] == [final.key]
 
 
 @pytest.mark.system

@@ -87,7 +87,7 @@ def test_jobs(tmp_path: Path) -> None:
     key = refused(site)
     table = run("jobs", "list", "--site", file)
     assert table.exit_code == 0, table.output
-    assert {key, "17", "a1b2c3d4", "failed"} <= set(table.stdout.split())
+    assert {key[:8], "17", "a1b2c3d4", "failed"} <= set(table.stdout.split())
     listed = json.loads(run("jobs", "list", "--site", file, "--state", "failed", "--scan-id", 17, "--json").stdout)
     assert [(one["key"], one["state"], one["sentence"]) for one in listed] == [(key, "failed", "the scan has 0 frames [with] a position.")]
     assert json.loads(run("jobs", "list", "--site", file, "--state", "published", "--json").stdout) == []
@@ -105,8 +105,8 @@ def test_a_table_in_a_narrow_terminal(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("ptyplugin.cli.screen.stdout", lambda: Console(file=screen, width=80, force_terminal=True, color_system=None))
     assert run("jobs", "list", "--site", file).exit_code == 0
     head, row, *reason = screen.getvalue().splitlines()
-    assert head.split() == ["arrived", "job", "scan", "run", "state", "frames", "recipe"]
-    assert row.split()[2:] == [key, "17", "a1b2c3d4", "failed", "-"]
+    assert head.split() == ["arrived", "job", "scan", "run", "image", "state", "frames", "recipe"]
+    assert row.split()[2:] == [key[:8], "17", "a1b2c3d4", "final", "failed", "-"]
     assert len(reason) == 2
     assert all(line.startswith("    ") and len(line) <= 80 for line in reason)
 

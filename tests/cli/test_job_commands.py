@@ -331,7 +331,7 @@ def test_a_live_job_has_frames_and_no_end(site: Site) -> None:
         line = drawn(entries(site))[2]
         assert "67, 192 frames" in line
         assert line.split()[-2:] == ["0.25", "live"]
-        assert "running live" in run("list").stdout
+        assert "live   running" in run("list").stdout
         assert "DM, 192 frames, iteration 67, error 0.25, for as long as the scan goes on" in run("show", live.key).stdout
 
 
