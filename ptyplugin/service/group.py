@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ptyplugin.model import Cancelled, DiskError, Progress, RanksAway, RanksCrashed, TimeIsUp
+from ptyplugin.service.accepting import waited_out
 from ptyplugin.service.complaints import Complaints
 from ptyplugin.service.engines import STRANGERS, Engine
 from ptyplugin.service.handshake import Challenge, answer
@@ -30,12 +31,14 @@ _TICK_S = 0.05
 class Patience:
     """How long what is waited for, in seconds.
 
-    start: until the next rank has said hello; silence: without a word of progress before a job counts as hanging
+    start: until the next rank has said hello; warm: for all to warm up, before they are given jobs all the same
+    silence: without a word of progress before a job counts as hanging
     grace: for the other ranks to come home after one failed
     wish: for all to come home once they were asked to, from a long iteration or from writing; leave: for MPI to end in good order
     """
 
     start_s: float = 120.0
+    warm_s: float = 300.0
     silence_s: float = 1800.0
     grace_s: float = 2.0
     wish_s: float = 20.0
@@ -91,7 +94,7 @@ class Group:
         self._going: _Going | None = None
         self._number = 0
         self._trouble = ""
-        self._is_told_to_warm_up = False
+        self._told_to_warm_up: float | None = None
         self._is_over = False
 
     @property
@@ -108,6 +111,12 @@ class Group:
     def is_warm(self) -> bool:
         """Whether all ranks are there, and have warmed up."""
         return self.is_there and all(rank.is_ready for rank in self._ranks)
+
+    @property
+    def is_warming(self) -> bool:
+        """Whether the ranks are about to be warm: a job would have to wait for that."""
+        told = self._told_to_warm_up
+        return told is not None and not self.is_warm and time.monotonic() - told < self._patience.warm_s
 
     @property
     def is_over(self) -> bool:
@@ -150,8 +159,8 @@ class Group:
 
     def warm_up(self, keeps_cards: bool) -> None:
         """Have the ranks do once what their first job would have to wait for; it can be given to them meanwhile."""
-        if self.is_there and not self._is_told_to_warm_up:
-            self._is_told_to_warm_up = True
+        if self.is_there and self._told_to_warm_up is None:
+            self._told_to_warm_up = time.monotonic()
             self._tell("warm", cards=keeps_cards)
 
     def run(self, work: Work) -> Path:
@@ -258,8 +267,14 @@ class Group:
     def _answer_the_door(self) -> None:
         if self._listener is None:
             return
+        try:
+            connection = self._listener.accept()[0]
+        except OSError as error:
+            if not isinstance(error, ConnectionError) and not waited_out(error, self._complaints):
+                raise
+            return
         with suppress(ConnectionError):
-            rank = _Rank(Wire(self._listener.accept()[0], STRANGERS_LIMIT))
+            rank = _Rank(Wire(connection, STRANGERS_LIMIT))
             self._selector.register(rank.wire, selectors.EVENT_READ, rank)
             self._strangers.append(rank)
             if len(self._strangers) > self._size + STRANGERS:

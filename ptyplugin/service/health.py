@@ -83,8 +83,8 @@ class Health:
             Check(
                 f"slot {slot.place.name}",
                 slot.trouble is None,
-                slot.trouble or slot.waits or (f"solves job {slot.runs}" if slot.runs else "waits for a job"),
-                more={"job": slot.runs, "ranks": slot.place.ranks, "gpus": list(slot.place.gpus)},
+                slot.trouble or slot.waits or _doing(slot),
+                more={"ready": slot.is_warm, "job": slot.runs, "ranks": slot.place.ranks, "gpus": list(slot.place.gpus)},
             )
             for slot in self._slots
         ]
@@ -124,6 +124,12 @@ def free_bytes(folder: Path) -> int:
     while not there.exists() and there != there.parent:
         there = there.parent
     return shutil.disk_usage(there).free
+
+
+def _doing(slot: Slot) -> str:
+    if key := slot.runs:
+        return f"solves job {key}"
+    return "waits for a job" if slot.is_warm else "starts its ranks and warms up its solver: jobs are taken and begin when that is done"
 
 
 def _room(name: str, folder: Path) -> Check:

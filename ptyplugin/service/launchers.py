@@ -45,6 +45,11 @@ class Launcher(ABC):
         """Why no job can begin for now, though nothing is wrong; empty if that is not so. Any thread may ask."""
         return ""
 
+    @property
+    def is_warm(self) -> bool:
+        """Whether nothing is left that only the first job would have to wait for. Any thread may ask."""
+        return True
+
     def warm_up(self) -> None:  # noqa: B027 (what has no processes has nothing to warm)
         """There is no job: do what the next one would have to wait for."""
 

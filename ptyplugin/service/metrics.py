@@ -89,6 +89,12 @@ def metrics_text(
     lines += _family(
         "slot_well", "gauge", "whether a slot can take jobs", _by("slot", {s.place.name: int(s.trouble is None) for s in slots})
     )
+    lines += _family(
+        "slot_ready",
+        "gauge",
+        "whether a slot's solver is warm, so that a job begins at once",
+        _by("slot", {s.place.name: int(s.is_warm) for s in slots}),
+    )
     lines += metrics.own() + _of_sources(sources)
     lines += _family("free_bytes", "gauge", "room on the disk", _by("folder", _room(folders(site))))
     lines += _family("resident_bytes", "gauge", "memory of the daemon's process", [({}, resident_bytes())])

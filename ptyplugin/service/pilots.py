@@ -50,6 +50,11 @@ class Pilots(Warm):
         """See Launcher. Where each job has a pilot of its own, there is none to wait for."""
         return self._is_for_one_job or super().look()
 
+    @property
+    def is_warm(self) -> bool:
+        """See Launcher. Each job's own pilot warms nothing up in advance."""
+        return self._is_for_one_job or super().is_warm
+
     def run(self, task: Task, on_progress: Callable[[Progress], None], wish: Callable[[], Wish]) -> Path:
         """See Launcher."""
         if self._is_for_one_job:

@@ -115,6 +115,12 @@ class Slot:
         return running.entry.key if running else None
 
     @property
+    def is_live(self) -> bool:
+        """Whether the job that it has is a live one."""
+        running = self._running
+        return running is not None and running.entry.purpose == "live"
+
+    @property
     def is_free(self) -> bool:
         """Whether it could begin with a job."""
         return self._running is None and self.trouble is None and not self.waits
@@ -123,6 +129,11 @@ class Slot:
     def waits(self) -> str:
         """For what it waits before it can begin with a job, though nothing is wrong; empty if that is not so."""
         return self._launcher.waits
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether a job would find all ready that takes long the first time."""
+        return self.trouble is None and not self.waits and self._launcher.is_warm
 
     def solve_next(self) -> bool:
         """Solve the next job that fits, if one waits; whether one did.

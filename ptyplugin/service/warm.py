@@ -59,6 +59,12 @@ class Warm(Launcher):
         group = self._group
         return group.waits if group else ""
 
+    @property
+    def is_warm(self) -> bool:
+        """See Launcher."""
+        group = self._group
+        return group is not None and group.is_warm
+
     def run(self, task: Task, on_progress: Callable[[Progress], None], wish: Callable[[], Wish]) -> Path:
         """See Launcher."""
         work = Work(task, self._solve, on_progress, wish, self._limit_s, self._keeps_cards)
@@ -92,7 +98,7 @@ class Warm(Launcher):
             self._forget_if_over()
         if group.is_warm:
             self._next_s, self._wait_s = 0.0, _FIRST_WAIT_S
-        return group.is_there and not group.waits
+        return group.is_there and not group.waits and not group.is_warming
 
     def warm_up(self) -> None:
         """See Launcher."""

@@ -120,15 +120,24 @@ def test_what_ranks_say_goes_into_the_log_of_the_job_that_they_do(task_of, group
 def test_a_group_that_has_no_job_warms_up_and_lives(task_of, ranks_of, make_job, site, until) -> None:
     group = ranks_of()
 
-    def ready() -> bool:
-        if group.look():
-            group.warm_up()
-        return group._group is not None and group._group.is_warm
-
-    until(ready, 150)
+    until(group.look, 60)
+    assert not group.is_warm
+    group.warm_up()
+    assert not group.look(), "a job would have to wait: it better does so in the queue"
+    until(group.look, 150)
+    assert group.is_warm
     before = (site.home / "slots" / "0" / "processes.json").read_text()
     group.run(task_of(make_job()), lambda _: None, go_on)
     assert (site.home / "slots" / "0" / "processes.json").read_text() == before
+
+
+def test_ranks_that_do_not_get_warm_are_given_jobs_all_the_same(task_of, ranks_of, make_job, until) -> None:
+    group = ranks_of(1, patience=Patience(warm_s=0.0))
+    until(group.look, 60)
+    group.warm_up()
+    assert group.look()
+    assert not group.is_warm
+    group.run(task_of(make_job()), lambda _: None, go_on)
 
 
 @pytest.mark.parametrize("who", [1, 2])

@@ -75,6 +75,21 @@ def test_a_service_that_is_well_says_so(site, until) -> None:
         checks = {check["name"]: check for check in answer["checks"]}
         assert {"ledger", "disk home", "disk results", "slot 1", "publisher"} <= checks.keys()
         assert checks["slot 1"]["sentence"] == "waits for a job"
+        assert checks["slot 1"]["ready"]
+
+
+def test_it_says_when_its_solver_is_not_warm_yet(site, until, make_job, monkeypatch) -> None:
+    monkeypatch.setattr(Inline, "is_warm", False)
+    with running(site, until) as service, open_read_only(site.ledger) as view:
+        status, body = service.ask("/healthz")
+        (slot,) = (check for check in json.loads(body)["checks"] if check["name"] == "slot 1")
+        assert (status, slot["ok"], slot["ready"]) == (200, True, False)
+        assert "warms up its solver" in slot["sentence"]
+        assert samples(service.ask("/metrics")[1])['ptyplugin_slot_ready{slot="1"}'] == 0
+        submit(site, make_job())
+        until(lambda: view.counts() == {"solved": 1})
+        monkeypatch.setattr(Inline, "is_warm", True)
+        assert samples(service.ask("/metrics")[1])['ptyplugin_slot_ready{slot="1"}'] == 1
 
 
 def test_what_needs_somebody_is_503_and_what_heals_itself_is_not(site, until, make_job, monkeypatch) -> None:
