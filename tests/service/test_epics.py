@@ -23,11 +23,11 @@ from typer.testing import CliRunner
 
 from ptyplugin.api.looking import FramePositions, look
 from ptyplugin.cli.app import app
-from ptyplugin.jobs import Ledger, submit, write_snapshot
-from ptyplugin.model import LedgerError, Progress, Site, SiteError, Snapshot
+from ptyplugin.jobs import Ledger, ProgressFile, submit, write_snapshot
+from ptyplugin.model import FramesError, LedgerError, Progress, Site, SiteError, Snapshot
 from ptyplugin.service import Daemon, Inline
 from ptyplugin.service.epics import screens
-from ptyplugin.service.epics.records import IMAGES, RECORDS, readings
+from ptyplugin.service.epics.records import IMAGES, INVALID, LONG_TEXT, MAJOR, RECORDS, cut, outdated, readings
 from ptyplugin.service.epics.screens import Epics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,12 +121,18 @@ def test_a_job_is_seen_and_cancelled_over_epics(site, make_job, until, ask, monk
     def value(name: str) -> Any:
         return ask("get", PREFIX + name)["value"]
 
+    def fail(*_: object) -> None:
+        raise FramesError("Öffnung prüfen, 5 µm. " * 40)
+
     with Daemon(site, Inline("stub_solving:solve"), on_progress=write) as daemon, Epics(site, daemon, PREFIX) as epics:
         thread = threading.Thread(target=daemon.run)
         thread.start()
         try:
             assert value("JobState") == "Idle"
             ask("watch", PREFIX + "Image:Phase")
+            nothing = ask("image", 0)
+            assert (nothing["shape"], nothing["dtype"], nothing["id"], nothing["mean"]) == ([1, 1], "float32", 0, 0.0)
+            assert nothing["attributes"] == {"ColorMode": 0, "Title": "Phase of the object", "Units": "rad"}
             submit(site, job)
             image = ask("image", 1)
             assert (image["shape"], image["dtype"], image["dimension"]) == ([160, 160], "float32", [160, 160])
@@ -162,6 +168,7 @@ def test_a_job_is_seen_and_cancelled_over_epics(site, make_job, until, ask, monk
             assert ask("put", PREFIX + "Progress", 3.0)["refused"]
             assert ask("ca_put", PREFIX + "Progress", 3.0)["refused"]
             assert "no job runs" in ask("put", PREFIX + "Cancel", 1)["refused"]
+            assert ask("ca_put", PREFIX + "Cancel", 1)["refused"]
 
             # The process is killed: the daemon does not mind, and another one takes its place.
             first = epics.pid
@@ -178,6 +185,15 @@ def test_a_job_is_seen_and_cancelled_over_epics(site, make_job, until, ask, monk
             assert value("Cancel") == "Done"
             assert daemon.ledger.show(slow.key).state == "cancelled"
             assert "cancelled while it ran" in value("Message")
+            # A message with letters of several bytes, longer than there is room.
+            monkeypatch.setattr("stub_solving._misbehave", fail)
+            failing = make_job(9)
+            submit(site, failing)
+            until(lambda: (value("Job"), value("JobState")) == (failing.key, "Failed"))
+            said = ask("ca_get", PREFIX + "Message")
+            assert said["value"].startswith("Öffnung prüfen, 5 µm.")
+            assert (said["value"][-1], said["severity"], len(said["value"].encode()) <= LONG_TEXT) == ("…", MAJOR, True)
+            assert ask("get", PREFIX + "JobState") == {"value": "Failed", "severity": MAJOR, "unit": ""}
         finally:
             daemon.stop()
             thread.join(20)
@@ -227,7 +243,7 @@ def test_the_job_that_is_shown(site, make_job) -> None:
         look(site)
     with Ledger(site.ledger) as ledger:
         assert look(site) is None
-        assert {name: reading.value for name, reading in readings(None, {}).items()}["JobState"] == 0
+        assert {name: reading.value for name, reading in readings(None, {}, 0.0).items()}["JobState"] == 0
         for seed in range(2):
             ledger.put(make_job(seed))
         started = [ledger.claim(60.0), ledger.claim(60.0)]
@@ -242,11 +258,16 @@ def test_the_job_that_is_shown(site, make_job) -> None:
             ledger.failed(entry, f"{entry.key} was too dark.")
         seen = look(site)
         assert seen.job.key == started[-1].key
-        now = readings(seen, {})
+        now = readings(seen, {}, time.time())
         assert (now["JobState"].value, now["JobState"].severity) == (5, 2)
         assert now["Message"].value.endswith("was too dark.")
-        doubtful = readings(replace(seen, job=replace(seen.job, state="solved")), {"error": 0.1, "verdict": "doubtful"})
+        doubtful = readings(
+            replace(seen, job=replace(seen.job, state="solved", sentence=None)),
+            {"error": 0.1, "verdict": "doubtful", "verdict_reasons": ["The error was still falling."]},
+            time.time(),
+        )
         assert (doubtful["Verdict"].value, doubtful["Verdict"].severity, doubtful["Error"].value) == (2, 1, 0.1)
+        assert (doubtful["Message"].value, doubtful["Message"].severity) == ("The error was still falling.", 1)
         assert set(now) | {"Cancel"} == {record.name for record in RECORDS}
 
 
@@ -256,26 +277,93 @@ def test_positions_of_a_job_without_its_folder_are_not_known(tmp_path, make_job)
     np.testing.assert_array_equal(FramePositions(tmp_path).first(2), [[0.0, 0.0], [0.0, 1e-6]])
 
 
-def test_the_screen_for_phoebus_names_variables_that_are_there() -> None:
+#: What the Display Builder of Phoebus knows: properties of every widget, and of those on the screen. It says nothing of others.
+COMMON = {"name", "x", "y", "width", "height", "visible", "tooltip"}
+COLOURED = {"font", "foreground_color", "background_color", "transparent"}
+TEXT = COLOURED | {"horizontal_alignment", "vertical_alignment", "rotation_step", "wrap_words"}
+PV = {"pv_name", "border_alarm_sensitive"}
+AXIS = {"visible", "title", "minimum", "maximum"}
+WIDGETS = {
+    "label": ("2.0.0", TEXT | {"text", "auto_size"}),
+    "textupdate": ("2.0.0", TEXT | PV | {"format", "precision", "show_units"}),
+    "progressbar": ("2.0.0", PV | {"fill_color", "background_color", "horizontal", "limits_from_pv", "minimum", "maximum"}),
+    "action_button": ("3.0.0", COLOURED | PV | {"actions", "text", "enabled", "show_confirm_dialog", "confirm_message", "password"}),
+    "image": (
+        "2.0.0",
+        PV
+        | {"color_map", "color_bar", "x_axis", "y_axis", "data_width", "data_height", "autoscale", "show_toolbar", "interpolation"}
+        | {"background_color", "unsigned", "minimum", "maximum"},
+    ),
+}
+PARTS = {"color_bar": {"visible", "bar_size"}, "x_axis": AXIS, "y_axis": AXIS, "color_map": {"name"}, "actions": {"action"}}
+COLOUR_MAPS = {"VIRIDIS", "GRAY", "JET", "SPECTRUM", "HOT", "COOL", "SHADED", "MAGMA"}
+
+
+def test_the_screen_for_phoebus_has_variables_and_properties_that_are_there() -> None:
     display = ElementTree.parse(ROOT / "examples" / "phoebus" / "ptyplugin.bob").getroot()
     assert (display.tag, display.get("version")) == ("display", "2.0.0")
-    assert display.find("macros/P") is not None
-    named = [place.text or "" for place in display.iter("pv_name")]
+    assert {place.tag for place in display} == {"name", "macros", "width", "height", "widget"}
+    assert [place.tag for place in display.findall("macros/*")] == ["P"]
+    # All that is served is on the screen, and nothing else; only images need PVAccess.
     there = {f"$(P){record.name}" for record in RECORDS} | {f"pva://$(P){name}" for name in IMAGES}
-    assert set(named) <= there
-    # Images, a bar, texts, and a button that cancels.
-    assert {f"pva://$(P){name}" for name in IMAGES} | {"$(P)Cancel", "$(P)Progress", "$(P)JobState", "$(P)Error"} <= set(named)
-    kinds = {widget.get("type") for widget in display.iter("widget")}
-    assert kinds == {"label", "textupdate", "image", "progressbar", "action_button"}
+    assert {place.text for place in display.iter("pv_name")} == there
     for widget in display.iter("widget"):
+        version, known = WIDGETS[widget.get("type", "")]
+        assert widget.get("version") == version
+        assert {place.tag for place in widget} <= COMMON | known, widget.findtext("name")
+        for name, parts in PARTS.items():
+            assert {part.tag for part in widget.findall(f"{name}/*")} <= parts
+        assert widget.findtext("color_map/name", "GRAY") in COLOUR_MAPS
         x, y, width, height = (int(widget.findtext(name, "-1")) for name in ("x", "y", "width", "height"))
         assert x >= 0
         assert y >= 0
         assert x + width <= int(display.findtext("width", "0"))
         assert y + height <= int(display.findtext("height", "0"))
+    (action,) = display.iter("action")
+    assert (action.get("type"), action.findtext("pv_name"), action.findtext("value")) == ("write_pv", "$(P)Cancel", "1")
+    # Bytes of an array are shown as text.
+    assert {widget.findtext("format") for widget in display.iter("widget") if widget.findtext("name") == "Message"} == {"6"}
 
 
-def test_the_reference_names_every_variable() -> None:
+def test_the_reference_tells_of_every_variable_what_it_is() -> None:
     text = (ROOT / "docs" / "reference" / "epics.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"^\| `([A-Za-z:]+)` \|", text, re.MULTILINE))
-    assert named == {record.name for record in RECORDS} | set(IMAGES)
+    variables = text[: text.index("\n## ")]
+    told = {name: (kind, about) for name, kind, about in re.findall(r"^\| `([A-Za-z:]+)` \| (.+?) \| (.+) \|$", variables, re.MULTILINE)}
+    served = {record.name: record.kind + (f", {record.unit}" if record.unit else "") for record in RECORDS} | dict.fromkeys(
+        IMAGES, "NTNDArray"
+    )
+    assert {name: kind for name, (kind, _) in told.items()} == served
+    for record in RECORDS:
+        assert [choice for choice in record.choices if not re.search(rf"\b{choice}\b", told[record.name][1])] == []
+    assert f"{LONG_TEXT} bytes" in told["Message"][1]
+
+
+def test_texts_are_cut_where_their_bytes_end(site, make_job) -> None:
+    assert cut("as it is", 8) == "as it is"
+    assert cut("ä" * 300, 500) == "ä" * 248 + "…"
+    with Ledger(site.ledger) as ledger:
+        ledger.put(make_job())
+        ledger.failed(ledger.claim(60.0), "zu dunkel: Öffnung prüfen, 5 µm. " * 30)
+    message = readings(look(site), {}, time.time())["Message"]
+    assert 497 <= len(message.value.encode()) <= LONG_TEXT
+    assert (message.value[-1], message.severity) == ("…", MAJOR)
+
+
+def test_what_may_not_be_so_any_more_is_invalid(site, make_job, tmp_path) -> None:
+    live = make_job().model_copy(update={"purpose": "live"})
+    with Ledger(site.ledger) as ledger:
+        ledger.put(live)
+        ledger.claim(60.0)
+    (site.jobs / live.key).mkdir(parents=True)
+    ProgressFile(site.jobs / live.key)(Progress(live.key, "DM", 67, 30, 60.0, {"error": 0.25}, frames=192))
+    seen = look(site)
+    well = readings(seen, {}, time.time())
+    assert (well["JobState"].severity, well["Message"].value, well["Iteration"].value, well["Iterations"].value) == (0, "", 67, 0)
+    # A live job has no end of its own.
+    assert np.isnan([well["Progress"].value, well["ETA"].value]).all()
+    late = readings(seen, {}, time.time() + 61.0)
+    assert (late["JobState"].severity, late["Message"].severity, late["Error"].severity) == (INVALID, INVALID, 0)
+    assert "look whether it is stuck" in late["Message"].value
+    old = outdated(well, "the ledger cannot be read.")
+    assert {reading.severity for reading in old.values()} == {INVALID}
+    assert (old["Message"].value, old["JobState"].value) == ("the ledger cannot be read.", well["JobState"].value)

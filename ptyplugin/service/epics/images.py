@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,11 +35,19 @@ def pictures(view: LiveView, job: Entry, iteration: int, frames: int, time_s: fl
     }
 
 
-def _attributes(name: str, view: LiveView, job: Entry, iteration: int, frames: int) -> dict[str, tuple[Any, str]]:
+def no_pictures() -> dict[str, Picture]:
+    """What there is before the first images: one dark pixel each."""
+    pixel, now_s = np.zeros((1, 1), np.float32), time.time()
+    return {name: Picture(pixel, now_s, _titles(name)) for name in IMAGES}
+
+
+def _titles(name: str) -> dict[str, tuple[Any, str]]:
     about, unit = IMAGES[name]
-    said: dict[str, tuple[Any, str]] = {
-        "Title": (about, "What it shows"),
-        "Units": (unit, "Unit of the values"),
+    return {"Title": (about, "What it shows"), "Units": (unit, "Unit of the values")}
+
+
+def _attributes(name: str, view: LiveView, job: Entry, iteration: int, frames: int) -> dict[str, tuple[Any, str]]:
+    said = _titles(name) | {
         "PixelSizeX": (view.pixel_m[1], "m"),
         "PixelSizeY": (view.pixel_m[0], "m"),
         "Job": (job.key, "Key of the job"),

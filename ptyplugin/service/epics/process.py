@@ -1,4 +1,4 @@
-"""The process that serves them: ``python -m ptyplugin.service.epics.process PREFIX LOG_FORMAT``, started by the service.
+"""The process that serves them: ``python -m ptyplugin.service.epics PREFIX LOG_FORMAT``, started by the service.
 
 On its standard input comes the site as a line of JSON, then anything whenever there is something new to see; when that ends, so does it.
 """
@@ -10,6 +10,7 @@ import os
 import select
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -24,7 +25,7 @@ from ptyplugin.service.complaints import Complaints
 from ptyplugin.service.epics.ca import CaServer
 from ptyplugin.service.epics.images import Picture, pictures
 from ptyplugin.service.epics.pva import PvaServer
-from ptyplugin.service.epics.records import Reading, readings
+from ptyplugin.service.epics.records import Reading, outdated, readings
 from ptyplugin.service.logs import LogFormat, set_up_logs
 
 _log = logging.getLogger(__name__)
@@ -48,28 +49,35 @@ class Screens:
         self._rest_until = 0.0
         self._servers = (PvaServer(prefix, self._cancel), CaServer(prefix, self._cancel))
 
-    def look(self) -> None:
-        """Post what is new."""
+    def look(self) -> float:
+        """Post what is new; gives the seconds after which to look again, if nobody rings before."""
         try:
             sight = look(self._site)
         except PtypluginError as error:
             self._complaints.say(str(error))
-            return
-        self._running = sight.job.key if sight and sight.job.state == "running" else None
-        now = readings(sight, self._outcome_of(sight))
-        changed = {name: reading for name, reading in now.items() if not _same(self._shown.get(name), reading)}
-        self._shown |= changed
-        for server in self._servers:
-            server.post(changed, time.time())
-        if sight and time.monotonic() >= self._rest_until:
+            self._running = None
+            self._post(outdated(self._shown, str(error)))
+            return LOOK_S
+        # The image first: numbers take a moment over Channel Access.
+        rest_s = self._rest_until - time.monotonic()
+        if sight and rest_s <= 0:
             begun = time.monotonic()
             self._show(sight)
             self._rest_until = time.monotonic() + (time.monotonic() - begun) * (1 / SHARE - 1)
+        self._running = sight.job.key if sight and sight.job.state == "running" else None
+        self._post(readings(sight, self._outcome_of(sight), time.time()))
+        return min(rest_s, LOOK_S) if rest_s > 0 else LOOK_S
 
     def close(self) -> None:
         """Stop serving."""
         for server in self._servers:
             server.close()
+
+    def _post(self, now: Mapping[str, Reading]) -> None:
+        changed = {name: reading for name, reading in now.items() if not _same(self._shown.get(name), reading)}
+        self._shown |= changed
+        for server in self._servers:
+            server.post(changed, time.time())
 
     def _show(self, sight: Sight) -> None:
         job = sight.job
@@ -139,12 +147,8 @@ def main() -> None:
     _log.info("EPICS: %sJobState and others are served by process %d", prefix, os.getpid())
     try:
         while True:
-            screens.look()
-            if select.select([_IN], [], [], LOOK_S)[0] and not os.read(_IN, 1 << 16):
+            wait_s = screens.look()
+            if select.select([_IN], [], [], wait_s)[0] and not os.read(_IN, 1 << 16):
                 break
     finally:
         screens.close()
-
-
-if __name__ == "__main__":
-    main()

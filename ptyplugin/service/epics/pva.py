@@ -13,8 +13,8 @@ from p4p.nt import NTEnum, NTNDArray, NTScalar
 from p4p.server import Server, ServerOperation, StaticProvider
 from p4p.server.thread import SharedPV
 
-from ptyplugin.service.epics.images import Picture
-from ptyplugin.service.epics.records import CANCEL, CANCEL_CHOICES, IMAGES, RECORDS, Reading, Record
+from ptyplugin.service.epics.images import Picture, no_pictures
+from ptyplugin.service.epics.records import CANCEL, CANCEL_CHOICES, RECORDS, Reading, Record
 
 _TYPES = {"integer": "i", "number": "d", "text": "s", "long text": "s"}
 _IMAGE = NTNDArray.buildType()
@@ -31,7 +31,8 @@ class PvaServer:
 
     def __init__(self, prefix: str, cancel: Callable[[], None]) -> None:
         self._pvs = {record.name: _scalar(record, cancel) for record in RECORDS}
-        self._pvs |= {name: SharedPV(initial=Value(_IMAGE, {})) for name in IMAGES}
+        # Screens complain of an image without pixels.
+        self._pvs |= {name: SharedPV(initial=_image(picture, 0)) for name, picture in no_pictures().items()}
         self._ids = 0
         provider = StaticProvider("ptyplugin")
         for name, pv in self._pvs.items():

@@ -86,7 +86,7 @@ class Epics:
     def _serve(self) -> float:
         """Run the process until it ends; how long it ran, seconds."""
         begun = time.monotonic()
-        command = [sys.executable, "-m", "ptyplugin.service.epics.process", self._prefix, self._log_format]
+        command = [sys.executable, "-m", "ptyplugin.service.epics", self._prefix, self._log_format]
         # A session of its own: Ctrl-C at the terminal is for the service, which ends it.
         process = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0, start_new_session=True)
         assert process.stdin is not None

@@ -1,0 +1,7 @@
+"""``python -m ptyplugin.service.epics``: see ptyplugin.service.epics.process, which has its own name in the log this way."""
+
+from __future__ import annotations
+
+from ptyplugin.service.epics.process import main
+
+main()
