@@ -71,7 +71,7 @@ def _streams(run: Container) -> Iterator[tuple[str, Container]]:
 
 def _stream_documents(run_uid: str, name: str, stream: Container) -> Iterator[Document]:
     parts = dict(stream.items())
-    descriptors = _descriptors(run_uid, name, stream.metadata)
+    descriptors = descriptors_of(run_uid, name, stream.metadata)
     rows = _rows([part for key, part in parts.items() if family(part) == StructureFamily.table and key.startswith("internal")])
     arrays = {key: part for key, part in parts.items() if family(part) == StructureFamily.array}
     for descriptor in descriptors:
@@ -82,10 +82,10 @@ def _stream_documents(run_uid: str, name: str, stream: Container) -> Iterator[Do
     for key, array in arrays.items():
         if key in descriptors[0]["data_keys"]:
             yield from _array_documents(run_uid, name, key, array, descriptors[0], rows)
-    yield from _event_pages(descriptors, rows)
+    yield from event_pages(descriptors, rows)
 
 
-def _descriptors(run_uid: str, name: str, metadata: Any) -> list[dict[str, Any]]:
+def descriptors_of(run_uid: str, name: str, metadata: Any) -> list[dict[str, Any]]:
     """The first descriptor and those that changed the configuration during the run."""
     stored = copy.deepcopy(dict(metadata))
     updates = stored.pop("_config_updates", [])
@@ -128,8 +128,8 @@ def _array_documents(
     run_uid: str, stream: str, key: str, array: Any, descriptor: dict[str, Any], rows: dict[str, list[Any]]
 ) -> Iterator[Document]:
     uid = f"{descriptor['uid']}-{key}"
-    count, frames_per_datum = _datums(array.shape, descriptor["data_keys"][key].get("shape") or [])
-    mimetype, uri, parameters = _place(array.data_sources(), TILED_URI.format(run_uid=run_uid, stream=stream, key=key))
+    count, frames_per_datum = datums_of(array.shape, descriptor["data_keys"][key].get("shape") or [])
+    mimetype, uri, parameters = place_of(array.data_sources(), TILED_URI.format(run_uid=run_uid, stream=stream, key=key))
     parameters["multiplier"] = frames_per_datum
     resource = {"uid": uid, "data_key": key, "mimetype": mimetype, "uri": uri, "parameters": parameters, "run_start": run_uid}
     yield "stream_resource", resource
@@ -153,7 +153,7 @@ def _array_documents(
         )
 
 
-def _place(sources: Any, through_catalog: str) -> tuple[str, str, dict[str, Any]]:
+def place_of(sources: Any, through_catalog: str) -> tuple[str, str, dict[str, Any]]:
     """Mimetype, address and parameters of a stream_resource: the file if it is one whole HDF5 dataset, else through the catalog."""
     source = sources[0] if sources else None
     if source is not None and source.mimetype == _HDF5 and len(source.assets) == 1:
@@ -163,15 +163,18 @@ def _place(sources: Any, through_catalog: str) -> tuple[str, str, dict[str, Any]
     return TILED_MIMETYPE, through_catalog, {}
 
 
-def _datums(shape: tuple[int, ...], datum_shape: list[int]) -> tuple[int, int]:
+def datums_of(shape: tuple[int, ...], datum_shape: list[int]) -> tuple[int, int]:
     """How many data (one an event) an array holds, stacked along a new axis or joined along their first, and how many frames each has."""
     if len(shape) == len(datum_shape):
         return int(shape[0]) // max(int(datum_shape[0]), 1), int(datum_shape[0])
     return int(shape[0]), prod(int(side) for side in shape[1:-2])
 
 
-def _event_pages(descriptors: list[dict[str, Any]], rows: dict[str, list[Any]]) -> Iterator[Document]:
-    """One page per descriptor: an event belongs to the last descriptor that is not younger than it."""
+def event_pages(descriptors: list[dict[str, Any]], rows: dict[str, list[Any]], first: int = 0) -> Iterator[Document]:
+    """One page per descriptor: an event belongs to the last descriptor that is not younger than it.
+
+    rows: columns of the event table; first: how many events there were before these
+    """
     times = rows.get("time", [])
     begins = [0]
     for descriptor in descriptors[1:]:
@@ -181,7 +184,7 @@ def _event_pages(descriptors: list[dict[str, Any]], rows: dict[str, list[Any]]) 
         if begin < end:
             page = {
                 "descriptor": descriptor["uid"],
-                "uid": [f"{descriptor['uid']}/{row}" for row in range(begin, end)],
+                "uid": [f"{descriptor['uid']}/{first + row}" for row in range(begin, end)],
                 "seq_num": rows["seq_num"][begin:end],
                 "time": times[begin:end],
                 "data": {key: rows[key][begin:end] for key in keys},

@@ -13,15 +13,17 @@ import msgpack
 import pytest
 
 from benchmarks.scan_burst import fill, runs_of, scan_documents, send_and_solve, write_frames, write_profile, zmq_proxy
+from ptyplugin.callbacks import live
 from ptyplugin.catalog import LocalServer, publish
 from ptyplugin.jobs import Inbox, Ledger, Order, give
 from ptyplugin.jobs.contents import parse
-from ptyplugin.model import Site
+from ptyplugin.model import Growth, Site
 from ptyplugin.service import Daemon, Inline
 from ptyplugin.service.sources import Sources, SourceState, sweeping
 
 pytestmark = pytest.mark.system
 Documents = list[tuple[str, dict[str, Any]]]
+SIM = Path(__file__).resolve().parents[2] / "profiles" / "sim.toml"
 
 
 def until(condition: Callable[[], object], within_s: float = 100.0) -> None:
@@ -237,6 +239,44 @@ def test_the_catalog_tells_that_a_run_has_ended(make_site, frames: Path, write_r
     assert jobs_of(site)["streamed"] == 16
     assert tiled.counts["jobs"] >= 1
     assert tiled.last_error is None
+
+
+@pytest.mark.parametrize("batch_size", [1, 10_000])
+def test_a_run_has_a_live_job_if_it_is_written_while_it_goes_on(
+    make_site, folder: Path, tmp_path: Path, write_run, monkeypatch, batch_size: int
+) -> None:
+    monkeypatch.setattr(live, "EVERY_S", 0.02)
+    count, uid = 24, f"followed-{batch_size}"
+    write_frames(folder / "data" / f"{uid}.h5", count)
+    profile = tmp_path / "live.toml"
+    profile.write_text(SIM.read_text() + "\n[live]\nfirst_frames = 9\n")
+    site = make_site({"kind": "tiled", "profiles": [str(profile)]}, {"kind": "sweep", "every_s": 1000})
+
+    def items() -> list[Any]:
+        """The final job, the live one and its growth, in their order."""
+        found = [(item / "growth.json", item / "job.json") for item in Inbox(site.inbox).waiting()]
+        read = [Growth.from_bytes(grown.read_bytes()) if grown.exists() else parse(job.read_bytes()) for grown, job in found]
+        return [each for each in read if isinstance(each, Growth) or each.source.run_uid == uid]
+
+    with Ledger(site.ledger), Sources(site) as sources:
+        tiled, sweep = sources.states()
+        until(lambda: tiled.connected and sweep.counts["sweeps"])
+        write_run(scan_documents(uid, 59, folder / "data" / f"{uid}.h5", time.time(), count), batch_size)
+        until(lambda: any(getattr(each, "purpose", "") == "final" for each in items()))
+        until(lambda: not any(thread.name == f"ptyplugin-run-{uid}" for thread in threading.enumerate()))
+        if batch_size == 1:
+            until(lambda: any(getattr(each, "ended", False) for each in items()))
+    (final,) = [each for each in items() if getattr(each, "purpose", "") == "final"]
+    parts = [each for each in items() if each is not final and getattr(each, "purpose", "live") == "live"]
+    assert tiled.counts["followed"] == 1
+    if batch_size > 1:
+        assert parts == []
+        return
+    firsts = [getattr(each, "first", 0) for each in parts]
+    assert firsts == [sum(each.frame_count for each in parts[:place]) for place in range(len(parts))]
+    assert [frame for each in parts for first, stop in each.frame_ids for frame in range(first, stop)] == list(range(count))
+    assert [position for each in parts for position in each.positions_m or []] == final.positions_m
+    assert {block.source for each in parts for block in each.frames} == {block.source for block in final.frames}
 
 
 def test_a_catalog_that_does_not_stream_is_one_sentence(make_site) -> None:

@@ -86,7 +86,7 @@ class LiveDesk:
         return min([_POLL_S, *known])
 
     def _take(self, name: Any, document: Any, profiles: Sequence[Profile]) -> None:
-        if name == "start" and not _is_fresh(document):
+        if name == "start" and not is_fresh(document):
             return
         for profile in profiles:
             watched = self._watched.get(profile.name)
@@ -114,6 +114,7 @@ def _bytes_of(document: Any) -> int:
     return size
 
 
-def _is_fresh(start: Any) -> bool:
+def is_fresh(start: Any) -> bool:
+    """Whether a run with this start document may be going on."""
     begun_s = start.get("time")
     return isinstance(begun_s, int | float) and time.time() - begun_s < _OLD_S

@@ -1,5 +1,6 @@
 """Tiled streaming: the catalog tells over a websocket that a run has got its stop document, and the run is read from it.
 
+A run that a profile wants a live image of is followed while it is written, by connections of its own (see following.py).
 One connection per beamline, with a websocket of our own: Tiled's Subscription (0.2.20) connects again without telling, so nobody would
 know that something was missed, waits for ever in ``start_in_thread`` when it cannot connect, holds its callbacks by weak references only,
 and gives up at a message above its ``max_size``.
@@ -9,26 +10,34 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 
+from ptyplugin.callbacks.documents import BASELINE, Wanted
 from ptyplugin.model import CatalogError, Profile, Site, SiteError
 from ptyplugin.service.sources.desk import Desk
+from ptyplugin.service.sources.following import CONNECT_S, LARGEST_BYTES, Follower
+from ptyplugin.service.sources.live import is_fresh
 from ptyplugin.service.sources.source import Source, SourceAway
+
+if TYPE_CHECKING:
+    from ptyplugin.catalog.run_stream import Node
 
 _log = logging.getLogger(__name__)
 
-#: Largest message that is taken, bytes: metadata of a run, not its frames.
-_LARGEST_BYTES = 64 << 20
-#: How long to wait for a message before looking whether to stop; for a connection; how long a key for it is good (seconds).
-_POLL_S, _CONNECT_S, _KEY_S = 0.2, 10.0, 60
-_TELLING = ("container-child-metadata-updated", "container-child-created")
+#: How long to wait for a message before looking whether to stop; how long a key for a connection is good (seconds).
+_POLL_S, _KEY_S = 0.2, 60
+#: Runs of one beamline that are followed together; and seconds that they get to end with the source.
+_MOST_FOLLOWED, _END_S = 8, 1.0
+_CREATED = "container-child-created"
+_TELLING = ("container-child-metadata-updated", _CREATED)
 
 
 class TiledSource(Source):
-    """Hears of ended runs of one beamline. ``on_connected`` hears of each connection: what ended before it was not told.
+    """Hears of runs of one beamline. ``on_connected`` hears of each connection: what ended before it was not told.
 
     Raises:
         SiteError: the site has no catalog.
@@ -41,6 +50,9 @@ class TiledSource(Source):
             raise SiteError("a source of kind 'tiled' needs a catalog: set tiled_uri in the site file.")
         self._site, self._path = site, path
         self._profiles, self._desk, self._on_connected = profiles, desk, on_connected
+        self._followers: dict[str, Follower] = {}
+        #: Of the connection that there is, or was last.
+        self._context: Any = None
 
     def work(self, stop: threading.Event) -> None:
         """Listen until ``stop``.
@@ -55,17 +67,18 @@ class TiledSource(Source):
         try:
             self._listen(client.context, stop)
         finally:
+            if stop.is_set():
+                self._cut()
             client.context.close()
 
     def _listen(self, context: Any, stop: threading.Event) -> None:
         from websockets.exceptions import ConnectionClosed, InvalidHandshake
         from websockets.sync.client import connect
 
-        address = context.api_uri.copy_with(scheme="wss" if context.api_uri.scheme == "https" else "ws")
-        address = address.join(f"stream/single/{self._path}").copy_with(params={"envelope_format": "msgpack"})
-        headers = {"Authorization": f"Apikey {key}"} if (key := _key_of(context)) else {}
+        self._context = context
+        address, headers = _address_of(context, self._path), _headers_of(context)
         try:
-            with connect(str(address), additional_headers=headers, max_size=_LARGEST_BYTES, open_timeout=_CONNECT_S, proxy=None) as socket:
+            with connect(address, additional_headers=headers, max_size=LARGEST_BYTES, open_timeout=CONNECT_S, proxy=None) as socket:
                 self.state.connected = True
                 _log.info("%s: connected", self.state.name)
                 self._on_connected()
@@ -96,7 +109,65 @@ class TiledSource(Source):
             return
         self.state.took_document()
         if isinstance(uid, str) and uid == start.get("uid", uid):
+            if uid in self._followers:
+                self._followers.pop(uid).end(stop)
             self._desk.ring(uid, self._profiles, self.state)
+        elif told["type"] == _CREATED and not stop and isinstance(start.get("uid"), str) and is_fresh(start):
+            self._follow(str(told["key"]), start)
+
+    def _follow(self, name: str, start: Mapping[str, Any]) -> None:
+        """Follow a run that has begun, if a profile wants a live image of it."""
+        from ptyplugin.catalog.run_stream import RunStream
+
+        profiles = [each for each in self._profiles if each.live is not None and _is_of(each, start)]
+        self._followers = {uid: follower for uid, follower in self._followers.items() if not follower.is_over()}
+        if not profiles:
+            return
+        if len(self._followers) >= _MOST_FOLLOWED:
+            self.say(f"{_MOST_FOLLOWED} runs of {self._path} are open: run {start['uid']} has no live image.")
+            return
+
+        def address(node: Node) -> str:
+            return _address_of(self._context, "/".join((self._path, name, *node)))
+
+        def give(kind: str, document: dict[str, Any]) -> None:
+            self._desk.see(kind, document, profiles)
+
+        follower = Follower(start["uid"], address, lambda: _headers_of(self._context), RunStream(start, _needed(profiles)), give)
+        self._followers[start["uid"]] = follower
+        self.state.count("followed")
+        follower.start()
+
+    def _cut(self) -> None:
+        end_s = time.monotonic() + _END_S
+        for follower in self._followers.values():
+            follower.cut()
+        for follower in self._followers.values():
+            follower.join(max(0.0, end_s - time.monotonic()))
+
+
+def _is_of(profile: Profile, start: Mapping[str, Any]) -> bool:
+    return not profile.plan_names or start.get("plan_name") in profile.plan_names
+
+
+def _needed(profiles: Sequence[Profile]) -> dict[str, set[str]]:
+    """By stream, the arrays that these profiles need."""
+    needed: dict[str, set[str]] = {BASELINE: set()}
+    for wanted in map(Wanted.by, profiles):
+        for stream in (wanted.stream, wanted.track):
+            needed.setdefault(stream, set()).update({wanted.detector, *wanted.columns})
+    return needed
+
+
+def _address_of(context: Any, path: str) -> str:
+    """Of a node's stream."""
+    address = context.api_uri.copy_with(scheme="wss" if context.api_uri.scheme == "https" else "ws")
+    return str(address.join(f"stream/single/{path}").copy_with(params={"envelope_format": "msgpack"}))
+
+
+def _headers_of(context: Any) -> dict[str, str]:
+    """With which to connect."""
+    return {"Authorization": f"Apikey {key}"} if (key := _key_of(context)) else {}
 
 
 def _key_of(context: Any) -> str | None:
