@@ -5,7 +5,7 @@ from __future__ import annotations
 if __name__ != "ptyplugin.callbacks":
     raise ImportError(f"import this folder as ptyplugin.callbacks, not as {__name__}")
 
-from ptyplugin.callbacks.assemble import assemble, refusal
+from ptyplugin.callbacks.assemble import PAUSE_S, Assembling, assemble, refusal
 from ptyplugin.callbacks.assets import TILED_MIMETYPE
 from ptyplugin.callbacks.auto import AutoReconstruct
 from ptyplugin.callbacks.bars import ProgressBars
@@ -18,7 +18,9 @@ from ptyplugin.callbacks.pairing import FrameAt, Record
 from ptyplugin.callbacks.run import CollectedRun
 
 __all__ = [
+    "PAUSE_S",
     "TILED_MIMETYPE",
+    "Assembling",
     "AutoReconstruct",
     "CollectedRun",
     "Collector",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from ptyplugin.callbacks.announcing import announced_extent
 from ptyplugin.callbacks.checks import check_keys, listed, notes_on
 from ptyplugin.callbacks.documents import quantities_of
-from ptyplugin.callbacks.locating import PositionReader, parted, with_positions
+from ptyplugin.callbacks.locating import LatePositions, PositionReader, parted
 from ptyplugin.callbacks.pairing import FrameAt, Record
 from ptyplugin.callbacks.quantities import in_stored_unit
 from ptyplugin.callbacks.run import CollectedRun
@@ -47,16 +48,42 @@ from ptyplugin.model.steps import check_steps
 FRAMES_FILE = "frames.npy"
 
 
-def assemble(run: CollectedRun, profile: Profile, reader: PositionReader | None = None) -> JobParts | Refusal:
+#: From one look at files that do not show all positions yet to the next, seconds.
+PAUSE_S = 0.05
+
+
+class Assembling:
     """The job of a run that has ended, with the arrays that lie beside it; or the refusal that says why there is none.
 
     The same content of documents and files gives the same bytes, in whatever order they came. ``reader`` reads positions that lie in
-    files, for which it waits up to DEADLINE_S; without it a run that has such is refused.
+    files, which have DEADLINE_S from now on to show them; without it a run that has such is refused.
     """
-    try:
-        return _parts(run, profile, reader)
-    except PtypluginError as error:
-        return refusal(run, profile, str(error))
+
+    def __init__(self, run: CollectedRun, profile: Profile, reader: PositionReader | None = None) -> None:
+        self.run, self.profile = run, profile
+        self._reader = reader
+        self._positions: LatePositions | None = None
+
+    def look(self) -> JobParts | Refusal | None:
+        """The job or the refusal; None as long as positions may still come: look again after PAUSE_S."""
+        try:
+            if self._positions is None:
+                check_keys(self.run, self.profile)
+                if self.run.problems:
+                    raise FramesError(self.run.problems[0])
+                self._positions = LatePositions(self.run, self.profile, self._reader)
+            run = self._positions.look()
+            return None if run is None else _parts(run, self.profile)
+        except PtypluginError as error:
+            return refusal(self.run, self.profile, str(error))
+
+
+def assemble(run: CollectedRun, profile: Profile, reader: PositionReader | None = None) -> JobParts | Refusal:
+    """What ``Assembling`` gives in the end; waits for it."""
+    assembling = Assembling(run, profile, reader)
+    while (parts := assembling.look()) is None:
+        time.sleep(PAUSE_S)
+    return parts
 
 
 def refusal(run: CollectedRun, profile: Profile, reason: str) -> Refusal:
@@ -64,11 +91,7 @@ def refusal(run: CollectedRun, profile: Profile, reason: str) -> Refusal:
     return Refusal(beamline=profile.beamline, source=_source(run, profile), reason=reason)
 
 
-def _parts(run: CollectedRun, profile: Profile, reader: PositionReader | None) -> JobParts:
-    check_keys(run, profile)
-    if run.problems:
-        raise FramesError(run.problems[0])
-    run = with_positions(run, profile, reader)
+def _parts(run: CollectedRun, profile: Profile) -> JobParts:
     notes = notes_on(run, profile)
     records = within(run.records, profile, notes)
     monitor = _monitor(records, profile, notes)

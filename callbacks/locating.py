@@ -25,7 +25,6 @@ from ptyplugin.model.profile import TIME_UNITS_S
 
 #: How long samples that were announced, but that no file shows yet, are waited for, seconds.
 DEADLINE_S = 10.0
-_PAUSE_S = 0.05
 #: Records whose samples are read at once.
 _BLOCK = 10_000
 
@@ -124,37 +123,54 @@ class Locator:
                 result.found.append(replace(record, positions_m=at, monitor=float(means[row]), captured=None))
 
 
-def with_positions(run: CollectedRun, profile: Profile, reader: PositionReader | None) -> CollectedRun:
-    """The run with the positions that lie in files. Those that no file shows in time count as frames without a position.
+class LatePositions:
+    """The positions of a run that has ended. Those in files may be there a moment later: whoever asks need not wait here for them.
 
     Raises:
-        FramesError, OutsideDataRoots: a file cannot be read.
-        ScanError, ProfileError: no frame has a position; samples or exposure do not make sense.
+        FramesError: they lie in files, and there is nobody to read them.
+        ProfileError: as Locator.
     """
-    if not any(record.captured for record in run.records):
-        return run
-    if reader is None:
-        raise FramesError("the positions lie in files, which nobody here may read: let a service or a session with a site file do it.")
-    locator, until_s = Locator(run, profile, reader, with_monitor=True), time.monotonic() + DEADLINE_S
-    while (located := _tried(locator, run, is_last := time.monotonic() >= until_s)) is None or (located.waiting and not is_last):
-        time.sleep(_PAUSE_S)
-    lost = located.lost + len(located.waiting)
-    if not located.found:
-        raise ScanError(f"no frame of {profile.detector.key!r} has a position in the files that were captured. {located.outside}".strip())
-    points = -(-lost * run.tally.matched // len(run.records))
-    tally = replace(run.tally, positions=run.tally.positions - points, matched=run.tally.matched - points)
-    return replace(run, records=tuple(sorted(located.found, key=lambda record: record.frame_id)), tally=tally, track=())
 
+    def __init__(self, run: CollectedRun, profile: Profile, reader: PositionReader | None) -> None:
+        self._run, self._key = run, profile.detector.key
+        self._until_s = time.monotonic() + DEADLINE_S
+        self._locator: Locator | None = None
+        if not any(record.captured for record in run.records):
+            return
+        if reader is None:
+            raise FramesError("the positions lie in files, which nobody here may read: let a service or a session with a site file do it.")
+        self._locator = Locator(run, profile, reader, with_monitor=True)
 
-def _tried(locator: Locator, run: CollectedRun, is_last: bool) -> Located | None:
-    try:
-        return locator.locate(run.records, run.track, ended=True, is_last=is_last)
-    except OutsideDataRoots:
-        raise
-    except FramesError:
-        if is_last:
+    def look(self) -> CollectedRun | None:
+        """The run with its positions; None as long as some may still come. Those that no file shows in time count as frames without one.
+
+        Raises:
+            FramesError, OutsideDataRoots: a file cannot be read.
+            ScanError, ProfileError: no frame has a position; samples or exposure do not make sense.
+        """
+        if self._locator is None:
+            return self._run
+        is_last = time.monotonic() >= self._until_s
+        located = self._tried(self._locator, is_last)
+        return None if located is None or (located.waiting and not is_last) else self._with(located)
+
+    def _tried(self, locator: Locator, is_last: bool) -> Located | None:
+        try:
+            return locator.locate(self._run.records, self._run.track, ended=True, is_last=is_last)
+        except OutsideDataRoots:
             raise
-        return None
+        except FramesError:
+            if is_last:
+                raise
+            return None
+
+    def _with(self, located: Located) -> CollectedRun:
+        run, lost = self._run, located.lost + len(located.waiting)
+        if not located.found:
+            raise ScanError(f"no frame of {self._key!r} has a position in the files that were captured. {located.outside}".strip())
+        points = -(-lost * run.tally.matched // len(run.records))
+        tally = replace(run.tally, positions=run.tally.positions - points, matched=run.tally.matched - points)
+        return replace(run, records=tuple(sorted(located.found, key=lambda record: record.frame_id)), tally=tally, track=())
 
 
 def _filled(samples: Sequence[Samples | None]) -> Sequence[Samples | None]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ptyplugin.callbacks.assemble import assemble, refusal
+from ptyplugin.callbacks.assemble import PAUSE_S, Assembling, refusal
 from ptyplugin.callbacks.collector import Collector, RunEnded
 from ptyplugin.callbacks.files import FileReader
 from ptyplugin.callbacks.live import Grow, LiveRuns, Submit
@@ -44,6 +44,9 @@ class Worker:
         self._after_each = after_each
         self._collector = Collector(profile)
         self._live = None if grow is None else LiveRuns(profile, site, self._reader, submit, grow)
+        #: Runs whose positions lie in files that do not show them yet, and when to look again.
+        self._assembling: list[Assembling] = []
+        self._next_look_s = 0.0
         self._jobs: list[tuple[str, JobParts | Refusal]] = []
         self._pause_s = 0.0
         self._next_try_s = 0.0
@@ -73,16 +76,15 @@ class Worker:
 
     def unfinished(self) -> list[str]:
         """The runs whose jobs are not handed over yet."""
-        return [who for who, _ in self._jobs]
+        return [*(_called(each.run) for each in self._assembling), *(who for who, _ in self._jobs)]
 
     def _run(self) -> None:
         stopping = False
-        while not stopping or self._jobs or self._live_waits():
+        while not stopping or self._assembling or self._jobs or self._live_waits():
             try:
                 item = self.queue.get(timeout=self._until_next_try_s())
             except Empty:
-                self._work_live()
-                self._hand_over()
+                self._work()
                 continue
             if isinstance(item, tuple):
                 self._take(*item)
@@ -92,9 +94,13 @@ class Worker:
                 self._next_try_s = 0.0
                 if self._live is not None:
                     self._live.hurry()
-            self._work_live()
-            self._hand_over()
+            self._work()
         _workers.discard(self)
+
+    def _work(self) -> None:
+        self._work_live()
+        self._look()
+        self._hand_over()
 
     def _take(self, name: Any, document: Any) -> None:
         # A mistake of ours in one run must not end the thread that serves the next.
@@ -111,22 +117,38 @@ class Worker:
             _log.exception("a %.80r document could not be used and is passed over", name)
 
     def _end_run(self, run: CollectedRun) -> None:
-        who = f"run {run.uid} (scan {run.scan_id})"
         if not run.is_ptychography:
-            _log.debug("%s is no ptychography for profile %s", who, self._profile.name)
+            _log.debug("%s is no ptychography for profile %s", _called(run), self._profile.name)
             return
         for reason, count in self._collector.ignored.items():
-            _log.warning("%s: %d documents were passed over: %s", who, count, reason)
+            _log.warning("%s: %d documents were passed over: %s", _called(run), count, reason)
         self._collector.ignored.clear()
+        self._assembling.append(Assembling(run, self._profile, self._reader))
+        self._next_look_s = 0.0
+
+    def _look(self) -> None:
+        """Make jobs of the runs whose positions are there. No run waits for those of another."""
+        if self._assembling and time.monotonic() >= self._next_look_s:
+            begun_s = time.monotonic()
+            self._assembling = [each for each in self._assembling if not self._made(each)]
+            now_s = time.monotonic()
+            self._next_look_s = now_s + max(PAUSE_S, now_s - begun_s)
+
+    def _made(self, assembling: Assembling) -> bool:
+        run = assembling.run
         try:
-            self._jobs.append((who, assemble(run, self._profile, self._reader)))
+            parts = assembling.look()
         except Exception as error:
-            _log.exception("%s: no job could be made of it", who)
+            _log.exception("%s: no job could be made of it", _called(run))
             reason = f"a mistake of ptyplugin: no job could be made of this run ({type(error).__name__}). Report it with the session's log."
-            self._jobs.append((who, refusal(run, self._profile, reason)))
+            parts = refusal(run, self._profile, reason)
+        if parts is not None:
+            self._jobs.append((_called(run), parts))
+        return parts is not None
 
     def _until_next_try_s(self) -> float | None:
-        waits = [max(0.0, self._next_try_s - time.monotonic())] if self._jobs else []
+        due_s = [self._next_try_s] * bool(self._jobs) + [self._next_look_s] * bool(self._assembling)
+        waits = [max(0.0, each_s - time.monotonic()) for each_s in due_s]
         live_s = None if self._live is None else self._live.wait_s()
         return min([*waits, live_s] if live_s is not None else waits, default=None)
 
@@ -142,7 +164,7 @@ class Worker:
             self._jobs = [each for each in self._jobs if not self._handed_over(*each)]
             self._pause_s = min(max(_FIRST_PAUSE_S, 2 * self._pause_s), _LONGEST_PAUSE_S) if self._jobs else 0.0
             self._next_try_s = time.monotonic() + self._pause_s
-        if not self._jobs and not self._live_waits():
+        if not self._assembling and not self._jobs and not self._live_waits():
             for done in self._flushes:
                 done.set()
             self._flushes.clear()
@@ -160,6 +182,10 @@ class Worker:
         else:
             _log.info("%s: job %s handed over, %d frames%s", who, key, job.frame_count, "".join(f"; {note}" for note in job.notes))
         return True
+
+
+def _called(run: CollectedRun) -> str:
+    return f"run {run.uid} (scan {run.scan_id})"
 
 
 _workers: set[Worker] = set()

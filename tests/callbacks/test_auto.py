@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
-from ptyplugin.callbacks import AutoReconstruct
+from ptyplugin.callbacks import AutoReconstruct, locating
 from ptyplugin.callbacks.copying import Copier
 from ptyplugin.jobs import Inbox
 from ptyplugin.model import Job, ProfileError, Refusal, Site, SiteError, canonical_json
@@ -152,16 +153,16 @@ def test_nothing_that_comes_raises_or_ends_the_thread(bench: Any, site: Site, ca
 def test_a_mistake_of_ours_in_one_run_does_not_end_the_thread(
     bench: Any, site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from ptyplugin.callbacks import worker
+    from ptyplugin.callbacks import Assembling
 
-    assemble = worker.assemble
+    look = Assembling.look
 
-    def broken_for_run1(run: Any, *others: Any) -> Any:
-        if run.uid == "run1":
+    def broken_for_run1(self: Assembling) -> Any:
+        if self.run.uid == "run1":
             raise ZeroDivisionError
-        return assemble(run, *others)
+        return look(self)
 
-    monkeypatch.setattr(worker, "assemble", broken_for_run1)
+    monkeypatch.setattr(Assembling, "look", broken_for_run1)
     taker = Taker()
     auto = AutoReconstruct(bench.profile(), site, taker)
     play(auto, bench.stream_assets())
@@ -170,6 +171,23 @@ def test_a_mistake_of_ours_in_one_run_does_not_end_the_thread(
     assert [(job.source.run_uid, isinstance(job, Refusal)) for job, _ in taker.taken] == [("run1", True), ("run2", False)]
     assert "a mistake of ptyplugin: no job could be made of this run (ZeroDivisionError)" in taker.taken[0][0].reason
     assert "run run1 (scan 7): no job could be made of it" in caplog.text
+
+
+def test_position_files_that_are_not_there_hold_up_no_other_run(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Any
+) -> None:
+    monkeypatch.setattr(locating, "DEADLINE_S", 60.0)
+    taker, place = Taker(), {"/data": str(tmp_path)}
+    auto = AutoReconstruct(bench.profile(), Site(home=tmp_path / "home", data_roots=[tmp_path], path_map=place), taker)
+    play(auto, bench.fly())
+    play(auto, bench.stream_assets(run="run2"))
+    until(lambda: [job.source.run_uid for job, _ in taker.taken] == ["run2"])
+    assert not auto.flush(0.1)
+    for key in "yx":
+        with h5py.File(tmp_path / f"{key}.h5", "w") as file:
+            file[key] = np.arange(24.0) ** (1 + (key == "x"))
+    assert auto.flush(20.0)
+    assert [(job.source.run_uid, type(job)) for job, _ in taker.taken] == [("run2", Job), ("run1", Job)]
 
 
 def test_a_mistake_of_ours_with_one_document_does_not_end_the_thread(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.scan_burst import scan_documents
+from ptyplugin.callbacks import Assembling
 from ptyplugin.jobs import Inbox, Intake, Ledger, Order, submit
 from ptyplugin.jobs.contents import parse
 from ptyplugin.model import CatalogAway, CatalogError, Job, JobParts, ProfileError, Refusal, RunSource, Site, SiteError
@@ -246,14 +247,14 @@ def test_while_the_inbox_cannot_be_written_jobs_are_kept(work: Work, catalog: Fa
 def test_a_mistake_of_ours_is_said_and_the_next_run_is_done(
     work: Work, catalog: FakeCatalog, documents, until, monkeypatch, caplog
 ) -> None:
-    made: Callable[..., JobParts | Refusal] = desk.assemble
+    look = Assembling.look
 
-    def assemble(run: Any, *others: Any) -> JobParts | Refusal:
-        if run.uid == "broken":
+    def broken_look(self: Assembling) -> JobParts | Refusal | None:
+        if self.run.uid == "broken":
             raise ZeroDivisionError
-        return made(run, *others)
+        return look(self)
 
-    monkeypatch.setattr(desk, "assemble", assemble)
+    monkeypatch.setattr(Assembling, "look", broken_look)
     broken = scan_documents("broken", 6, Path("/data/frames.h5"), time.time())
     catalog.runs["broken"] = broken
     with caplog.at_level(logging.CRITICAL):
@@ -264,6 +265,23 @@ def test_a_mistake_of_ours_is_said_and_the_next_run_is_done(
     assert isinstance(refusal, Refusal)
     assert isinstance(job, Job)
     assert "a mistake of ptyplugin" in refusal.reason
+
+
+@pytest.mark.parametrize("from_catalog", [False, True])
+def test_positions_that_come_late_hold_up_no_other_run(
+    work: Work, catalog: FakeCatalog, documents, until, monkeypatch, from_catalog: bool
+) -> None:
+    look, is_there = Assembling.look, threading.Event()
+    monkeypatch.setattr(Assembling, "look", lambda self: None if self.run.uid == "late" and not is_there.is_set() else look(self))
+    late = scan_documents("late", 6, Path("/data/frames.h5"), time.time())
+    catalog.runs["late"] = late
+    work.send(without(late, "event") if from_catalog else late)
+    work.send(documents)
+    until(lambda: [job.source.run_uid for job in work.jobs()] == [UID])
+    is_there.set()
+    until(lambda: len(work.jobs()) == 2)
+    assert all(isinstance(job, Job) for job in work.jobs())
+    assert work.state.counts["healed"] == int(from_catalog)
 
 
 def test_memory_is_bounded(work: Work, catalog: FakeCatalog, until, monkeypatch) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ptyplugin.callbacks import CollectedRun, FileReader, assemble, refusal
+from ptyplugin.callbacks import PAUSE_S, Assembling, CollectedRun, FileReader, refusal
 from ptyplugin.jobs import submit
 from ptyplugin.model import CatalogAway, CatalogError, JobParts, LedgerError, Profile, Refusal, Site, SiteError
 from ptyplugin.service.complaints import Complaints
@@ -37,12 +37,31 @@ UNENDED_ATTEMPT = 1000
 MOST_WAITING, MOST_KEPT = 10_000, 200
 
 
+class _Assembly:
+    """The jobs of what was found of one run, as soon as the files show its positions. No other run waits for that."""
+
+    def __init__(self, found: Sequence[tuple[Profile, CollectedRun]], reader: FileReader) -> None:
+        self._left = [Assembling(run, profile, reader) for profile, run in found if run.is_ptychography]
+        self._made: list[JobParts | Refusal] = []
+
+    def look(self) -> list[JobParts | Refusal] | None:
+        """The jobs; None as long as positions may still come."""
+        while self._left:
+            parts = _look_at(self._left[0])
+            if parts is None:
+                return None
+            self._made.append(parts)
+            del self._left[0]
+        return self._made
+
+
 @dataclass(slots=True)
 class _Case:
     """A run that waits for its jobs.
 
     found: what came of it; missing: why that is not enough, or nothing; unended: its end will not come any more
     asked: whether the catalog has no result of it
+    assembly: its jobs as they are made, of what came or of what the catalog has (healed)
     parts: its jobs that are not handed over yet, once they are made
     """
 
@@ -54,6 +73,8 @@ class _Case:
     begun_s: float | None
     unended: bool = False
     asked: bool = False
+    assembly: _Assembly | None = None
+    healed: _Assembly | None = None
     parts: list[JobParts | Refusal] | None = None
     since_s: float = field(default_factory=time.monotonic)
     due_s: float = 0.0
@@ -155,8 +176,9 @@ class Desk:
         with self._changed:
             if done and self._cases.get(case.uid) is case:
                 del self._cases[case.uid]
-            case.pause_s = min(max(FIRST_PAUSE_S, 2 * case.pause_s), LONGEST_PAUSE_S)
-            case.due_s = time.monotonic() + case.pause_s
+            if case.assembly is None:
+                case.pause_s = min(max(FIRST_PAUSE_S, 2 * case.pause_s), LONGEST_PAUSE_S)
+            case.due_s = time.monotonic() + (case.pause_s if case.assembly is None else PAUSE_S)
 
     def _settle(self, case: _Case) -> bool:
         """Whether nothing is left to be done for this run now."""
@@ -166,6 +188,8 @@ class Desk:
                 self._finished.settle(case.uid, case.unended)
                 return True
             case.parts = self._made(case)
+        if case.assembly is not None:
+            return False
         if case.parts is None:
             return self._is_out_of_patience(case) or not self._catalog.is_named
         while case.parts:
@@ -175,14 +199,22 @@ class Desk:
         return True
 
     def _made(self, case: _Case) -> list[JobParts | Refusal] | None:
-        """The jobs of a run; none if it is no ptychography, None if too little of it is known."""
-        made = self._parts(case.found)
+        """The jobs of a run; none if it is no ptychography, None if too little of it is known, now or (without an assembly) at all."""
+        is_healed = case.healed is not None
+        case.assembly = case.healed or case.assembly or _Assembly(case.found, self._reader)
+        made = case.assembly.look()
+        if made is None:
+            return None
+        case.assembly = case.healed = None
+        if is_healed:
+            case.state.count("healed")
+            return [_as_unended(parts) if case.unended else parts for parts in made]
         needs_more = bool(case.missing) or any(isinstance(parts, Refusal) for parts in made)
         if needs_more and self._catalog.is_named:
             healed = self._healed(case)
             if healed is not None:
-                case.state.count("healed")
-                return [_as_unended(parts) if case.unended else parts for parts in self._parts(healed.found)]
+                case.healed = _Assembly(healed.found, self._reader)
+                return self._made(case)
             if not self._is_out_of_patience(case):
                 return None
         if needs_more and not made:
@@ -225,9 +257,6 @@ class Desk:
         case.asked = True
         return has
 
-    def _parts(self, found: Sequence[tuple[Profile, CollectedRun]]) -> list[JobParts | Refusal]:
-        return [_job_of(run, profile, self._reader) for profile, run in found if run.is_ptychography]
-
     def _hand_over(self, case: _Case, parts: JobParts | Refusal) -> None:
         if isinstance(parts, Refusal):
             key = submit(self._site, parts)
@@ -252,10 +281,11 @@ def _as_unended(parts: JobParts | Refusal) -> JobParts | Refusal:
     return replace(parts, job=parts.job.model_copy(update={"attempt": UNENDED_ATTEMPT}))
 
 
-def _job_of(run: CollectedRun, profile: Profile, reader: FileReader) -> JobParts | Refusal:
+def _look_at(assembling: Assembling) -> JobParts | Refusal | None:
+    run = assembling.run
     try:
-        return assemble(run, profile, reader)
+        return assembling.look()
     except Exception as error:
         _log.exception("run %s: no job could be made of it", run.uid)
         reason = f"a mistake of ptyplugin: no job could be made of this run ({type(error).__name__}). Report it with the service's log."
-        return refusal(run, profile, reason)
+        return refusal(run, assembling.profile, reason)
