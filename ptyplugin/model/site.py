@@ -89,6 +89,14 @@ class Site(BaseModel):
             raise ValueError(f"GPU {twice[0]} is named twice: two slots cannot share a card")
         return slots
 
+    @field_validator("slot")
+    @classmethod
+    def _each_port_once(cls, slots: list[SlotNumbers]) -> list[SlotNumbers]:
+        named = [slot.slurm.port for slot in slots if slot.slurm and slot.slurm.port]
+        if twice := sorted({port for port in named if named.count(port) > 1}):
+            raise ValueError(f"port {twice[0]} is named twice in slot.slurm: each slot listens at its own; give another, or 0 for any")
+        return slots
+
     @field_validator("home", "shared_dir", "results_dir", "inbox_dir")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:

@@ -72,7 +72,11 @@ def test_wrong_slots_are_told(site: Site, tmp_path: Path) -> None:
     with pytest.raises(SiteError, match="wants GPU 0, which is not there: there is no NVIDIA card"):
         places_of(with_slots(site, SlotNumbers(gpus=[0])), NONE, {})
     file = tmp_path / "site.toml"
-    for text, says in (("[[slot]]\ngpus=[0]\n[[slot]]\ngpus=[1,0]", "GPU 0 is named twice"), ("[[slot]]\ngpu=[0]", "did you mean gpus")):
+    for text, says in (
+        ("[[slot]]\ngpus=[0]\n[[slot]]\ngpus=[1,0]", "GPU 0 is named twice"),
+        ("[[slot]]\ngpu=[0]", "did you mean gpus"),
+        (2 * "[[slot]]\n[slot.slurm]\nmemory_gb_per_node=8\nport=8771\n", "port 8771 is named twice"),
+    ):
         file.write_text(text)
         with pytest.raises(SiteError, match=says):
             load_site(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import io
 import json
@@ -22,6 +23,7 @@ from ptyplugin.jobs import Inbox, Ledger, RemoteInbox
 from ptyplugin.jobs.contents import parse
 from ptyplugin.jobs.packing import pack, unpack
 from ptyplugin.model import Growth, Job, JobError, Site, SiteError, put_beside
+from ptyplugin.service import accepting
 from ptyplugin.service.sources import Sources, http_submit
 from ptyplugin.service.sources.http_submit import HttpSource
 
@@ -202,6 +204,21 @@ def test_silent_clients_do_not_keep_others_away(service: Service, make_job) -> N
     assert time.monotonic() - begun < http_submit.ASKING_S
     for connection in silent:
         connection.close()
+
+
+def test_without_file_descriptors_clients_wait_and_nothing_ends(service: Service, make_job, monkeypatch, caplog) -> None:
+    asked, accept = [], socket.socket.accept
+
+    def accept_later(self: socket.socket) -> Any:
+        if asked.append(1) or len(asked) < 4:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(self)
+
+    monkeypatch.setattr(accepting, "PAUSE_S", 0.01)
+    monkeypatch.setattr(socket.socket, "accept", accept_later)
+    assert service.post("/jobs", make_job().to_bytes())[0] == 200
+    assert len(asked) == 4
+    assert caplog.text.count("a connection cannot be accepted (Too many open files): it waits") == 1
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /healthz HTTP/1.1\r\n", b"POST /jobs HTTP/1.1\r\nContent-Length: 10\r\n"])

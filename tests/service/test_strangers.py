@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ptyplugin.model import RanksAway
+from ptyplugin.service import accepting
 from ptyplugin.service.engines import Engine
 from ptyplugin.service.group import Group, Patience
 from ptyplugin.service.handshake import Challenge, answer
@@ -62,6 +64,27 @@ def call(group: Group) -> Iterator[Callable[[], socket.socket]]:
     yield call
     for connection in made:
         connection.close()
+
+
+def test_without_file_descriptors_a_rank_waits_and_nothing_ends(
+    group: Group, call: Callable[[], socket.socket], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[int] = []
+
+    class Exhausted:
+        def accept(self) -> None:
+            asked.append(1)
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    waiting = call()
+    monkeypatch.setattr(accepting, "PAUSE_S", 0.01)
+    with monkeypatch.context() as patched:
+        patched.setattr(group, "_listener", Exhausted())
+        for _ in range(3):
+            group.look()
+    assert len(asked) == 3
+    assert caplog.text.count("a connection cannot be accepted (Too many open files): it waits") == 1
+    assert _challenged(group, waiting)["kind"] == "challenge"
 
 
 def _challenged(group: Group, connection: socket.socket) -> Message:

@@ -17,6 +17,7 @@ from typing import Any
 
 from ptyplugin.jobs.packing import GROWTH_PATH, JOBS_PATH, RUNS_PATH, TOKEN_VARIABLE
 from ptyplugin.model import HttpSubmit, JobError, PtypluginError, SiteError
+from ptyplugin.service.accepting import waited_out
 from ptyplugin.service.sources.source import Source, SourceAway
 from ptyplugin.service.sources.submissions import Submissions
 
@@ -98,6 +99,10 @@ class HttpSource(Source):
             while not stop.is_set():
                 server.handle_request()
                 server.end_what_is_late()
+
+    def could_not_accept(self, error: OSError) -> None:
+        """A client is there, and cannot be let in."""
+        waited_out(error, self._complaints)
 
     def answer(self, path: str, headers: Mapping[str, str], read: Callable[[int], bytes]) -> tuple[int, dict[str, Any]]:
         """Status and answer to a POST; ``read`` gives so many bytes of its body."""
@@ -193,6 +198,13 @@ class _Server(ThreadingHTTPServer):
         self._ends_s: dict[socket.socket, float] = {}
         self._silent: dict[socket.socket, None] = {}
         super().__init__(address, _Handler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError as error:
+            self.source.could_not_accept(error)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:

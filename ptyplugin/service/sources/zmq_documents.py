@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ptyplugin.model import Profile, SiteError, ZmqDocuments
@@ -59,9 +60,10 @@ class ZmqSource(DocumentSource):
             poller.register(socket, zmq.POLLIN)
             poller.register(monitor, zmq.POLLIN)
             while not stop.is_set():
-                for ready, _ in poller.poll(_POLL_MS):
+                # Messages first: those that came before the connection ended.
+                for ready, _ in sorted(poller.poll(_POLL_MS), key=lambda each: each[0] is monitor):
                     if ready is monitor:
-                        self._note_connection(monitor)
+                        self._note_connection(monitor, socket)
                     else:
                         self._take_message(socket.recv(zmq.NOBLOCK))
             socket.disable_monitor()
@@ -70,17 +72,23 @@ class ZmqSource(DocumentSource):
         finally:
             context.destroy(linger=0)
 
-    def _note_connection(self, monitor: Any) -> None:
+    def _note_connection(self, monitor: Any, socket: Any) -> None:
         import zmq
         from zmq.utils.monitor import recv_monitor_message
 
-        connected = recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
-        self.state.connected = connected
-        if connected:
+        if recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self.state.connected = True
             _log.info("%s: connected", self.state.name)
             self._on_connected()
-        else:
-            self.say("the proxy ended the connection: it is tried again, and the catalog has what is missed.")
+            return
+        with suppress(zmq.Again):
+            while True:
+                self._take_message(socket.recv(zmq.NOBLOCK))
+        # After a message that is too large, 0MQ itself would not connect again.
+        raise SourceAway(
+            f"the proxy ended the connection, or sent a message of more than {_LARGEST_BYTES / 1e9:.1f} GB: it is tried again, and the "
+            "catalog has what is missed."
+        )
 
     def _take_message(self, message: bytes) -> None:
         try:
