@@ -27,8 +27,9 @@ Submit = Callable[[Site, Job | Refusal, Mapping[str, NDArray[Any]]], str]
 Grow = Callable[[Site, JobGrowth, Mapping[str, NDArray[Any]]], None]
 SoFar = Callable[[str], CollectedRun | None]
 
-#: From one handing over to the next, seconds.
-EVERY_S = 0.25
+#: From one handing over to the next, seconds; and how soon frames are looked at again that were not enough, or whose positions were not
+#: there yet: doubled each time, up to that.
+EVERY_S, _SOON_S = 0.25, 0.01
 #: Nothing can be seen in fewer frames.
 FEWEST_FRAMES = 9
 #: What a look at the positions took is followed by so many times as long a pause.
@@ -45,6 +46,7 @@ class _LiveRun:
 
     key: of its job, once that is made; parts: what waits to be taken, the job or its growth; needed: frames with which it begins
     ended: the run at its end; is_cut: nothing more comes; said: what was last complained of; heard_s: when something came last
+    again_s: the pause after a look that found nothing to hand over
     """
 
     uid: str
@@ -60,7 +62,19 @@ class _LiveRun:
     is_cut: bool = False
     said: str = ""
     pause_s: float = 0.0
+    again_s: float = _SOON_S
     heard_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything to look at."""
+        return bool(self.pending) or self.parts is not None or self.is_cut
+
+    def hear(self, new: Mapping[int, Record]) -> None:
+        """These records came, by frame id."""
+        if not self.pending:
+            self.again_s = _SOON_S
+        self.pending.update(new)
 
     def keep(self, records: Iterable[Record]) -> None:
         """Look at these again the next time."""
@@ -101,7 +115,7 @@ class LiveRuns:
             run.ended = output.run
             self.cut(run.uid)
         else:
-            run.pending.update({record.frame_id: record for record in output.records if record.frame_id not in run.handed})
+            run.hear({record.frame_id: record for record in output.records if record.frame_id not in run.handed})
 
     def cut(self, uid: str) -> None:
         """A run does not go on here: its job gets no frames after those that came."""
@@ -123,7 +137,7 @@ class LiveRuns:
 
     def wait_s(self) -> float | None:
         """Seconds until there may be something to do; None if there is nothing."""
-        waiting = [run.due_s for run in self._runs.values() if run.pending or run.parts is not None or run.is_cut]
+        waiting = [run.due_s for run in self._runs.values() if run.has_work]
         return max(0.0, min(waiting) - time.monotonic()) if waiting else None
 
     def work(self, so_far: SoFar) -> None:
@@ -131,7 +145,7 @@ class LiveRuns:
         now_s = time.monotonic()
         for uid in [run.uid for run in self._runs.values() if now_s - run.heard_s > _SILENT_S]:
             self.cut(uid)
-        for run in [run for run in self._runs.values() if run.due_s <= now_s]:
+        for run in [run for run in self._runs.values() if run.has_work and run.due_s <= now_s]:
             # What goes wrong here costs this run's live image and nothing else.
             try:
                 done = self._advance(run, so_far)
@@ -147,7 +161,7 @@ class LiveRuns:
     def _begin(self, output: RunStarted, table: LiveTable) -> None:
         share = math.inf if output.announced is None else math.ceil(table.first_share * output.announced)
         needed = max(FEWEST_FRAMES, min(share, table.first_frames))
-        self._runs[output.run_uid] = _LiveRun(output.run_uid, needed, time.monotonic() + EVERY_S)
+        self._runs[output.run_uid] = _LiveRun(output.run_uid, needed, time.monotonic())
         if len(self._runs) > MOST_OPEN_RUNS:
             first = next(iter(self._runs.values()))
             if first.is_cut:
@@ -171,7 +185,9 @@ class LiveRuns:
             elif run.is_cut and run.key is not None:
                 run.give(growth_of(run.key, len(run.handed), [], self._profile, True), [])
         now_s = time.monotonic()
-        run.due_s = now_s + max(EVERY_S, _LARGEST_SHARE * (now_s - begun_s))
+        pause_s = EVERY_S if run.parts is not None else min(run.again_s, EVERY_S)
+        run.again_s = 2 * pause_s
+        run.due_s = now_s + max(pause_s, _LARGEST_SHARE * (now_s - begun_s))
         return run.parts is not None and self._handed_over(run)
 
     def _next(self, run: _LiveRun, about: CollectedRun) -> None:

@@ -29,8 +29,8 @@ from ptyplugin.service.weighing import needed_bytes
 
 _log = logging.getLogger(__name__)
 
-#: How often the inbox is looked at, seconds.
-POLL_S = 0.1
+#: How often the inbox is looked at, seconds; and while a live job waits for what comes in there.
+POLL_S, LIVE_POLL_S = 0.1, 0.02
 #: How long to leave a disk or a network share alone that is in trouble, seconds.
 TROUBLE_S = 2.0
 #: Seconds that the threads get to end, all together: jobs that run are put into checkpoints.
@@ -186,7 +186,7 @@ class Daemon:
             self._publisher.run(stop)
 
     def _watch(self) -> None:
-        while not self._stop.wait(POLL_S):
+        while not self._stop.wait(LIVE_POLL_S if any(slot.is_live for slot in self._slots) else POLL_S):
             self._take_in()
             self._tidy()
 

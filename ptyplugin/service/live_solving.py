@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 #: Fewer frames than these are not begun with as long as others may come.
 _FEWEST = 9
 #: How often ranks that wait look for frames, seconds.
-_PAUSE_S = 0.05
+_PAUSE_S = 0.02
 #: How often they say that they are still there, seconds.
 _BEAT_S = 10.0
 
@@ -218,6 +218,7 @@ class _Live:
             self._arrivals.refuse(str(error))
             return False
         self._arrivals.admit(numbers)
+        self._pictures.hurry()
         return True
 
     def _leave_unreadable(self, numbers: NDArray[np.int64], sentence: str) -> None:

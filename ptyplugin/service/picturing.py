@@ -16,8 +16,9 @@ _log = logging.getLogger(__name__)
 
 #: Seconds from one snapshot to the next, at least: of a job whose scan goes on, and of any other.
 LIVE_S, EVERY_S = 0.25, 1.0
-#: A snapshot that takes long to make and write comes seldom: of all time, at most this share is spent on it.
-_SHARE = 0.05
+#: A snapshot that takes long to make and write comes seldom: of all time, at most this share is spent on it; this one on the first that
+#: has new frames.
+_SHARE, _NEWS_SHARE = 0.05, 0.3
 #: An ``error`` so many times that of the last snapshot shows that something has gone wrong since.
 _MUCH_WORSE = 2.0
 
@@ -30,7 +31,7 @@ class Pictures:
 
     def __init__(self, folder: Path, ranks: Ranks, tell: Callable[[Progress], None], every_s: float) -> None:
         self._folder, self._is_mine, self._tell, self._every_s = folder, ranks.rank == 0, tell, every_s
-        self._due_s = 0.0
+        self._due_s, self._rested_s = 0.0, 0.0
         self._frames, self._errors = 0, dict[ErrorName, float]()
         self._shown: Progress | None = None
 
@@ -41,6 +42,11 @@ class Pictures:
             self.take(going, event)
             now = time.monotonic()
             self._due_s = now + max(self._every_s, (now - begun) / _SHARE)
+            self._rested_s = now + (now - begun) / _NEWS_SHARE
+
+    def hurry(self) -> None:
+        """There are new frames: whoever waits for them sees the next iteration."""
+        self._due_s = min(self._due_s, self._rested_s)
 
     def take(self, going: Solver, event: Progress) -> None:
         """Take one after this iteration, unless there is one, or what it would show has gone wrong: then the last good one stays."""

@@ -113,6 +113,41 @@ def play(bench: Any, documents: Any, service: Service, profile: Any = None, file
     return finals
 
 
+def test_a_look_that_finds_nothing_does_not_put_off_what_comes_next(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frame and position come one after the other. From one handing over to the next, a period is waited for."""
+    monkeypatch.setattr(live, "EVERY_S", 3600.0)
+    monkeypatch.setattr(live, "_SOON_S", 0.0)
+    service = Service()
+    play(bench, spread(bench.stream_assets(range(1, 31))), service)
+    (job,) = service.jobs
+    assert isinstance(job, Job)
+    assert job.frame_count == 9
+    assert [(growth.first, growth.frame_count) for growth in service.growth] == [(9, 21)]
+
+
+class Clock:
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_a_frame_after_a_silence_goes_at_once(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looked when nothing was there has put nothing off."""
+    clock, service, collector = Clock(), Service(), Collector(near(bench))
+    monkeypatch.setattr(live, "time", clock)
+    monkeypatch.setattr(live, "EVERY_S", 0.25)
+    runs = LiveRuns(near(bench), Site(home=Path("/nowhere")), bench.files(), service, service.grow)
+    grown = []
+    for name, document in spread(bench.stream_assets(range(1, 31)))[:-1]:
+        for output in collector(name, document):
+            runs.take(output)
+        clock.now += 10.0 if name == "stream_datum" else 0.0
+        runs.work(collector.so_far)
+        grown += [len(service.growth)] if str(document.get("descriptor")).endswith("-primary") and name == "event" else []
+    assert grown == [0] * 9 + list(range(1, 22))
+
+
 def test_a_fly_scan_grows_to_its_end(bench: Any) -> None:
     service = Service()
     (final,) = play(bench, bench.fly(points=40, batches=(3, 12, 20, 21, 38)), service)

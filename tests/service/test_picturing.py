@@ -67,6 +67,27 @@ def test_one_that_takes_long_is_taken_seldom(tmp_path: Path, clock: Clock, monke
     assert [one.iteration for one in told] == [1, 21]
 
 
+def test_new_frames_are_seen_at_once(tmp_path: Path, clock: Clock) -> None:
+    told: list[Progress] = []
+    going, pictures = Going(), Pictures(tmp_path, OneRank(), told.append, 3600.0)
+    for iteration in range(1, 6):
+        if iteration == 4:
+            pictures.hurry()
+        pictures.offer(going, event(iteration))
+    assert [one.iteration for one in told] == [1, 4]
+
+
+def test_new_frames_do_not_make_ranks_draw_all_the_time(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Progress] = []
+    monkeypatch.setattr(picturing, "write_snapshot", lambda *_: setattr(clock, "now", clock.now + 1.0))
+    pictures = Pictures(tmp_path, OneRank(), told.append, 0.25)
+    for iteration in range(1, 11):
+        pictures.hurry()
+        pictures.offer(Going(), event(iteration))
+        clock.now += 1.0
+    assert [one.iteration for one in told] == [1, 5, 9]
+
+
 @pytest.mark.parametrize("trouble", ["not sound", "full disk"])
 def test_one_that_is_not_written_takes_no_more_time_than_others(tmp_path: Path, clock: Clock, trouble: str) -> None:
     asked: list[float] = []
