@@ -28,6 +28,7 @@ from benchmarks import (
     phases,
     real,
     refinement,
+    round_trip,
     service,
     speed,
 )
@@ -48,6 +49,7 @@ PARTS: dict[str, Callable[[bool], list[Table]]] = {
     "positions": refinement.run,
     "service": service.run,
     "live": live_job.run,
+    "round_trip": round_trip.run,
     "callback": callback_overhead.run,
 }
 
