@@ -100,9 +100,9 @@ class Arrivals:
         new = np.setdiff1d(np.arange(self.known), np.concatenate([self._admitted, self._passed_over]))
         return np.concatenate([new[self._frames.has(new)], self._healed()])
 
-    def unreadable(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(frame,) which of these this rank cannot read, even when it tries."""
-        return ~self._frames.readable(numbers)
+    def readable(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(frame,) which of these this rank can read: it tries."""
+        return self._frames.readable(numbers)
 
     def pass_over(self, numbers: NDArray[np.int64], sentence: str) -> None:
         """Go on without these, which cannot be read for this reason; now and then it is looked whether they can be."""

@@ -101,7 +101,7 @@ def _start(folder: Path, ranks: Ranks) -> Snapshot | None:
 
 
 class _Beginning:
-    """Decides which frames of the job to begin with: all, but for those that rank 0 does not get after a while.
+    """Decides which frames of the job to begin with: all, but for those that do not come for a while, or cannot be read.
 
     numbers: (frame,) theirs
     """
@@ -112,7 +112,13 @@ class _Beginning:
 
     def __call__(self, frames: JobFrames) -> NDArray[np.int64]:
         there = self._there(frames) if self._ranks.rank == 0 else np.zeros(len(frames), dtype=bool)
-        self.numbers = np.flatnonzero(self._ranks.sum(there.astype(np.int64))).astype(np.int64)
+        came = np.flatnonzero(self._ranks.sum(there.astype(np.int64))).astype(np.int64)
+        sound = _readable(came, frames.readable, self._ranks)
+        # Of too few, whoever reads them says what is wrong.
+        self.numbers = sound if len(sound) >= _FEWEST else came
+        if len(self.numbers) < len(frames):
+            missing = np.setdiff1d(np.arange(len(frames)), self.numbers)
+            _log.warning("it begins without %d frames, which have not come or cannot be read (frame %s)", len(missing), where(missing))
         return self.numbers
 
     def _there(self, frames: JobFrames) -> NDArray[np.bool_]:
@@ -120,13 +126,18 @@ class _Beginning:
         while not (there := frames.has(every)).all():
             waited_s = time.monotonic() - begun_s
             if waited_s > self._waits.again_s and np.count_nonzero(there) >= _FEWEST:
-                _log.warning("it begins without %d frames, which have not come (frame %s)", np.sum(~there), where(every[~there]))
                 break
             if waited_s > self._waits.late_s:
-                # Whoever reads them says what is wrong.
                 return np.ones(len(frames), dtype=bool)
             time.sleep(_PAUSE_S)
         return there
+
+
+def _readable(numbers: NDArray[np.int64], readable: Callable[[NDArray[np.int64]], NDArray[np.bool_]], ranks: Ranks) -> NDArray[np.int64]:
+    """Those of these frames that can be read: each rank tries some of them. All ranks call it together."""
+    can, mine = np.zeros(len(numbers), np.int64), slice(ranks.rank, None, ranks.size)
+    can[mine] = readable(numbers[mine])
+    return numbers[ranks.sum(can) > 0]
 
 
 class _Tell:
@@ -207,6 +218,13 @@ class _Live:
         return len(vote.frames) > 0 and self._admit(vote.frames)
 
     def _admit(self, numbers: NDArray[np.int64]) -> bool:
+        if self._last is None:
+            # What comes before the first iteration is read by that, which would end with an error.
+            with failing_together(self._ranks):
+                sound = _readable(numbers, self._arrivals.readable, self._ranks)
+            if len(sound) < len(numbers):
+                self._arrivals.pass_over(np.setdiff1d(numbers, sound), "they were there before the first iteration, and cannot be read.")
+            numbers = sound
         try:
             self._going.admit(*self._arrivals.with_(numbers))
         except (RankFailed, DeviceMemoryError):
@@ -224,7 +242,7 @@ class _Live:
     def _leave_unreadable(self, numbers: NDArray[np.int64], sentence: str) -> None:
         """Have no frame wait for others that cannot be read on some rank. All ranks call it together."""
         with failing_together(self._ranks):
-            cannot = numbers[self._ranks.sum(self._arrivals.unreadable(numbers).astype(np.int64)) > 0]
+            cannot = numbers[self._ranks.sum((~self._arrivals.readable(numbers)).astype(np.int64)) > 0]
         if len(cannot):
             self._arrivals.pass_over(cannot, sentence)
         else:
