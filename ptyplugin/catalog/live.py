@@ -54,7 +54,7 @@ class LiveImages:
             CatalogError: the catalog is away or refuses. The next snapshot makes up for it.
         """
         with catalog_errors(f"show job {snapshot.job} in {self._path}"):
-            node = self._node = self._node or self._open()
+            node = self._node = self._open() if self._node is None else self._node
             if node.metadata["state"] == PUBLISHED:
                 return 0
             corner = self._canvas.corner(snapshot) if self._canvas else None
@@ -62,7 +62,7 @@ class LiveImages:
                 self._canvas = self._begin(node, canvas_for(snapshot, self._extent_m, self._canvas))
                 corner = self._canvas.corner(snapshot) or (0, 0)
             window = tuple(slice(first, first + size) for first, size in zip(corner, snapshot.object.shape, strict=True))
-            sent = sum(self._send(name, window, values) for name, values in _images(snapshot.object).items())
+            sent = self._send(window, _images(snapshot.object))
             node.update_metadata({"state": LIVE, "live": self._said(snapshot, self._canvas, window)}, drop_revision=True)
             return sent
 
@@ -73,7 +73,7 @@ class LiveImages:
             CatalogError: the catalog is away or refuses.
         """
         with catalog_errors(f"say at {self._path}/{self._job.key} that its job is {state}"):
-            node = self._node or self._found()
+            node = self._found() if self._node is None else self._node
             if node is not None and node.metadata["state"] != PUBLISHED:
                 node.update_metadata({"state": state, "sentence": sentence}, drop_revision=True)
 
@@ -101,7 +101,7 @@ class LiveImages:
                 # A daemon that was killed may have begun with it.
                 if not is_conflict(error):
                     raise
-        chunks = tuple(tuple(stop - start for start, stop in _blocks(size)) for size in canvas.shape)
+        chunks = tuple(tuple(block.stop - block.start for block in _blocks(size)) for size in canvas.shape)
         dtype = BuiltinDtype.from_numpy_dtype(np.dtype(np.float32))
         structure = ArrayStructure(shape=canvas.shape, chunks=chunks, dims=("y", "x"), data_type=dtype)
         for name in _images(np.zeros((1, 1), np.complex64)):
@@ -110,20 +110,24 @@ class LiveImages:
             self._written[name] = np.zeros(canvas.shape, np.float32)
         return canvas
 
-    def _send(self, name: str, window: tuple[slice, ...], values: NDArray[np.float32]) -> int:
-        """Write the blocks that are others than before."""
-        before, sent = self._written[name], 0
-        now = np.zeros_like(before)
-        now[window] = values
-        for i, (top, bottom) in enumerate(_blocks(now.shape[0])):
-            for j, (left, right) in enumerate(_blocks(now.shape[1])):
-                block = np.s_[top:bottom, left:right]
-                if not np.array_equal(now[block], before[block]):
-                    before[block] = np.nan
-                    self._arrays[name].write_block(now[block], (i, j))
-                    before[block] = now[block]
-                    sent += 1
-        return sent
+    def _send(self, window: tuple[slice, ...], images: dict[str, NDArray[np.float32]]) -> int:
+        """Write the blocks that are others than before; those of all arrays in turn, so that each grows at the same pace."""
+        now = {name: np.zeros_like(before) for name, before in self._written.items()}
+        for name, values in images.items():
+            now[name][window] = values
+        height, width = next(iter(now.values())).shape
+        blocks = ((i, j, np.s_[y, x]) for i, y in enumerate(_blocks(height)) for j, x in enumerate(_blocks(width)))
+        return sum(self._send_block(name, (i, j), block, now[name][block]) for i, j, block in blocks for name in now)
+
+    def _send_block(self, name: str, number: tuple[int, int], block: tuple[slice, slice], values: NDArray[np.float32]) -> bool:
+        """Whether it is another one than before, and was written."""
+        before = self._written[name]
+        if np.array_equal(values, before[block]):
+            return False
+        before[block] = np.nan
+        self._arrays[name].write_block(values, number)
+        before[block] = values
+        return True
 
     def _said(self, snapshot: Snapshot, canvas: Canvas, window: tuple[slice, ...]) -> dict[str, Any]:
         errors = {name: value if math.isfinite(value) else None for name, value in snapshot.errors.items()}
@@ -168,6 +172,6 @@ def _images(wave: NDArray[np.complex64]) -> dict[str, NDArray[np.float32]]:
     return {"object_phase": np.angle(wave).astype(np.float32), "object_amplitude": np.abs(wave).astype(np.float32)}
 
 
-def _blocks(size: int) -> Iterator[tuple[int, int]]:
-    """Where the blocks along an axis begin and end."""
-    return ((start, min(start + BLOCK_PX, size)) for start in range(0, size, BLOCK_PX))
+def _blocks(size: int) -> Iterator[slice]:
+    """The blocks along an axis."""
+    return (slice(start, min(start + BLOCK_PX, size)) for start in range(0, size, BLOCK_PX))

@@ -19,8 +19,9 @@ _log = logging.getLogger(__name__)
 #: Lowest and highest position (y, x), metres.
 Extent = tuple[tuple[float, float], tuple[float, float]]
 
-#: At most so often is an image sent, seconds; and the share of the time that sending may take, for the server has other work.
-PERIOD_S, SHARE = 1.0, 1 / 3
+#: At most so often is an image sent, seconds; the share of the time that sending may take, for the server has other work; but from
+#: the beginning of one image to that of the next it is not waited for longer than this, seconds: a server under load is slow.
+PERIOD_S, SHARE, LONGEST_S = 1.0, 1 / 3, 1.8
 #: Seconds to leave a catalog alone that is in trouble: from the first to the longest, doubled each time.
 FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 60.0
 _LOOK_S = 0.5
@@ -56,7 +57,7 @@ class SiteImages:
         # Importing the client takes a second, which the daemon's start need not wait for.
         from ptyplugin.catalog import LiveImages, connect
 
-        self._client = self._client or connect(self._site)
+        self._client = connect(self._site) if self._client is None else self._client
         return LiveImages(self._client, self._site.processed_path.format(beamline=job.beamline), job, self._extent_m(job))
 
     def _extent_m(self, job: Entry) -> Extent | None:
@@ -126,7 +127,7 @@ class LiveCatalog:
                 took_s, wait_s = time.monotonic() - begun, FIRST_WAIT_S
                 # Making a place for a job takes longer than what comes then, and is done once.
                 rest_s = took_s * (1 / SHARE - 1) if self._images.keys() <= known else 0.0
-                stop.wait(max(PERIOD_S - took_s, rest_s))
+                stop.wait(max(PERIOD_S - took_s, min(rest_s, LONGEST_S - took_s)))
             else:
                 self._news.set()
                 stop.wait(wait_s)

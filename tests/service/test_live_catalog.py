@@ -117,6 +117,25 @@ def test_sending_takes_a_share_of_the_time_only(catalog, running_job, until, mon
     assert begun[1] - begun[0] < 0.1 / live_catalog.SHARE
 
 
+def test_a_slow_server_is_not_waited_for_longer_than_people_wait(catalog, running_job, until, monkeypatch) -> None:
+    monkeypatch.setattr(live_catalog, "PERIOD_S", 0.01)
+    monkeypatch.setattr(live_catalog, "LONGEST_S", 0.05)
+    # By its share it would rest for a minute.
+    monkeypatch.setattr(live_catalog, "SHARE", 1 / 3000)
+    _, job = running_job()
+    live = LiveCatalog(catalog)
+
+    def slow() -> None:
+        time.sleep(0.02)
+        live.hear(snapshot(job.key, len(catalog.shown) + 2), job)
+
+    catalog.before = slow
+    with at_work(live):
+        live.hear(snapshot(job.key, 1), job)
+        until(lambda: len(catalog.shown) >= 4)
+    assert [iteration for _, iteration in catalog.shown[:4]] == [1, 2, 3, 4]
+
+
 def test_a_catalog_that_hangs_delays_nobody(catalog, running_job, until) -> None:
     _, job = running_job()
     goes_on = threading.Event()
