@@ -118,7 +118,7 @@ class Intake:
         folder = GrowthFolder(self._jobs / key)
         folder.put(item, growth, _ARRAY_LIMIT_BYTES)
         if growth.frame_count:
-            self._ledger.grow(key, growth.first, growth.scan(folder.place_of(growth.first)).positions_m)
+            self._ledger.grow(key, growth.first, growth.frame_count)
         else:
             self._ledger.hurry(key)
 

@@ -11,9 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ptyplugin.jobs.lock import Lock
 from ptyplugin.jobs.orders import Order, check_order
 from ptyplugin.jobs.queueing import NEXT_JOB, Fitting
@@ -254,22 +251,20 @@ class Ledger(LedgerView):
             else:
                 self._connection.execute("DELETE FROM untold WHERE transition = ?", (number,))
 
-    def grow(self, key: str, first_frame: int, positions_m: NDArray[np.float64]) -> bool:
+    def grow(self, key: str, first_frame: int, count: int) -> bool:
         """Add frames to a live job, which may go on with them; whether they are new: rows are known by their first frame.
 
         Args:
             key: the job.
             first_frame: how many frames it has before these.
-            positions_m: (frame, substep, yx) m.
+            count: how many are added.
         """
-        positions = np.ascontiguousarray(positions_m, dtype="<f8")
         with self._transaction():
             done = self._connection.execute(
-                "INSERT OR IGNORE INTO growth (job, first_frame, count, positions_m) VALUES (?, ?, ?, ?)",
-                (key, first_frame, len(positions), positions.tobytes()),
+                "INSERT OR IGNORE INTO growth (job, first_frame, count) VALUES (?, ?, ?)", (key, first_frame, count)
             )
             if done.rowcount == 1:
-                self._connection.execute("UPDATE job SET frames = frames + ? WHERE key = ?", (len(positions), key))
+                self._connection.execute("UPDATE job SET frames = frames + ? WHERE key = ?", (count, key))
             self._hurry(key)
             return done.rowcount == 1
 
@@ -293,11 +288,6 @@ class Ledger(LedgerView):
             "SELECT * FROM job WHERE run_uid = ? AND source = ? AND purpose = 'live' AND kind = 'job' AND state IN ('queued', 'running')"
         )
         return self._entries(query, (run_uid, source))
-
-    def growth(self, key: str) -> Sequence[tuple[int, NDArray[np.float64]]]:
-        """What was added to a live job: first frame and positions (frame, substep, yx) m, in the order of the frames."""
-        rows = self._rows("SELECT first_frame, count, positions_m FROM growth WHERE job = ? ORDER BY first_frame", (key,))
-        return [(row["first_frame"], np.frombuffer(row["positions_m"], "<f8").reshape(row["count"], -1, 2)) for row in rows]
 
     def _insert(self, row: Mapping[str, Any], sentence: str | None) -> None:
         sentence = redacted(sentence) if sentence else sentence

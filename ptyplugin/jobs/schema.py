@@ -11,7 +11,7 @@ from ptyplugin.jobs.durable import make_folder, sync_folder
 from ptyplugin.model import LedgerError
 
 #: Format of the tables; stored in the file.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 #: What is written into each row: the ptyplugin that wrote it.
 VERSION = version("ptyplugin")
 #: Marks the file as a ledger ("ptyp" in ASCII).
@@ -20,7 +20,7 @@ _APPLICATION_ID = 0x70747970
 #: Times are Unix seconds. A job that could not be read has a row too (kind unreadable), so that nothing accepted is lost silently.
 #: starts: all of them; tries: of these, the ones that count. checkpoint: iteration that a next start goes on from, as far as it is known.
 #: version: of the ptyplugin that brought the job into its state; none where that is from before format 3.
-#: growth: frames of a live job that arrived later; positions_m = float64 (frame, substep, yx), little-endian, C order.
+#: growth: how many frames of a live job arrived later, by the first of them; their positions lie in the job's folder.
 _TABLES = """
 CREATE TABLE job (
     number INTEGER PRIMARY KEY,
@@ -65,7 +65,6 @@ CREATE TABLE growth (
     job TEXT NOT NULL REFERENCES job (key),
     first_frame INTEGER NOT NULL,
     count INTEGER NOT NULL,
-    positions_m BLOB NOT NULL,
     PRIMARY KEY (job, first_frame)
 );
 """
@@ -81,6 +80,18 @@ _NEWER = {
     2: """
     ALTER TABLE job ADD COLUMN version TEXT;
     ALTER TABLE transition ADD COLUMN version TEXT;
+    """,
+    # SQLite below 3.35 drops no column.
+    3: """
+    CREATE TABLE shorter (
+        job TEXT NOT NULL REFERENCES job (key),
+        first_frame INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        PRIMARY KEY (job, first_frame)
+    );
+    INSERT INTO shorter SELECT job, first_frame, count FROM growth;
+    DROP TABLE growth;
+    ALTER TABLE shorter RENAME TO growth;
     """,
 }
 #: Orders that were carried out, by the name of their item; made where it is missing, so that ledgers from before it get it.

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ptyplugin.jobs import MAX_TRIES, Fitting, Ledger, Overtaken, open_read_only
@@ -135,16 +134,17 @@ def test_has_this_scan_been_done(ledger: Ledger, job: Job) -> None:
 
 def test_growth_is_known_by_its_first_frame(ledger: Ledger, job: Job) -> None:
     ledger.put(job)
-    later, first = np.arange(8.0).reshape(4, 1, 2), np.arange(12.0).reshape(3, 2, 2)
-    assert ledger.grow(job.key, 10, later)
-    assert ledger.grow(job.key, 0, first)
-    assert not ledger.grow(job.key, 10, later + 1)
-    (zero, positions), (ten, others) = ledger.growth(job.key)
-    assert (zero, ten) == (0, 10)
-    assert np.array_equal(positions, first)
-    assert np.array_equal(others, later)
+    frames = ledger.show(job.key).frames
+    assert ledger.grow(job.key, 10, 4)
+    assert ledger.grow(job.key, 0, 3)
+    assert not ledger.grow(job.key, 10, 5)
+    assert ledger.show(job.key).frames == frames + 7
+    entry = ledger.claim(60.0)
+    assert entry is not None
+    ledger.solved(entry, Path("result.h5"))
+    assert ledger.grow(job.key, 10, 5), "what it grew by is not kept"
     with pytest.raises(LedgerError, match="FOREIGN KEY"):
-        ledger.grow("nothing", 0, first)
+        ledger.grow("nothing", 0, 3)
 
 
 def test_a_second_writer_is_told_who_has_it(ledger: Ledger, site: Site) -> None:
@@ -245,6 +245,8 @@ def test_a_ledger_of_format_1_is_read_as_it_is_and_brought_up_to_date(site: Site
         for column in _AFTER_FORMAT_1:
             ledger._connection.execute(f"ALTER TABLE job DROP COLUMN {column}")
         ledger._connection.execute("ALTER TABLE transition DROP COLUMN version")
+        ledger.grow(job.key, 10, 4)
+        ledger._connection.execute("ALTER TABLE growth ADD COLUMN positions_m BLOB NOT NULL DEFAULT ''")
         ledger._connection.execute("PRAGMA user_version = 1")
     with open_read_only(site.ledger) as view:
         assert (view.show(job.key).state, view.show(job.key).tries, view.show(job.key).version) == ("running", 1, None)
@@ -257,6 +259,8 @@ def test_a_ledger_of_format_1_is_read_as_it_is_and_brought_up_to_date(site: Site
         again = ledger.claim(60.0)
         assert again is not None
         assert (again.starts, again.tries) == (2, 2)
+        assert not ledger.grow(job.key, 10, 4)
+        assert ledger.grow(job.key, 14, 2)
         assert [step.version for step in ledger.history(job.key)] == [None, None, VERSION, VERSION]
 
 
