@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from tiled.client.container import Container
-from tiled.client.utils import ClientError
+from tiled.client.utils import ClientError, client_for_item
 from tiled.structures.array import ArrayStructure
 from tiled.structures.core import Spec, StructureFamily
 from tiled.structures.data_source import Asset, DataSource, Management
@@ -58,12 +58,14 @@ _PROGRESS = pa.schema(
 _UNREADABLE = (CatalogError, httpx.HTTPError, KeyError, ValueError)
 
 
-def publish(client: Any, site: Site, result_path: Path, key: str) -> Any:
+def publish(client: Any, site: Site, result_path: Path, key: str, folders: dict[str, Container] | None = None) -> Any:
     """Put the result of job ``key`` at ``<beamline>/processed/ptyplugin/<key>``; gives its node.
 
     Arrays are registered by reference to the file where reading one back proves that the server sees it, else sent. The state "published"
     is set last, so a node in state "publishing" is one that was interrupted: the next call completes it. A published one is left as it is.
     One that showed the job while it ran keeps its last live image.
+
+    folders: the containers of results by their paths, which who publishes many with this client keeps; what is missing is added
 
     Raises:
         CatalogError: the catalog is away or refuses, or something that is not this job's result has its place.
@@ -72,16 +74,22 @@ def publish(client: Any, site: Site, result_path: Path, key: str) -> Any:
     reconstruction = read_result(result_path)
     metadata = result_metadata(reconstruction, key)
     path = site.processed_path.format(beamline=metadata["beamline"])
+    folders = {} if folders is None else folders
     with catalog_errors(f"publish {result_path.name} at {path}/{key}"):
-        node = own_node(ensure_container(plain(client), path), key, metadata)
+        if path not in folders:
+            folders[path] = ensure_container(plain(client), path)
+        made = _new_node(folders[path], key, metadata)
+        node = _left_node(folders[path], key, metadata) if made is None else made
         if node.metadata["state"] != PUBLISHED:
             if node.metadata["state"] != PUBLISHING:
                 node.update_metadata(metadata, drop_revision=True)
-            _put_arrays(node, reconstruction, result_path)
-            _put_progress(node, reconstruction.progress)
+            # Each request costs the server the same, whatever it is about: what is known is not asked (decision record 0018).
+            present = set(node) if made is None else set()
+            _put_arrays(node, reconstruction, result_path, present)
+            _put_progress(node, reconstruction.progress, "progress" in present)
             # The state on the way is not worth a revision.
             node.update_metadata({"state": PUBLISHED}, drop_revision=True)
-        return client[f"{path}/{key}"]
+        return client_for_item(client.context, client.structure_clients, node.item)
 
 
 def result_metadata(reconstruction: Reconstruction, key: str) -> dict[str, Any]:
@@ -158,11 +166,22 @@ def own_node(folder: Container, key: str, metadata: dict[str, Any]) -> Container
     Raises:
         CatalogError: what is there is another one's.
     """
+    made = _new_node(folder, key, metadata)
+    # An empty container is false.
+    return _left_node(folder, key, metadata) if made is None else made
+
+
+def _new_node(folder: Container, key: str, metadata: dict[str, Any]) -> Container | None:
+    """None if there is one."""
     try:
         return folder.create_container(key, metadata=metadata, specs=[SPEC])
     except ClientError as error:
         if not is_conflict(error):
             raise
+        return None
+
+
+def _left_node(folder: Container, key: str, metadata: dict[str, Any]) -> Container:
     node = folder[key]
     same = all(node.metadata.get(name) == metadata[name] for name in ("job", "scan_uid", "recipe"))
     if SPEC.name not in {spec.name for spec in node.specs} or not same or "state" not in node.metadata:
@@ -172,8 +191,7 @@ def own_node(folder: Container, key: str, metadata: dict[str, Any]) -> Container
     return node
 
 
-def _put_arrays(node: Container, reconstruction: Reconstruction, result_path: Path) -> None:
-    present = set(node)
+def _put_arrays(node: Container, reconstruction: Reconstruction, result_path: Path, present: set[str]) -> None:
     by_reference, is_proven = True, False
     for name in _AXES:
         if getattr(reconstruction, name) is None:  # not in every result
@@ -227,10 +245,10 @@ def _register(node: Container, name: str, values: NDArray[Any], result_path: Pat
     return False
 
 
-def _put_progress(node: Container, progress: list[Progress]) -> None:
+def _put_progress(node: Container, progress: list[Progress], is_there: bool) -> None:
     rows = [{"iteration": one.iteration, "stage": one.stage, "seconds": one.seconds, **one.errors} for one in progress]
     table = pa.Table.from_pylist(rows, schema=_PROGRESS)
-    if "progress" in node:
+    if is_there:
         written = node["progress"]
     else:
         source = DataSource(structure_family=StructureFamily.table, structure=TableStructure.from_arrow_table(table))

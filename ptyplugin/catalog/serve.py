@@ -7,6 +7,7 @@ TILED_SINGLE_USER_API_KEY and goes nowhere else: unlike ``tiled serve config`` i
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -38,6 +39,8 @@ def main(config: Path, database: Path, descriptor: int) -> None:
     if not database.exists():
         cli_app(["catalog", "init", f"sqlite:///{database}"], standalone_mode=False)
     app = build_app_from_config(parse_configs(config))
+    # What was imported stays: to look for what is free need not go through it with every few requests.
+    gc.freeze()
     server = uvicorn.Server(uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=GRACE_S))
     server.run(sockets=[socket.socket(fileno=descriptor)])
 

@@ -33,6 +33,7 @@ class CatalogPublish:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._client: Any = None
+        self._folders: dict[str, Any] = {}
 
     def __call__(self, result: Path, key: str) -> None:
         """See Publish.
@@ -46,7 +47,7 @@ class CatalogPublish:
 
         try:
             self._client = self._client or connect(self._site)
-            publish(self._client, self._site, result, key)
+            publish(self._client, self._site, result, key, self._folders)
         except BaseException:
             self.close()
             raise
@@ -62,6 +63,7 @@ class CatalogPublish:
         if self._client is not None:
             self._client.context.close()
             self._client = None
+            self._folders = {}
 
 
 class Publisher:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,18 @@ def test_a_result_is_published_whole_with_its_metadata(published: tuple[Any, Rec
     assert table["iteration"].tolist() == [1, 2]
     assert table["constraint_residual"].tolist() == [0.25, 0.125]
     assert table["error"].isna().tolist() == [True, False]
+
+
+def test_what_is_known_is_not_asked(client: Any, site: Site, make_result: MakeResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request costs a Tiled server as much as any other: publishing takes as long as there are requests."""
+    folders: dict[str, Any] = {}
+    publish(client, site, *make_result("run-first")[:2], folders)
+    asked, transport = [], client.context.http_client._transport
+    send = transport.handle_request
+    monkeypatch.setattr(transport, "handle_request", lambda request: asked.append(request.method) or send(request))
+    publish(client, site, *make_result("run-next")[:2], folders)
+    # Node, arrays, table; a line that is read back; the table's rows; the state.
+    assert Counter(asked) == {"POST": 1 + len(ARRAYS) + 1, "GET": 1, "PUT": 1, "PATCH": 1}
 
 
 def test_where_the_server_may_not_read_the_file_arrays_are_sent(client: Any, site: Site, make_result: MakeResult) -> None:
