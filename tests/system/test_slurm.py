@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import slurm_here
+from live_scan import LiveScan, write_scan
 
 from ptyplugin.api import make_job, open_scan
 from ptyplugin.io import read_result
@@ -36,12 +37,12 @@ class Running:
     """A daemon at work, and the queue that it uses."""
 
     def __init__(self, daemon: Daemon, site: Site, cluster: slurm_here.Cluster, scan: Path) -> None:
-        self.daemon, self._site, self._cluster, self._scan = daemon, site, cluster, scan
+        self.daemon, self.site, self._cluster, self._scan = daemon, site, cluster, scan
         self.heard = list[Progress]()
 
     def submit(self, recipe: str, seed: int) -> Job:
-        parts = make_job(open_scan(self._scan, site=self._site), recipe, seed=seed)
-        submit(self._site, parts.job, parts.arrays)
+        parts = make_job(open_scan(self._scan, site=self.site), recipe, seed=seed)
+        submit(self.site, parts.job, parts.arrays)
         return parts.job
 
     def iterates(self, job: Job) -> bool:
@@ -57,11 +58,14 @@ class Running:
             assert time.monotonic() < end, f"{jobs}, {self.queue()}, {[slot.trouble or slot.waits for slot in self.daemon.slots]}"
             time.sleep(0.05)
 
+    def frames_of(self, key: str) -> int:
+        return max((progress.frames for progress in self.heard if progress.job == key), default=0)
+
     def is_done(self, job: Job) -> bool:
         return any(entry.key == job.key and entry.state == "published" for entry in self.daemon.ledger.list())
 
     def result_of(self, job: Job) -> Path:
-        return self._site.results / f"{job.key}.h5"
+        return self.site.results / f"{job.key}.h5"
 
     def said_of(self, job: Job) -> str:
         return " ".join(str(step.sentence) for step in self.daemon.ledger.history(job.key))
@@ -77,7 +81,7 @@ def running(
         home=folder / "home",
         shared_dir=folder / "shared",
         results_dir=folder / "results",
-        data_roots=[scan.parent.resolve()],
+        data_roots=[scan.parent.resolve(), folder.resolve()],
         slot=[SlotNumbers(slurm=slurm)],
     )
     with Daemon(site, launch, lambda result, key: None, lambda progress: going.heard.append(progress)) as daemon:
@@ -117,6 +121,8 @@ def test_a_pilot_over_two_nodes_and_what_may_happen_to_it(cluster, tmp_path: Pat
         assert name.startswith("ptyplugin-")
         assert len(cluster.ranks()) == 2
         _nobody_else_learns_the_token(cluster, tmp_path)
+        _a_live_job_grows_and_its_final_one_follows(going, tmp_path / "live.h5")
+        assert going.queue() == [pilot], "it was the same pilot"
 
         second = going.submit("DM(30)", 2)
         going.wait_for(lambda: going.iterates(second))
@@ -139,6 +145,22 @@ def test_a_pilot_over_two_nodes_and_what_may_happen_to_it(cluster, tmp_path: Pat
         assert "in which the 2 rank(s) of the solver lived, has ended (CANCELLED" in going.said_of(fourth)
     assert (going.queue(), cluster.ranks()) == ([], [])
     assert not list(tmp_path.glob("shared/slots/1/token.*"))
+
+
+def _a_live_job_grows_and_its_final_one_follows(going: Running, file: Path) -> None:
+    scan = LiveScan(going.site, file, write_scan(file, 12))
+    live = scan.submit("live")
+    for first, last in ((64, 100), (100, 144)):
+        going.wait_for(lambda first=first: going.frames_of(live) == first)
+        scan.grow(first, last)
+    going.wait_for(lambda: going.frames_of(live) == 144)
+    scan.grow(144, 144, ended=True)
+    scan.submit("final")
+    going.wait_for(lambda: going.is_done(scan.final))
+    states = [step.state for step in going.daemon.ledger.history(live)]
+    assert states == ["queued", "running", "solved", "cancelled"], "the final image has taken its place"
+    assert len(read_result(going.result_of(scan.final)).positions_m) == 144
+    assert not (going.site.jobs / live / "growth").exists()
 
 
 def _nobody_else_learns_the_token(cluster: slurm_here.Cluster, folder: Path) -> None:
