@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ptyplugin.cli.job_finding import AsJson, SiteFile, is_served, open_ledger, silence
-from ptyplugin.cli.screen import stdout
+from ptyplugin.cli.screen import in_brief, stdout
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -103,10 +103,11 @@ def board(seen: Board) -> RenderableType:
     """The table."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(*_HEADS, box=None, header_style="bold", pad_edge=False)
+    # Where there is no room, the bar is shorter.
+    table = Table(*(Column(head, no_wrap=bool(head)) for head in _HEADS), box=None, header_style="bold", pad_edge=False)
     for entry, progress in seen.running:
         stage, iteration, done, error, left = _how_far(progress)
         bar = ProgressBar(1.0, done, width=_BAR)
@@ -114,7 +115,8 @@ def board(seen: Board) -> RenderableType:
     lately = Table(box=None, show_header=False, pad_edge=False)
     for entry in seen.lately:
         lately.add_row(
-            *(Text(name) for name in _names(entry)), Text(entry.state), Text(entry.sentence or "", no_wrap=True, overflow="ellipsis")
+            *(Text(name) for name in (*_names(entry), entry.purpose or "-", entry.state)),
+            Text(entry.sentence or "", no_wrap=True, overflow="ellipsis"),
         )
     counts = ", ".join(f"{count} {state}" for state, count in seen.counts.items()) or "no jobs yet"
     parts: list[RenderableType] = [Text(counts, "dim")]
@@ -155,7 +157,7 @@ def record(seen: Board) -> dict[str, Any]:
 
 
 def _names(entry: Entry) -> tuple[str, str, str]:
-    return entry.key, "-" if entry.scan_id is None else str(entry.scan_id), (entry.run_uid or "-")[:8]
+    return in_brief(entry.key), "-" if entry.scan_id is None else str(entry.scan_id), in_brief(entry.run_uid)
 
 
 def _span(seconds: float) -> str:

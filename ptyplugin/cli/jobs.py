@@ -21,7 +21,7 @@ from ptyplugin.cli.job_finding import (
 from ptyplugin.cli.job_logs import logs
 from ptyplugin.cli.job_orders import cancel, retry
 from ptyplugin.cli.job_watch import watch
-from ptyplugin.cli.screen import answer, in_brief, recipe_in_brief, show_table, stderr, when
+from ptyplugin.cli.screen import answer, in_brief, recipe_in_brief, show_table, stderr, when, wrapped
 from ptyplugin.cli.sentences import one_sentence
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _HEADS = ("arrived", "job", "scan", "run", "image", "state", "frames", "recipe")
 #: What is shown in --json only, or in a form of its own.
 _FOR_PROGRAMS = (
     *("number", "device", "needed_bytes", "starts", "checkpoint", "not_before_s", "lease_until_s", "arrived_s", "changed_s"),
-    *("progress", "history"),
+    *("fraction_done", "progress", "history"),
 )
 _COLOURS = {"queued": "yellow", "running": "cyan", "solved": "blue", "published": "green", "failed": "red", "cancelled": "dim"}
 
@@ -104,7 +104,8 @@ def show_job(key: Key, site: SiteFile = None, as_json: AsJson = False) -> None:
         | ({"progress": _how_far(progress)} if progress else {})
     )
     for one in history:
-        typer.echo(_line(one, entry))
+        for line in _lines(one, entry):
+            typer.echo(line)
 
 
 def _print_fields(fields: dict[str, Any]) -> None:
@@ -112,8 +113,10 @@ def _print_fields(fields: dict[str, Any]) -> None:
     width = max(map(len, fields)) + 1
     for name, value in fields.items():
         parts = value if isinstance(value, list) else [] if value is None else [f"{value:.4g}" if name == "error" else value]
-        for number, part in enumerate(parts):
-            typer.echo(f"{'' if number else name:<{width}} {part}")
+        # A recipe, or a path, is copied from here: the terminal wraps it without putting anything in.
+        lines = parts if name in ("recipe", "result") else [line for part in parts for line in wrapped(str(part), width + 1)]
+        for number, line in enumerate(lines):
+            typer.echo(f"{'' if number else name:<{width}} {line}")
 
 
 def _why(entry: Entry, site: Site, is_told: bool) -> str | None:
@@ -139,11 +142,13 @@ def _how_far(progress: JobProgress) -> str:
     return f"{progress.stage}, iteration {progress.iteration} of {progress.iterations}{errors}, about {progress.left_s:.0f} s left"
 
 
-def _line(one: Transition, entry: Entry) -> str:
+def _lines(one: Transition, entry: Entry) -> list[str]:
     from ptyplugin.jobs.records import time_of
 
     other = f" (ptyplugin {one.version})" if one.version not in (None, entry.version) else ""
-    return f"{time_of(one.at_s)[:19].replace('T', ' ')}  {one.state:<10} {one.sentence or ''}{other}".rstrip()
+    begin = f"{time_of(one.at_s)[:19].replace('T', ' ')}  {one.state:<10} "
+    first, *more = wrapped(f"{one.sentence or ''}{other}", len(begin))
+    return [f"{begin}{first}".rstrip(), *(f"{'':<{len(begin)}}{line}" for line in more)]
 
 
 def _row(entry: Entry, site: Site, is_told: bool) -> tuple[list[str | Text], str | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from ptyplugin.model import Progress
 
 
-#: Columns of a table that goes into a pipe.
-_WIDE = 500
+#: Columns of a table that goes into a pipe; the fewest of a text beside something else.
+_WIDE, _NARROW = 500, 30
 #: Characters of a key or uid in a table.
 _BRIEF = 8
 #: How often something is said of work that goes on where nothing can move on the screen, seconds.
@@ -83,6 +84,13 @@ def recipe_in_brief(recipe: str | None) -> str:
     except RecipeError:
         return recipe or ""
     return " + ".join(f"{stage.algorithm}({stage.iterations}{'…' if stage.options else ''})" for stage in stages)
+
+
+def wrapped(text: str, indent: int) -> list[str]:
+    """A text in lines that end where the terminal does, with so many columns left free; into a pipe it is one line."""
+    if not stdout().is_terminal:
+        return [text]
+    return textwrap.wrap(text, max(stdout().width - indent, _NARROW), break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def show_table(heads: Sequence[str], rows: Sequence[tuple[Sequence[str | Text], str | None]]) -> None:

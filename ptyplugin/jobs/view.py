@@ -105,7 +105,7 @@ class LedgerView:
         return found[0]
 
     def find(self, text: str) -> Entry:
-        """The job that a person means: its key or scan id, or the beginning of its key or of its run's uid.
+        """The job that a person means: its key or scan id, or the beginning of its key or of its run's uid; of a run the final one.
 
         Raises:
             JobError: there is none, or there are several.
@@ -115,10 +115,13 @@ class LedgerView:
         if not found and text:
             begins = "substr(key, 1, length(?1)) = ?1 OR substr(run_uid, 1, length(?1)) = ?1"
             found = self._entries(f"SELECT * FROM job WHERE {begins} ORDER BY number", (text,))
+        finals = [entry for entry in found if entry.purpose != "live"]
+        if len(finals) == 1 and len({entry.run_uid for entry in found}) == 1:
+            return finals[0]
         if not found:
             raise JobError(f"there is no job {text} in the ledger: `ptyplugin jobs list` shows those that are.")
         if len(found) > 1:
-            some = ", ".join(f"{entry.key} ({entry.state})" for entry in found[-_SOME:])
+            some = ", ".join(f"{entry.key} ({entry.purpose or entry.kind}, {entry.state})" for entry in found[-_SOME:])
             among = "" if len(found) <= _SOME else f"the last {_SOME} of them "
             raise JobError(f"{text} may mean {len(found)} jobs, {among}{some}: give the key of one.")
         return found[0]

@@ -109,6 +109,10 @@ def test_a_table_in_a_narrow_terminal(tmp_path: Path, monkeypatch: pytest.Monkey
     assert row.split()[2:] == [key[:8], "17", "a1b2c3d4", "final", "failed", "-"]
     assert len(reason) == 2
     assert all(line.startswith("    ") and len(line) <= 80 for line in reason)
+    shown = run("jobs", "show", key, "--site", file).stdout.splitlines()
+    assert max(len(line) for line in shown) <= 80
+    first = next(number for number, line in enumerate(shown) if line.startswith("sentence"))
+    assert shown[first + 1].startswith(" " * shown[first].index("the frames"))
 
 
 def test_a_long_last_column_is_cut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -310,9 +310,9 @@ def test_the_board_of_watch(site: Site) -> None:
     assert lines[0] == "1 queued, 2 running, 1 failed"
     assert lines.pop(1) == "no daemon runs (ptyplugin serve): this is what was noted last."
     assert lines[1].split() == ["job", "scan", "run", "stage", "iteration", "error", "left"]
-    assert lines[2].split()[:5] == [first.key, "1", "a1b2c3d1", "DM", "5/20"]
+    assert lines[2].split()[:5] == [first.key[:8], "1", "a1b2c3d1", "DM", "5/20"]
     assert lines[2].split()[-3:] == ["0.25", "15", "min"]
-    assert lines[3].split()[:4] == [second.key, "2", "a1b2c3d2", "begins"]
+    assert lines[3].split()[:4] == [second.key[:8], "2", "a1b2c3d2", "begins"]
     assert "failed" in lines[5]
     assert "the frames [of this scan] are gone" in lines[5]
     assert len(lines) == 6, "each job has one line"
@@ -328,7 +328,8 @@ def test_a_live_job_has_frames_and_no_end(site: Site) -> None:
         assert ledger.claim(60.0) is not None
         (site.jobs / live.key).mkdir(parents=True)
         ProgressFile(site.jobs / live.key)(Progress(live.key, "DM", 67, 30, 60.0, {"error": 0.25}, frames=192))
-        line = drawn(entries(site))[2]
+        # In one line, in a narrow terminal too.
+        line = drawn(entries(site), 80)[2]
         assert "67, 192 frames" in line
         assert line.split()[-2:] == ["0.25", "live"]
         assert "live   running" in run("list").stdout

@@ -224,8 +224,15 @@ def test_what_a_person_calls_a_job(site, make_job) -> None:
         for text in ("", "9", "nothing", "%", "9" * 40):
             with pytest.raises(JobError, match="there is no job"):
                 ledger.find(text)
-        with pytest.raises(JobError, match=rf"may mean 2 jobs, {one.key} \(queued\), {other.key} \(queued\): give the key"):
+        with pytest.raises(JobError, match=rf"may mean 2 jobs, {one.key} \(final, queued\), {other.key} \(final, queued\): give the key"):
             ledger.find("run")
+        live = one.model_copy(update={"purpose": "live", "source": one.source.model_copy(update={"run_uid": "run-3", "scan_id": 9})})
+        ledger.put(live)
+        assert ledger.find("9").key == live.key
+        final = live.model_copy(update={"purpose": "final"})
+        ledger.put(final)
+        for text, meant in (("9", final), ("run-3", final), (live.key, live), (live.key[:8], live)):
+            assert ledger.find(text).key == meant.key, text
 
 
 @pytest.mark.parametrize(
