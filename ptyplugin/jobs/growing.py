@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ptyplugin.jobs.contents import GROWTH_FILE, arrays_beside
@@ -61,6 +63,7 @@ class GrowthFolder:
         Raises:
             JobError: it cannot be read.
         """
+        self._ask_again()
         while (place := self.place_of(frames)).is_dir():
             try:
                 growth = Growth.from_bytes((place / GROWTH_FILE).read_bytes())
@@ -80,6 +83,16 @@ class GrowthFolder:
     def newest_s(self) -> float:
         """When something came last, Unix seconds; 0 if nothing has."""
         return self._folder.stat().st_mtime if self._folder.exists() else 0.0
+
+    def _ask_again(self) -> None:
+        """Have the machine on which this runs ask for news, if it shares the folder.
+
+        A client of NFS that has looked for a name in vain believes for half a minute and more that there is none; to open the folder makes it
+        ask.
+        """
+        with suppress(OSError):
+            for folder in (self._folder.parent, self._folder):
+                os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
 
     def _copy(self, item: Path, growth: Growth, limit_bytes: int) -> None:
         make_folder(self._folder)
