@@ -87,8 +87,7 @@ class GrowthFolder:
     def _ask_again(self) -> None:
         """Have the machine on which this runs ask for news, if it shares the folder.
 
-        A client of NFS that has looked for a name in vain believes for half a minute and more that there is none; to open the folder makes it
-        ask.
+        A client of NFS that has looked for a name in vain believes that for half a minute and more; to open the folder makes it ask.
         """
         with suppress(OSError):
             for folder in (self._folder.parent, self._folder):
