@@ -9,7 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -18,7 +21,7 @@ from typer.testing import CliRunner, Result
 import ptyplugin
 from ptyplugin.api import make_job, open_scan
 from ptyplugin.cli.app import app
-from ptyplugin.cli.screen import show_table
+from ptyplugin.cli.screen import recipe_in_brief, show_table, when
 from ptyplugin.jobs import Intake, Ledger, submit
 from ptyplugin.jobs.inbox import Inbox
 from ptyplugin.model import Refusal, RunSource, Site, load_site
@@ -113,6 +116,48 @@ def test_a_table_in_a_narrow_terminal(tmp_path: Path, monkeypatch: pytest.Monkey
     assert max(len(line) for line in shown) <= 80
     first = next(number for number, line in enumerate(shown) if line.startswith("sentence"))
     assert shown[first + 1].startswith(" " * shown[first].index("the frames"))
+
+
+def test_what_tables_make_short() -> None:
+    long = 'LSQML(40, momentum=0.9, positions="gradient") + (DM(2) + ePIE(5)) * 2'
+    assert recipe_in_brief(long) == "LSQML(40…) + DM(2) + ePIE(5) + DM(2) + ePIE(5)"
+    assert [recipe_in_brief(text) for text in ("what is no recipe", None)] == ["what is no recipe", ""]
+    now = datetime.now()
+    assert when(now.timestamp()) == f"{now:%m-%d %H:%M}"
+    assert when(datetime(2001, 2, 3, 4, 5).timestamp()) == "2001-02-03"
+
+
+def test_results_say_what_is_final(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, file = site_of(tmp_path)
+
+    def node(scan_id: int, **others: Any) -> SimpleNamespace:
+        metadata = {
+            "job": f"{scan_id:016x}",
+            "time": time.time(),
+            "scan_uid": f"run-{scan_id}-and-more",
+            "scan_id": scan_id,
+            "beamline": "hxn",
+        }
+        metadata |= {"purpose": "final", "state": "published", "recipe": "DM(20)", "quality": {"error": 0.0123}, "verdict": "good"}
+        return SimpleNamespace(metadata=metadata | others, uri="http://127.0.0.1/node")
+
+    runs, failed = ({"quality": {}, "verdict": None, "state": state} for state in ("live", "failed"))
+    found = [node(4, purpose="live", **runs), node(3, **failed), node(2, purpose="live"), node(1)]
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr("ptyplugin.api.results", lambda **query: asked.append(query) or found)
+    table = run("results", "--site", file, "--live", "--limit", 4)
+    assert (asked[0]["live"], asked[0]["limit"]) == (True, 4)
+    head, *rows = [" ".join(line.split()) for line in table.stdout.splitlines()]
+    assert head == "time scan run image error verdict job recipe"
+    assert [row.split(maxsplit=2)[2] for row in rows] == [
+        "4 run-4-an live, runs - - 00000000 DM(20)",
+        "3 run-3-an final, failed - - 00000000 DM(20)",
+        "2 run-2-an live 0.0123 good 00000000 DM(20)",
+        "1 run-1-an final 0.0123 good 00000000 DM(20)",
+    ]
+    found.append(node(0, beamline="csx"))
+    assert run("results", "--site", file).stdout.split()[0] == "beamline"
+    assert asked[1]["live"] is False
 
 
 def test_a_long_last_column_is_cut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
