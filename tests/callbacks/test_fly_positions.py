@@ -14,7 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ptyplugin.callbacks import Collector, FileReader, Growth, RunEnded, assemble, locating
+from ptyplugin.callbacks import Collector, FileReader, Growth, RunEnded, assemble, locating, tape
+from ptyplugin.callbacks.clock import Clock
+from ptyplugin.callbacks.samples import SamplesAt
+from ptyplugin.callbacks.track import Stretch
 from ptyplugin.model import FramesError, Hdf5Source, JobParts, OutsideDataRoots, Refusal, Site, TiledSource
 
 QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -328,6 +331,33 @@ def test_a_clock_that_is_set_back_costs_the_frames_that_it_leaves_in_doubt(bench
     assert "clock was set back, or began anew" in reason
     # Jitter is no jump.
     assert job_of(bench.collect(by_time(bench), wide, SetBack(40, 1.5))).frame_ids == [(0, 10)]
+
+
+@QUICK
+@given(seed=st.integers(0, 10**6), set_back=st.booleans(), portion=st.integers(1, 97))
+def test_a_capture_of_which_little_is_in_memory_gives_the_same(seed: int, set_back: bool, portion: int) -> None:
+    rng = np.random.default_rng(seed)
+    columns = {key: rng.normal(size=400).cumsum() for key in ("/y", "/x")}
+    columns["/t"] = 50.0 + np.arange(400) + rng.uniform(-0.4, 0.4, 400) - 30.0 * set_back * (np.arange(400) > 250)
+
+    class Captured:
+        def read(self, source: Any, start: int, stop: int, per_point: int) -> Any:
+            return columns[source.dataset][start:stop]
+
+    def found(most: int, block: int) -> Any:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(tape, "MOST_KEPT", most)
+            patched.setattr(tape, "BLOCK", block)
+            clock = Clock(Captured(), 3.0, False, 2)
+            for stop in (*range(portion, 400, portion), 400):
+                at = [SamplesAt(Hdf5Source(uri="file:///a.h5", dataset=key), 0, stop, 1, 1.0) for key in ("/t", "/y", "/x")]
+                assert clock.take([Stretch(*at, None)])
+                assert sum(len(kept[0]) for kept in clock._tape._kept.values()) <= most + block
+            return clock.at(np.random.default_rng(seed).uniform(40.0, 470.0, 60), ended=False)
+
+    whole, little = found(1000, 1000), found(60, 20)
+    np.testing.assert_array_equal(whole.known, little.known)
+    np.testing.assert_allclose(whole.positions_m, little.positions_m, rtol=1e-12)
 
 
 @pytest.mark.parametrize("glitch", [1e18, -1e300, float("inf"), float("nan")])
