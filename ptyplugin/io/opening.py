@@ -33,6 +33,8 @@ from ptyplugin.io.ways import CatalogWay, FileWay, SpoolWay
 from ptyplugin.model import (
     BesideArray,
     BesideSource,
+    CatalogAway,
+    CatalogError,
     FrameBlock,
     Frames,
     FramesError,
@@ -245,11 +247,28 @@ class _Sources:
         if self._job.purpose == "live":
             spool = self._spool_ways(source)
             return LiveFrames(_called(self._job), [self._file_way(path, source), *spool, *self._catalog_ways(replacement)])
-        if self._from_catalog is not None and replacement is not None and not path.exists():
+        if not path.exists():
+            return self._elsewhere(path, source, replacement)
+        return self._file(path, source)
+
+    def _elsewhere(self, path: Path, source: Hdf5Source, replacement: TiledSource | None) -> Frames:
+        """The frames of a file that is not there: through the catalog, or from the spool if that does not have them."""
+        spool = self._spool_ways(source)
+        if self._from_catalog is not None and replacement is not None:
             logger.warning("%s is not there; the frames of run %s are read through the catalog", path, replacement.run_uid)
-            return self._from_catalog(replacement)
-        if not path.exists() and (spool := self._spool_ways(source)):
+            try:
+                return self._from_catalog(replacement)
+            except CatalogAway:
+                raise
+            except CatalogError as error:
+                if not spool:
+                    raise
+                logger.warning("%s The spool is asked", error)
+        if spool:
             return LiveFrames(_called(self._job), [self._file_way(path, source), *spool])
+        return self._file(path, source)
+
+    def _file(self, path: Path, source: Hdf5Source) -> Hdf5Frames:
         return Hdf5Frames(path, source.dataset, mask_dataset=self._job.preparation.mask_dataset, allowed=self._allowed)
 
     def _file_way(self, path: Path, source: Hdf5Source) -> Way:

@@ -24,6 +24,7 @@ from ptyplugin.io.spool_writer import SpoolWriter
 from ptyplugin.io.ways import CatalogWay, FileWay, SpoolWay
 from ptyplugin.model import (
     CatalogAway,
+    CatalogError,
     FrameBlock,
     Frames,
     FramesError,
@@ -368,11 +369,20 @@ def test_a_final_job_takes_the_spool_only_where_neither_file_nor_catalog_is(tmp_
     def catalog(_: TiledSource) -> Frames:
         return MemoryFrames(COUNTS)
 
+    def without_it(_: TiledSource) -> Frames:
+        raise CatalogError("there is no such run.")
+
+    def away(_: TiledSource) -> Frames:
+        raise CatalogAway("the catalog does not answer.")
+
     with open_frames(job, site, None, catalog) as frames:
         np.testing.assert_array_equal(frames.read(np.arange(4)), COUNTS[:4])
-    with open_frames(job, site, None, None) as frames:
-        np.testing.assert_array_equal(frames.read(np.arange(4)), COUNTS[:4] + 1)
-        assert "came from the spool" in frames.notes[0]
+    for none in (None, without_it):
+        with open_frames(job, site, None, none) as frames:
+            np.testing.assert_array_equal(frames.read(np.arange(4)), COUNTS[:4] + 1)
+            assert "came from the spool" in frames.notes[0]
+    with pytest.raises(CatalogAway):
+        open_frames(job, site, None, away)
 
 
 def test_no_way_leads_around_the_data_roots(tmp_path: Path, writer: SpoolWriter, site: Site) -> None:
