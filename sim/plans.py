@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from typing import Any
 
 import numpy as np
 from bluesky import plan_stubs, preprocessors
+from bluesky.utils import FailedStatus
 from numpy.typing import NDArray
 
-from ptyplugin.model.errors import ScanError
+from ptyplugin.model.errors import DeviceError, ScanError
 
 #: How often a fly scan says which frames there are, seconds.
 _FLUSH_S = 0.25
+#: Device and PV in what ophyd-async says.
+_DEVICE, _PV = re.compile(r"device: ([\w-]+)"), re.compile(r"(?:ca|pva)://([\w:.-]+)")
+#: Characters of what a device says of itself.
+_LONGEST = 200
 
 
 def jittered_raster(points: int, step: float, jitter: float, seed: int) -> NDArray[np.float64]:
@@ -60,6 +66,9 @@ def ptycho_fly(
     Frames and positions come as stream_resource and stream_datum in the stream ``primary``, without events.
     detector, capture, fly: as ``ptyplugin.sim.ioc.devices`` has them; samples: of the encoders, per frame
     patience_s: for the next frame, before the run fails; md: for the start document
+
+    Raises:
+        DeviceError: a device failed or does not answer. The run has failed then; its frames until there count.
     """
     from ophyd_async.core import DetectorTrigger, TriggerInfo
 
@@ -82,6 +91,10 @@ def ptycho_fly(
     @preprocessors.stage_decorator([detector, capture, fly])
     @preprocessors.run_decorator(md=metadata)
     def flight() -> Generator[Any, Any, None]:
+        # Inside the run too, so that its stop document has the sentence.
+        yield from _in_a_sentence(measure())
+
+    def measure() -> Generator[Any, Any, None]:
         yield from plan_stubs.abs_set(capture.io.samples_per_frame, samples, wait=True)
         yield from plan_stubs.prepare(detector, TriggerInfo(**triggered), group="prepare")
         yield from plan_stubs.prepare(capture, TriggerInfo(**triggered, collections_per_event=samples), group="prepare")
@@ -95,7 +108,33 @@ def ptycho_fly(
             [fly, detector, capture], [detector, capture], flush_period=_FLUSH_S, stream_name="primary"
         )
 
-    return (yield from flight())
+    return (yield from _in_a_sentence(flight()))
+
+
+def _in_a_sentence(plan: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """The plan, whose devices say in one sentence what is wrong with them.
+
+    Raises:
+        DeviceError: one failed or does not answer.
+    """
+    try:
+        return (yield from plan)
+    except (FailedStatus, TimeoutError) as error:
+        # Of a device that is gone, unstaging fails as well: what was wrong first is said.
+        first = error.__context__
+        raise DeviceError(str(first) if isinstance(first, DeviceError) else _sentence(error)) from None
+
+
+def _sentence(error: Exception) -> str:
+    cause = error.__cause__ or error
+    said = f"{error} {cause}"
+    device, pv = _DEVICE.search(said), _PV.search(said)
+    who = (device[1] if device else "a device") + (f" ({pv[1]})" if pv else "")
+    what = "did not answer in time" if isinstance(cause, TimeoutError) else f"failed: {' '.join(str(cause).split())[:_LONGEST]}"
+    return (
+        f"the fly scan ended early, {who} {what}. Does its IOC run, and is it on? Start it again, then repeat the scan; "
+        "frames that were measured until then are kept and reconstructed."
+    )
 
 
 def ptycho_grid(

@@ -1,5 +1,6 @@
 """RunEngine and catalog. Each run is written into the catalog, frames by reference to the detector's files."""
 
+import logging
 import os
 
 from bluesky import RunEngine
@@ -15,3 +16,5 @@ sd = SupplementalData()
 RE.preprocessors.append(sd)
 raw_writer = BufferingWrapper(TiledWriter(catalog, batch_size=1))
 RE.subscribe(raw_writer)
+# Why a plan ended is shown at the prompt, and not a second time with all of its traceback.
+logging.getLogger("bluesky").addFilter(lambda record: record.msg != "Run aborted")
