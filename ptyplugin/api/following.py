@@ -66,9 +66,9 @@ class LiveFigure:
         return None if self.follows else self._png()
 
     @property
-    def has_image(self) -> bool:
-        """Whether it shows one: a job ran since it was opened."""
-        return self._next is not None and self._next.view is not None
+    def scene(self) -> Scene | None:
+        """What was seen last, with or without an image; None if there was no job yet."""
+        return self._next
 
     def update(self) -> bool:
         """Look, and draw what is new; whether anything was. One that follows by itself need not be told."""

@@ -26,6 +26,8 @@ class Scene:
     """What to draw; what is equal in ``mark`` looks the same. errors, frames: by iteration, as in a picture's Told."""
 
     mark: tuple[Any, ...]
+    scan_id: int | None
+    purpose: str | None
     headline: str
     facts: str
     errors: dict[ErrorName, list[tuple[int, float]]]
@@ -99,7 +101,8 @@ class FolderStage:
         if iteration:
             self._curves.add(iteration, sight.errors, sight.frames)
         mark = (sight.job.key, sight.job.state, iteration, self._taken_s, sight.frames, self._result is None)
-        return Scene(mark, self._headline(sight.job), self._facts(sight), self._curves.errors, self._curves.frames, self._view)
+        said = (self._headline(sight.job), self._facts(sight), self._curves.errors, self._curves.frames, self._view)
+        return Scene(mark, sight.job.scan_id, sight.job.purpose, *said)
 
     def _begin(self, key: str) -> None:
         self._job, self._taken_s = key, 0.0
@@ -131,7 +134,9 @@ class FolderStage:
         words += [f"{sight.stage}, iteration {iteration}{of}"] if iteration else []
         error = sight.errors.get("error")
         words += [] if error is None else [f"error {error:.3g}"]
-        words += [f"about {sight.progress.left_s:.0f} s left"] if sight.progress and sight.job.purpose != "live" else []
+        # The first iteration has waited for the frames: nothing can be told by it.
+        is_told = sight.progress is not None and sight.progress.iteration > 1 and sight.job.purpose != "live"
+        words += [f"about {sight.progress.left_s:.0f} s left"] if sight.progress and is_told else []
         words += [f"image of {_clock(self._taken_s)}"] if self._taken_s else []
         return _BETWEEN.join(words)
 
@@ -168,11 +173,12 @@ class CatalogStage:
 
         metadata = node.metadata
         word = metadata["state"] if metadata["state"] != PUBLISHED else metadata.get("verdict") or PUBLISHED
-        headline = _headline(metadata.get("scan_id"), metadata.get("beamline"), f"{metadata.get('purpose')}{_DOT}{word}")
+        of = (metadata.get("scan_id"), metadata.get("purpose"))
+        headline = _headline(of[0], metadata.get("beamline"), f"{of[1]}{_DOT}{word}")
         if metadata["state"] == PUBLISHED:
             result = node.reconstruction()
             curves = _curves_of(result)
-            return Scene(mark, headline, _facts_of(metadata["job"], result), curves.errors, curves.frames, view_of_result(result))
+            return Scene(mark, *of, headline, _facts_of(metadata["job"], result), curves.errors, curves.frames, view_of_result(result))
         image = node.live()
         if image is None:
             raise CatalogError("the job has no image in the catalog yet.")
@@ -185,7 +191,7 @@ class CatalogStage:
         ]
         facts += [] if said["error"] is None else [f"error {said['error']:.3g}"]
         facts += [_shortened(metadata["sentence"])] if metadata.get("sentence") else [f"image of {_clock(said['updated'])}"]
-        return Scene(mark, headline, _BETWEEN.join(facts), self._curves.errors, self._curves.frames, image.view())
+        return Scene(mark, *of, headline, _BETWEEN.join(facts), self._curves.errors, self._curves.frames, image.view())
 
 
 def _curves_of(result: Reconstruction) -> _Curves:

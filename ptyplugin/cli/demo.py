@@ -36,15 +36,12 @@ def demo(
         ptyplugin jobs watch --site demo-out/site.toml
     """
     from ptyplugin.cli.demo_beamlines import Way
-    from ptyplugin.cli.demo_walk import LIVE_FOLDER, run_demo
+    from ptyplugin.cli.demo_walk import run_demo
 
     ranks = ranks or min(2, os.cpu_count() or 1)
     way: Way = "in-process" if in_process else "step" if step else "fly"
-    done = run_demo(out, way, frames=frames, modes=modes, ranks=ranks, scans=scans, console=stderr())
-    if live := list((out / LIVE_FOLDER).glob("*.png")):
-        typer.echo(f"live     {out.absolute() / LIVE_FOLDER}, {len(live)} pictures of the image while a scan went on")
-    else:
-        typer.echo("live     no picture: the scan was over before its first image (a first run compiles the solver); run it again")
+    done, pictures = run_demo(out, way, frames=frames, modes=modes, ranks=ranks, scans=scans, console=stderr())
+    typer.echo(f"live     {pictures}")
     typer.echo(f"picture  {done[-1].picture}")
     for one in done:
         typer.echo(f"result   run {one.uid}, scan {one.scan_id}")

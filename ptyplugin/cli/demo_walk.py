@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from ptyplugin.cli.demo_beamlines import DemoBeamline, Way, demo_beamline
-from ptyplugin.cli.demo_pictures import live_pictures
+from ptyplugin.cli.demo_pictures import Pictures, live_pictures
 from ptyplugin.cli.screen import can_redraw, pulse
-from ptyplugin.cli.sim_site import own_site
+from ptyplugin.cli.sim_site import WARMING, own_site, why_cold
 from ptyplugin.model import JobError, PtypluginError, Reconstruction, Site, SolverError
 from ptyplugin.model import Progress as Iteration
+
+if TYPE_CHECKING:
+    from ptyplugin.service import Daemon
 
 #: How often the catalog is asked for the result, and how long at the most, seconds.
 _ASK_S, _PATIENCE_S = 0.25, 600.0
@@ -60,9 +63,10 @@ class _Run:
 
 @dataclass(slots=True)
 class _Board:
-    """The bars of one demo."""
+    """The bars of one demo. frames: of a scan, once that is known"""
 
     bars: Progress
+    frames: int = 0
 
     def how_far(self) -> str:
         """What is being done, in one line."""
@@ -78,8 +82,22 @@ class _Board:
         self.bars.update(task, description=done, total=total or 1, completed=total or 1)
 
 
-def run_demo(out: Path, way: Way, *, frames: int, modes: int, ranks: int, scans: int, console: Console) -> list[Demo]:
-    """Scan, reconstruct, publish, and query the results back from the catalog. Nothing runs on afterwards.
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """The daemon, in a thread of this process. errors: what ended it"""
+
+    daemon: Daemon
+    errors: list[BaseException]
+
+    def warmth(self) -> tuple[bool, str]:
+        """Whether its ranks are warm, and why they will not be."""
+        slots = self.daemon.slots
+        trouble = next((slot.trouble for slot in slots if slot.trouble), "") or next(map(str, self.errors), "")
+        return all(slot.is_warm for slot in slots), trouble
+
+
+def run_demo(out: Path, way: Way, *, frames: int, modes: int, ranks: int, scans: int, console: Console) -> tuple[list[Demo], Pictures]:
+    """Scan, reconstruct, publish, and query the results back from the catalog; and the pictures on the way. Nothing runs on afterwards.
 
     out: gets the detector's files, the catalog, the result file, ``site.toml``, ``demo.log``, ``demo.png``, and ``live``, pictures
         from while the scan went on
@@ -100,9 +118,11 @@ def run_demo(out: Path, way: Way, *, frames: int, modes: int, ranks: int, scans:
             stack.enter_context(pulse(board.how_far))
         with board.working("starting the catalog (a Tiled server)", "catalog"):
             site = stack.enter_context(own_site(out, ranks))
+        service = stack.enter_context(_daemon(site, board))
         with board.working("making a sample and a beamline", "beamline"):
             beamline = stack.enter_context(demo_beamline(way, out / "data", frames, modes))
-        return _scan_and_wait(beamline, site, board, out, modes, scans)
+        board.frames = beamline.frames
+        return _scan_and_wait(beamline, site, service, board, out, modes, scans)
 
 
 @contextmanager
@@ -123,15 +143,20 @@ def _log_kept_in(path: Path) -> Iterator[None]:
         ours.setLevel(before)
 
 
-def _scan_and_wait(beamline: DemoBeamline, site: Site, board: _Board, out: Path, modes: int, scans: int) -> list[Demo]:
+def _scan_and_wait(
+    beamline: DemoBeamline, site: Site, service: _Service, board: _Board, out: Path, modes: int, scans: int
+) -> tuple[list[Demo], Pictures]:
     from ptyplugin.catalog import connect
 
     client = connect(site)
     try:
-        with _daemon(site, board, beamline.frames) as daemon_errors:
-            with live_pictures(site, out / LIVE_FOLDER):
-                runs = _scan(beamline, client, site, board, modes, scans)
-            found = [_wait_for_result(client, site, run, daemon_errors) for run in runs]
+        with live_pictures(site, out / LIVE_FOLDER) as pictures:
+            with board.working(WARMING, "solver"):
+                trouble = why_cold(service.warmth)
+            if trouble:
+                board.bars.console.print(trouble, soft_wrap=True, markup=False)
+            runs = _scan(beamline, client, site, board, modes, scans)
+        found = [_wait_for_result(client, site, run, service.errors) for run in runs]
         # From here on everything that is shown comes out of the catalog.
         with board.working("reading the results back and drawing", PICTURE_FILE, total=scans) as tell:
             done = []
@@ -140,7 +165,7 @@ def _scan_and_wait(beamline: DemoBeamline, site: Site, board: _Board, out: Path,
                 tell(len(done))
     finally:
         client.context.close()
-    return done
+    return done, pictures
 
 
 def _shown(beamline: DemoBeamline, run: _Run, result: Any, latency_s: float, out: Path) -> Demo:
@@ -154,7 +179,7 @@ def _shown(beamline: DemoBeamline, run: _Run, result: Any, latency_s: float, out
 
 
 @contextmanager
-def _daemon(site: Site, board: _Board, frames: int) -> Iterator[list[BaseException]]:
+def _daemon(site: Site, board: _Board) -> Iterator[_Service]:
     """The service, in a thread of this process; its ranks are processes of their own."""
     from ptyplugin.service import Daemon
 
@@ -162,7 +187,9 @@ def _daemon(site: Site, board: _Board, frames: int) -> Iterator[list[BaseExcepti
 
     def tell(event: Iteration) -> None:
         # A live job has no end of its own: what it shows is how much of the scan is in its image.
-        what, done, total = ("live image", event.frames, frames) if event.frames else ("reconstruction", event.iteration, event.iterations)
+        what, done, total = (
+            ("live image", event.frames, board.frames) if event.frames else ("reconstruction", event.iteration, event.iterations)
+        )
         if event.job not in tasks:
             tasks[event.job] = board.bars.add_task(what)
         board.bars.update(tasks[event.job], description=f"{what}: {event.stage}", completed=done, total=total)
@@ -179,7 +206,7 @@ def _daemon(site: Site, board: _Board, frames: int) -> Iterator[list[BaseExcepti
         thread = threading.Thread(target=work, name="ptyplugin-daemon")
         thread.start()
         try:
-            yield errors
+            yield _Service(daemon, errors)
         finally:
             daemon.stop()
             thread.join()

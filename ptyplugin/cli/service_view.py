@@ -56,6 +56,17 @@ class ServiceView:
         """See LedgerView."""
         return cast("dict[str, int]", self._get("/counts"))
 
+    def slots(self) -> Sequence[dict[str, Any]]:
+        """What the daemon says of each of its slots: "name", "ok", "ready", "sentence" and more.
+
+        Raises:
+            LedgerError: it does not answer, or is not understood.
+        """
+        try:
+            return [check for check in self._ask("/healthz")[1]["checks"] if check["name"].startswith("slot ") and "ready" in check]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise LedgerError(f"the daemon's answer is not understood ({error!r}): is it another version? Start it again.") from error
+
     def is_of(self, site: Site) -> bool:
         """Whether a daemon of this site answers."""
         try:
@@ -73,19 +84,22 @@ class ServiceView:
             raise LedgerError(f"the daemon's answer is not understood ({error!r}): is it another version? Start it again.") from error
 
     def _get(self, target: str) -> Any:
-        connection = HTTPConnection(self._where.host, self._where.port, timeout=TIMEOUT_S)
-        try:
-            connection.request("GET", target)
-            response = connection.getresponse()
-            status, answer = response.status, json.loads(response.read(_LONGEST_ANSWER))
-        except (OSError, HTTPException, ValueError) as error:
-            raise LedgerError(f"the daemon does not answer ({error or type(error).__name__}): ask once more.") from error
-        finally:
-            connection.close()
+        status, answer = self._ask(target)
         if status != 200:
             kind = JobError if status == 404 else LedgerError
             raise kind(str(answer.get("error", f"it answers {status}")))
         return answer
+
+    def _ask(self, target: str) -> tuple[int, Any]:
+        connection = HTTPConnection(self._where.host, self._where.port, timeout=TIMEOUT_S)
+        try:
+            connection.request("GET", target)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read(_LONGEST_ANSWER))
+        except (OSError, HTTPException, ValueError) as error:
+            raise LedgerError(f"the daemon does not answer ({error or type(error).__name__}): ask once more.") from error
+        finally:
+            connection.close()
 
 
 def service_of(site: Site) -> ServiceView | None:

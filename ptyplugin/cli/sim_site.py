@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 #: What stays for the reader of the folder.
 SITE_FILE = "site.toml"
+#: What is said while the ranks get warm; how often they are asked, and how long at the most, seconds.
+WARMING = "warming up the solver (first time: 30 s)"
+_ASK_S, _PATIENCE_S = 0.1, 300.0
 
 
 @contextmanager
@@ -48,6 +52,20 @@ def own_site(folder: Path, ranks: int) -> Iterator[Site]:
         finally:
             ended = "# The server has ended; serve its catalog again as catalog/config.yml says, then name it here:"
             _write(site, folder, f'{ended}\n# tiled_uri = "http://127.0.0.1:8000"')
+
+
+def why_cold(look: Callable[[], tuple[bool, str]]) -> str:
+    """Wait for the solver, which is compiled the first time; why it is not warm after all, in one sentence, or nothing.
+
+    look: whether it is warm, and what keeps it from that, if anything does
+    """
+    end = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < end:
+        is_warm, trouble = look()
+        if is_warm or trouble:
+            return trouble
+        time.sleep(_ASK_S)
+    return f"the solver is not warm after {_PATIENCE_S:g} s: this goes on without, and the first image may be late."
 
 
 @contextmanager

@@ -149,6 +149,7 @@ class _Curves:
             one.spines[["top"]].set_visible(False)
         axes.grid(True, which="major", color="#e6e9ed", linewidth=0.8)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        self._nothing = axes.text(0.5, 0.5, "no error is known yet", transform=axes.transAxes, ha="center", va="center", color=PALE)
         self._frames_axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
 
     def show(self, told: Told) -> None:
@@ -157,14 +158,20 @@ class _Curves:
         for name, line in self._lines.items():
             points = [point for point in told.errors.get(name, ()) if point[1] > 0]
             line.set_data([point[0] for point in points], [point[1] for point in points])
+            # A line of one point is none.
+            line.set_marker("o" if name == "error" or len(points) == 1 else "")
             drawn += [line] if points else []
         self._frames.set_data([point[0] for point in told.frames], [point[1] for point in told.frames])
         for axes in (self._axes, self._frames_axes):
             axes.relim()
             axes.autoscale_view()
+        if len(told.frames) < 2:
+            iteration, count = told.frames[0] if told.frames else (1, 0)
+            self._frames.set_data([iteration - 1, iteration + 1], [count, count])
+            self._axes.set_xlim(iteration - 1, iteration + 1, auto=None)
         self._frames_axes.set_ylim(0, 1.1 * max((count for _, count in told.frames), default=1))
-        if drawn:
-            self._axes.legend(handles=drawn, frameon=False, loc="lower right", bbox_to_anchor=(1.0, 0.97), ncols=len(drawn), fontsize=8)
+        self._nothing.set_visible(not drawn)
+        self._axes.legend(handles=drawn, frameon=False, loc="lower right", bbox_to_anchor=(1.0, 0.97), ncols=max(len(drawn), 1), fontsize=8)
 
     def hide(self) -> None:
         self._frames_axes.set_visible(False)

@@ -2,6 +2,7 @@
 
 from bluesky import plan_stubs as bps
 
+from ptyplugin.model import DeviceError
 from ptyplugin.sim import plans
 from ptyplugin.sim.ioc.trajectory import Trajectory
 
@@ -22,5 +23,7 @@ def ptycho_spiral(points=64, step_um=1.1, exposure_s=0.01):
 
 def ptycho_fly(rows=16, columns=16, step_um=1.1, period_s=0.02):
     """Fly scan (ophyd-async): lines along x at constant speed, frames and encoders triggered together; no events."""
+    if not hasattr(beamline, "fly"):
+        raise DeviceError("fly scans are for devices of ophyd-async: open the session without --ophyd.")
     flight = Trajectory.grid(rows, columns, step_um, period_s=period_s, exposure_s=period_s / 2)
-    return (yield from plans.ptycho_fly(detector, beamline.capture, beamline.fly, flight, samples=3))
+    return plans.ptycho_fly(detector, beamline.capture, beamline.fly, flight, samples=3)

@@ -177,6 +177,24 @@ def test_without_a_window_it_is_updated_and_saved(running: Running, tmp_path: Pa
     assert "Object phase" not in shown(figure)
 
 
+def test_one_iteration_is_seen_too(running: Running) -> None:
+    """A line of one point is invisible, and an axis around it has numbers that are no iterations."""
+    entry = running.begin(make_job())
+    running.shows(entry, 1)
+    figure = ptyplugin.live(site=running.site)
+    (errors,) = (axes for axes in figure.figure.axes if axes.get_ylabel() == "error")
+    points = [line for line in errors.get_lines() if len(line.get_xydata())]
+    assert len(points) == 2
+    assert all(line.get_marker() == "o" for line in points)
+    assert errors.get_xlim() == (0, 2)
+    (frames,) = (axes.get_lines()[0] for axes in figure.figure.axes if axes.get_ylabel().startswith("frames"))
+    assert frames.get_xydata().tolist() == [[0, 25], [2, 25]]
+    running.shows(entry, 2)
+    figure.update()
+    assert {line.get_marker() for line in points} == {"", "o"}
+    assert 0.5 < errors.get_xlim()[0] < 1
+
+
 def test_a_live_job_shows_how_its_frames_grow(running: Running) -> None:
     entry = running.begin(make_job(purpose="live"))
     figure = ptyplugin.live(site=running.site)

@@ -38,7 +38,8 @@ def test_bars_stand_in_the_order_of_the_way(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(ptyplugin.service, "Daemon", FakeDaemon)
     bars = Bars(console=Console(file=io.StringIO()))
     board = demo_walk._Board(bars)
-    with demo_walk._daemon(Site(), board, 3), board.working("scan", "scan", total=3) as tell:
+    board.frames = 3
+    with demo_walk._daemon(Site(), board), board.working("scan", "scan", total=3) as tell:
         tell(3)
     reconstruction = ("reconstruction", 2, 2)
     assert [(task.description, task.completed, task.total) for task in bars.tasks] == [

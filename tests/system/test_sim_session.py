@@ -22,7 +22,13 @@ while len(found) < len(uids) and time.monotonic() < until:
     found = {{name: results for name, uid in uids.items() if (results := ptyplugin.results(uid, state="published"))}}
 quality = lambda result: {{"frames": len(result["positions_m"][:]), "error": result.metadata["quality"]["error"]}}
 told = {{name: quality(results[0]) for name, results in found.items()}}
-print("TOLD", json.dumps({{"found": told, "runs": len(catalog), "devices": type(y).__module__}}))
+fly_refused = ""
+if type(y).__module__.startswith("ophyd."):
+    try:
+        ptycho_fly()
+    except Exception as error:
+        fly_refused = str(error)
+print("TOLD", json.dumps({{"found": told, "runs": len(catalog), "devices": type(y).__module__, "fly_refused": fly_refused}}))
 """
 
 
@@ -45,6 +51,8 @@ def test_scans_become_images_in_the_catalog(tmp_path: Path, options: list[str], 
     assert {name: one["frames"] for name, one in told["found"].items()} == frames
     assert all(one["error"] < 0.02 for one in told["found"].values())
     assert told["runs"] == len(frames)
+    assert ("without --ophyd" in told["fly_refused"]) == bool(options)
+    assert "warming up the solver" in done.stderr
     assert told["devices"] == ("ophyd.epics_motor" if options else "ophyd_async.epics.motor")
     running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert str(tmp_path) not in running, "service, catalog and IOC end with the session"
