@@ -51,6 +51,22 @@ def silence(site: Site) -> str:
     return f"no daemon runs (ptyplugin serve): this is what was noted last{more}."
 
 
+def held_up(ledger: LedgerView | ServiceView) -> str | None:
+    """Why no job can begin now, though a daemon runs; None if one can, or if nobody tells."""
+    from ptyplugin.jobs import LedgerView
+    from ptyplugin.model import LedgerError
+
+    if isinstance(ledger, LedgerView):
+        return None
+    try:
+        slots = ledger.slots()
+    except LedgerError:
+        return None
+    if not slots or not all(slot.get("held_up") for slot in slots):
+        return None
+    return f"no job can begin now: {'; '.join(dict.fromkeys(str(slot['sentence']).rstrip('.') for slot in slots))}."
+
+
 def not_published(entry: Entry, site: Site) -> str | None:
     """Why a result that is there is not in the catalog, if it is to go there."""
     if entry.state != "solved" or not (entry.sentence or site.tiled_uri):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ptyplugin.cli.job_finding import AsJson, SiteFile, is_served, open_ledger, silence
+from ptyplugin.cli.job_finding import AsJson, SiteFile, held_up, is_served, open_ledger, silence
 from ptyplugin.cli.screen import in_brief, stdout
 
 if TYPE_CHECKING:
@@ -32,13 +32,14 @@ _HEADS = ("job", "scan", "run", "stage", "iteration", "", "error", "left")
 class Board:
     """What there is to see at one moment: the jobs that run, those that came to something lately, and how many are in each state.
 
-    silence: what is to be said when no daemon tells of them
+    silence: what is to be said when no daemon tells of them; held_up: why none of those that wait can begin now
     """
 
     running: tuple[tuple[Entry, JobProgress | None], ...]
     lately: tuple[Entry, ...]
     counts: dict[str, int]
     silence: str | None = None
+    held_up: str | None = None
 
 
 def watch(site: SiteFile = None, as_json: AsJson = False) -> None:
@@ -78,7 +79,9 @@ def _look(site: Site, ledger: LedgerView | ServiceView) -> Board:
     from ptyplugin.jobs import read_progress
 
     running = tuple((entry, read_progress(site.jobs / entry.key)) for entry in ledger.list(state="running"))
-    return Board(running, tuple(ledger.lately(_LATELY)), ledger.counts(), None if is_served(ledger, site) else silence(site))
+    counts = ledger.counts()
+    quiet, held = None if is_served(ledger, site) else silence(site), held_up(ledger) if counts.get("queued") else None
+    return Board(running, tuple(ledger.lately(_LATELY)), counts, quiet, held)
 
 
 def _table(site: Site) -> None:
@@ -120,7 +123,7 @@ def board(seen: Board) -> RenderableType:
         )
     counts = ", ".join(f"{count} {state}" for state, count in seen.counts.items()) or "no jobs yet"
     parts: list[RenderableType] = [Text(counts, "dim")]
-    parts += [Text(seen.silence, "yellow")] if seen.silence else []
+    parts += [Text(said, "yellow") for said in (seen.silence, seen.held_up) if said]
     parts += [table] if seen.running else []
     parts += [Text(), lately] if seen.lately else []
     return Group(*parts)
@@ -153,7 +156,7 @@ def record(seen: Board) -> dict[str, Any]:
         {"key": entry.key, "scan_id": entry.scan_id, "run_uid": entry.run_uid, "state": entry.state, "sentence": entry.sentence}
         for entry in seen.lately
     ]
-    return {"running": running, "lately": lately, "counts": seen.counts, "daemon": seen.silence is None}
+    return {"running": running, "lately": lately, "counts": seen.counts, "daemon": seen.silence is None, "held_up": seen.held_up}
 
 
 def _names(entry: Entry) -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ from ptyplugin.cli.job_finding import (
     Key,
     SiteFile,
     entry_of,
+    held_up,
     is_served,
     key_meant,
     not_published,
@@ -65,6 +66,7 @@ def list_jobs(
     where = load_site(site)
     with open_ledger(where) as ledger:
         found, is_told = ledger.list(state=state, scan_id=scan_id, limit=limit), is_served(ledger, where)
+        why = held_up(ledger) if any(entry.state == "queued" for entry in found) and not as_json else None
     if as_json:
         answer([record_of(entry) for entry in found])
         return
@@ -72,8 +74,8 @@ def list_jobs(
         show_table(_HEADS, [_row(entry, where, is_told) for entry in found])
     else:
         stderr().print("no jobs found.")
-    if not is_told:
-        stderr().print(silence(where), soft_wrap=True)
+    if why := why if is_told else silence(where):
+        stderr().print(why, soft_wrap=True, markup=False)
 
 
 def show_job(key: Key, site: SiteFile = None, as_json: AsJson = False) -> None:
@@ -93,14 +95,14 @@ def show_job(key: Key, site: SiteFile = None, as_json: AsJson = False) -> None:
     entry = entry_of(where, key_meant(where, key))
     with open_ledger(where) as ledger:
         history, progress = ledger.history(entry.key), read_progress(where.jobs / entry.key) if entry.state == "running" else None
-        is_told = is_served(ledger, where)
+        is_told, held = is_served(ledger, where), held_up(ledger) if entry.state == "queued" else None
     said = shown(entry, history, progress, _outcome(entry))
     if as_json:
         answer(said)
         return
     _print_fields(
         {name: value for name, value in said.items() if value not in (None, [], "") and name not in _FOR_PROGRAMS}
-        | {"sentence": _why(entry, where, is_told) or entry.sentence}
+        | {"sentence": _why(entry, where, is_told) or entry.sentence or held}
         | ({"progress": _how_far(progress)} if progress else {})
     )
     for one in history:

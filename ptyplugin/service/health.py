@@ -84,7 +84,13 @@ class Health:
                 f"slot {slot.place.name}",
                 slot.trouble is None,
                 slot.trouble or slot.waits or _doing(slot),
-                more={"ready": slot.is_warm, "job": slot.runs, "ranks": slot.place.ranks, "gpus": list(slot.place.gpus)},
+                more={
+                    "ready": slot.is_warm,
+                    "held_up": bool(slot.trouble or slot.waits),
+                    "job": slot.runs,
+                    "ranks": slot.place.ranks,
+                    "gpus": list(slot.place.gpus),
+                },
             )
             for slot in self._slots
         ]

@@ -24,7 +24,7 @@ from typer.testing import CliRunner, Result
 from ptyplugin.cli import job_orders, jobs
 from ptyplugin.cli.app import app
 from ptyplugin.cli.job_finding import not_published
-from ptyplugin.cli.job_watch import Board, board, record
+from ptyplugin.cli.job_watch import Board, _seen, board, record
 from ptyplugin.jobs import Inbox, Ledger, Order, ProgressFile, give, open_read_only, submit
 from ptyplugin.model import FrameBlock, GeometryNumbers, Hdf5Source, Job, JobError, Progress, Refusal, RunSource, Site, load_site
 from ptyplugin.service import Daemon, Launcher, Wish
@@ -213,6 +213,23 @@ def test_list_and_show_say_that_no_daemon_runs(site: Site) -> None:
         until(site, make_job(2).key, "running")
         until_text(site.home / "service.json", "port")
         assert "no daemon" not in said(run("list")) + said(run("show", 2))
+
+
+def test_why_no_job_can_begin_is_said_with_those_that_wait(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = "Slurm job 42 of its ranks waits in the queue (PENDING, Resources)"
+    monkeypatch.setattr(Scripted, "waits", waits)
+    monkeypatch.setattr(Scripted, "look", lambda _: False)
+    submit(site, make_job(1))
+    with daemon(site) as working, Sources(site) as sources, Operations(site, working, sources):
+        until(site, make_job(1).key, "queued")
+        until_text(site.home / "service.json", "port")
+        assert f"no job can begin now: {waits}." in said(run("list"))
+        assert f"sentence no job can begin now: {waits}." in said(run("show", 1))
+        assert record(seen := _seen(site))["held_up"] == f"no job can begin now: {waits}."
+        assert drawn(seen)[1] == f"no job can begin now: {waits}."
+        monkeypatch.setattr(Scripted, "waits", "")
+        assert "no job can begin" not in said(run("list")) + said(run("show", 1))
+        assert record(_seen(site))["held_up"] is None
 
 
 def test_a_result_that_waits_for_the_catalog_says_so(site: Site, site_file: Path) -> None:
