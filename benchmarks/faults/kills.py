@@ -1,4 +1,4 @@
-"""Processes are killed while jobs run: daemon (with its publisher), launcher, ranks, the catalog's server; and once the disk is full.
+"""Processes are killed while jobs run: daemon, publisher, launcher, ranks, the catalog's server; and once the disk is full.
 
 ``python -m benchmarks.faults.kills HOME CATALOG PLAN`` is the part itself, in a process that may have a small disk at HOME.
 """
@@ -40,7 +40,7 @@ class Plan:
 
     server_kills, apart_s: how often the catalog's server is killed, and how far apart at the least, seconds
     strike_s: how long all of them are killed, seconds: on a busy machine a daemon lives too short a time to publish anything
-    ranks_s: until then launchers and ranks go on to be killed, to the last job
+    ranks_s: until then launchers, publishers and ranks go on to be killed, to the last job
     within_s: when it is given up
     """
 
@@ -128,7 +128,7 @@ class _Run:
         jobs, killed = self._plan.jobs, self._killed
         said = ", ".join(f"{what} {count}" for what, count in sorted(killed.items()))
         first, second = self._solved_before
-        said += f"; solved during kills of all ({self._plan.strike_s:g} s) {first}, then of ranks and launchers {second - first}"
+        said += f"; solved during kills of all ({self._plan.strike_s:g} s) {first}, then of all but the daemon {second - first}"
         full = "the same jobs, between the same kills" if self._full_s else f"not done: {self._why or 'it was over before'}"
         return [
             Row(
@@ -158,11 +158,10 @@ class _Run:
             return
         self._next_s = now + EVERY_S
         kind = self._chance.choice(("daemon", "publisher", "rank", "launcher"))
-        # The publisher is a thread of the daemon: it is killed with it, while there is something to publish.
-        process = "daemon" if kind == "publisher" else kind
-        if (process == "daemon" and not all_kinds) or (kind == "publisher" and not counts.get("solved")):
+        # A publisher is killed while there is something to publish.
+        if (kind == "daemon" and not all_kinds) or (kind == "publisher" and not counts.get("solved")):
             return
-        self._killed[kind] += self._service.kill(process, self._chance.choice)
+        self._killed[kind] += self._service.kill(kind, self._chance.choice)
 
     def _fill_or_free(self, counts: dict[str, int], now: float) -> None:
         """Once, when a tenth of the jobs is done or half of the time is over."""

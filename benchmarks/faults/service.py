@@ -53,14 +53,15 @@ class Service:
             self._process = subprocess.Popen(command, cwd=ROOT, stderr=log, stdout=log, start_new_session=True, env=environment)
 
     def victims(self, kind: str) -> list[int]:
-        """Processes of this kind now: the daemon, its mpiexec, the ranks."""
+        """Processes of this kind now: the daemon, its publisher, its mpiexec, the ranks."""
         if self._process is None or self._process.poll() is not None:
             return []
         daemon = self._process.pid
         below = descendants(daemon)
         launchers = [pid for pid, words in below.items() if "mpiexec" in words or "hydra" in words]
         ranks = [pid for pid, words in below.items() if "ptyplugin.service.worker" in words and pid not in launchers]
-        return {"daemon": [daemon], "rank": ranks, "launcher": launchers}[kind]
+        publishers = [pid for pid, words in below.items() if "ptyplugin.catalog.apart" in words]
+        return {"daemon": [daemon], "publisher": publishers, "rank": ranks, "launcher": launchers}[kind]
 
     def kill(self, kind: str, choose: Callable[[list[int]], int]) -> bool:
         """Kill one of this kind, if there is one."""

@@ -19,7 +19,7 @@ from ptyplugin.service.mpiexec import Mpiexec
 from ptyplugin.service.pilots import Pilots
 from ptyplugin.service.preview import how_far
 from ptyplugin.service.processes import make_sure_they_are_gone
-from ptyplugin.service.publisher import CatalogPublish, Publish, Publisher
+from ptyplugin.service.publisher import Publish, PublishApart, Publisher
 from ptyplugin.service.retention import Retention
 from ptyplugin.service.showing import OnSnapshot, Showing
 from ptyplugin.service.slot import Slot
@@ -71,7 +71,7 @@ class Daemon:
         for slot in self._slots:
             slot.stand_beside(self._slots)
         self._retention = Retention(site, self._ledger)
-        self._catalog = CatalogPublish(site) if publish is None and site.tiled_uri else None
+        self._catalog = PublishApart(site) if publish is None and site.tiled_uri else None
         put = publish or self._catalog
         self._publisher = Publisher(self._ledger, put) if put else None
         try:

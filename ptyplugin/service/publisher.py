@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import select
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ptyplugin.jobs import Entry, Ledger
-from ptyplugin.model import LedgerError, PtypluginError, Site
+from ptyplugin.model import CatalogError, LedgerError, PtypluginError, Site
 from ptyplugin.model.redaction import redacted
+from ptyplugin.service import tied
 from ptyplugin.service.complaints import Complaints
 from ptyplugin.service.preview import is_to_be_published
 
@@ -22,48 +29,111 @@ FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0
 #: How often a result that waits for that of another job is looked at, seconds.
 LOOK_S = 5.0
+#: How long the process that publishes may take for a result before it counts as hanging, seconds.
+ANSWER_S = 1800.0
 
 #: (result file, job key): puts the result into the catalog; may be called again for the same one.
 Publish = Callable[[Path, str], object]
 
 
-class CatalogPublish:
-    """Publishes into the site's catalog; connects when first needed, and anew after an error."""
+class PublishApart:
+    """Publishes into the site's catalog in a process of its own, started when first needed, and anew when it has ended.
+
+    What a large result and the client of a catalog take, and where they hang, is no matter of the daemon.
+    """
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._client: Any = None
-        self._folders: dict[str, Any] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._is_closed = False
 
     def __call__(self, result: Path, key: str) -> None:
         """See Publish.
 
         Raises:
-            CatalogError: the catalog is away or refuses.
-            FileFormatError: the result file is damaged.
+            CatalogError: the catalog is away or refuses, the result file is damaged, or the process was killed or gave no answer.
         """
-        # Importing the client takes a second, which the daemon's start need not wait for.
-        from ptyplugin.catalog import connect, publish
-
-        try:
-            self._client = self._client or connect(self._site)
-            publish(self._client, self._site, result, key, self._folders)
-        except BaseException:
-            self.close()
-            raise
+        with self._lock:
+            try:
+                said = self._asked(self._running(), {"result": str(result), "key": key})
+            except (OSError, ValueError) as error:
+                self._end()
+                raise CatalogError(f"the process that publishes has ended ({error}): it is started again.") from error
+        for level, name, message in said["log"]:
+            logging.getLogger(name).log(level, "%s", message)
+        if said["error"]:
+            raise CatalogError(said["error"])
 
     def warm_up(self) -> None:
-        """Import the client (seconds) while there is nothing to do."""
-        from ptyplugin.catalog import warm_up
+        """Start the process, so that it imports the client (seconds) while there is nothing to do."""
+        with suppress(OSError), self._lock:
+            self._running()
 
-        warm_up()
+    @property
+    def pid(self) -> int | None:
+        """The process, if it was started."""
+        process = self._process
+        return process.pid if process else None
 
     def close(self) -> None:
-        """Close the connection."""
-        if self._client is not None:
-            self._client.context.close()
-            self._client = None
-            self._folders = {}
+        """End the process for good, whatever it is about: at the next start of the daemon that is completed."""
+        self._is_closed = True
+        if process := self._process:
+            process.kill()
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream:
+                with suppress(OSError):
+                    stream.close()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._is_closed:
+            raise OSError("the service stops")
+        if self._process is not None and (code := self._process.poll()) is not None:
+            _log.warning("the process that publishes has ended (exit code %d): it is started again", code)
+            self._end()
+        if self._process is None:
+            # Tied to the daemon, for there may be one publisher only; a session of its own: Ctrl-C is for the daemon.
+            tied_to_us = [sys.executable, "-I", "-S", tied.__file__, str(os.getpid())]
+            self._process = subprocess.Popen(
+                [*tied_to_us, sys.executable, "-m", "ptyplugin.catalog.apart"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+            )
+            self._send(self._process, self._site.model_dump_json())
+        return self._process
+
+    def _asked(self, process: subprocess.Popen[bytes], order: dict[str, str]) -> dict[str, Any]:
+        """Its answer; OSError or ValueError if it gives none."""
+        # Why it does not listen is said below.
+        with suppress(BrokenPipeError):
+            self._send(process, json.dumps(order))
+        assert process.stdout is not None
+        line, end = b"", time.monotonic() + ANSWER_S
+        while not line.endswith(b"\n"):
+            if not select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
+                raise OSError(f"no answer within {ANSWER_S:g} s")
+            part = os.read(process.stdout.fileno(), 65536)
+            if not part:
+                raise OSError(f"exit code {process.wait()}")
+            line += part
+        said: dict[str, Any] = json.loads(line)
+        return said
+
+    def _send(self, process: subprocess.Popen[bytes], line: str) -> None:
+        assert process.stdin is not None
+        process.stdin.write(line.encode() + b"\n")
 
 
 class Publisher:
@@ -85,8 +155,8 @@ class Publisher:
         """A job was solved."""
         self._news.set()
 
-    def publish_due(self) -> None:
-        """Try each solved job whose time has come.
+    def publish_due(self, stop: threading.Event | None = None) -> None:
+        """Try each solved job whose time has come, or as many as there are until ``stop``.
 
         Raises:
             LedgerError: the ledger cannot be read or written.
@@ -94,6 +164,8 @@ class Publisher:
         solved = self._ledger.list(state="solved")
         self._waits = {entry.key: self._waits[entry.key] for entry in solved if entry.key in self._waits}
         for entry in solved:
+            if stop and stop.is_set():
+                return
             due, wait_s = self._waits.get(entry.key, (0.0, FIRST_WAIT_S))
             if time.monotonic() < due:
                 continue
@@ -110,7 +182,7 @@ class Publisher:
         while not stop.is_set():
             self._news.clear()
             try:
-                self.publish_due()
+                self.publish_due(stop)
             except LedgerError as error:
                 # A publish that outlasted the stop finds the ledger closed.
                 if not stop.is_set():
