@@ -14,6 +14,7 @@ from ptyplugin.callbacks.continuity import Continuity, Ending
 from ptyplugin.callbacks.files import FileReader
 from ptyplugin.callbacks.live import LiveRuns
 from ptyplugin.callbacks.locating import PositionReader
+from ptyplugin.callbacks.overwritten import FilesOfRuns
 from ptyplugin.callbacks.pairing import FrameAt, Record
 from ptyplugin.callbacks.run import CollectedRun
 
@@ -27,6 +28,7 @@ __all__ = [
     "Continuity",
     "Ending",
     "FileReader",
+    "FilesOfRuns",
     "FrameAt",
     "Growth",
     "LiveRuns",

@@ -16,6 +16,7 @@ from ptyplugin.callbacks.assemble import PAUSE_S, Assembling, refusal
 from ptyplugin.callbacks.collector import Collector, RunEnded
 from ptyplugin.callbacks.files import FileReader
 from ptyplugin.callbacks.live import Grow, LiveRuns, Submit
+from ptyplugin.callbacks.overwritten import FilesOfRuns
 from ptyplugin.callbacks.run import CollectedRun
 from ptyplugin.model import JobParts, Profile, Refusal, Site
 
@@ -47,6 +48,7 @@ class Worker:
         #: Runs whose positions lie in files that do not show them yet, and when to look again.
         self._assembling: list[Assembling] = []
         self._next_look_s = 0.0
+        self._files = FilesOfRuns()
         self._jobs: list[tuple[str, JobParts | Refusal]] = []
         self._pause_s = 0.0
         self._next_try_s = 0.0
@@ -138,6 +140,7 @@ class Worker:
         run = assembling.run
         try:
             parts = assembling.look()
+            parts = self._files.noted(parts) if isinstance(parts, JobParts) else parts
         except Exception as error:
             _log.exception("%s: no job could be made of it", _called(run))
             reason = f"a mistake of ptyplugin: no job could be made of this run ({type(error).__name__}). Report it with the session's log."

@@ -190,6 +190,28 @@ def test_position_files_that_are_not_there_hold_up_no_other_run(
     assert [(job.source.run_uid, type(job)) for job, _ in taker.taken] == [("run2", Job), ("run1", Job)]
 
 
+def test_a_file_that_a_later_run_has_overwritten_is_said(bench: Any, site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    def into_one_file(run: str, first: int = 0) -> Iterator[tuple[str, Any]]:
+        for name, document in bench.stream_assets(run=run):
+            if name == "stream_resource":
+                document["uri"] = "file://localhost/data/always.h5"
+            elif name == "stream_datum":
+                document["indices"] = {end: at + first for end, at in document["indices"].items()}
+            yield name, document
+
+    taker = Taker()
+    auto = AutoReconstruct(bench.profile(), site, taker)
+    for run, first in (("run1", 0), ("run2", 1000), ("run3", 1000), ("run3", 1000)):
+        play(auto, into_one_file(run, first))
+        assert auto.flush(10.0)
+    notes = [" ".join(job.notes) for job, _ in taker.taken]
+    assert ["anew" in each for each in notes] == [False, False, True, False]
+    assert "always.h5 held frames of run run2 (scan 7) before this run wrote into it anew" in notes[2]
+    assert "Let the detector write a file of its own for each run" in caplog.text
+    keys = [job.key for job, _ in taker.taken]
+    assert keys[2] == keys[3], "notes are no part of the key"
+
+
 def test_a_mistake_of_ours_with_one_document_does_not_end_the_thread(
     bench: Any, site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
-from ptyplugin.callbacks import PAUSE_S, Assembling, CollectedRun, FileReader, refusal
+from ptyplugin.callbacks import PAUSE_S, Assembling, CollectedRun, FileReader, FilesOfRuns, refusal
 from ptyplugin.jobs import submit
 from ptyplugin.model import CatalogAway, CatalogError, JobParts, LedgerError, Profile, Refusal, Site, SiteError
 from ptyplugin.service.complaints import Complaints
@@ -40,8 +41,8 @@ MOST_WAITING, MOST_KEPT = 10_000, 200
 class _Assembly:
     """The jobs of what was found of one run, as soon as the files show its positions. No other run waits for that."""
 
-    def __init__(self, found: Sequence[tuple[Profile, CollectedRun]], reader: FileReader) -> None:
-        self._left = [Assembling(run, profile, reader) for profile, run in found if run.is_ptychography]
+    def __init__(self, found: Sequence[tuple[Profile, CollectedRun]], reader: Callable[[Profile], FileReader]) -> None:
+        self._left = [Assembling(run, profile, reader(profile)) for profile, run in found if run.is_ptychography]
         self._made: list[JobParts | Refusal] = []
 
     def look(self) -> list[JobParts | Refusal] | None:
@@ -85,9 +86,9 @@ class Desk:
     """Hands runs over as jobs, in a thread of its own."""
 
     def __init__(self, site: Site, finished: Finished) -> None:
-        self._site, self._finished, self._reader = site, finished, FileReader(site)
+        self._site, self._finished = site, finished
         self._catalog, self._live = Catalog(site), LiveDesk(site)
-        self._complaints = Complaints(_log)
+        self._complaints, self._files = Complaints(_log), FilesOfRuns()
         self._cases: dict[str, _Case] = {}
         self._changed = threading.Condition()
 
@@ -129,6 +130,9 @@ class Desk:
         """Have ``run`` look at its ``stop``."""
         with self._changed:
             self._changed.notify_all()
+
+    def _reader(self, profile: Profile) -> FileReader:
+        return FileReader(self._site, partial(self._catalog.samples, profile.beamline) if self._catalog.is_named else None)
 
     def _put(self, case: _Case) -> None:
         with self._changed:
@@ -187,7 +191,8 @@ class Desk:
                 case.state.count("known")
                 self._finished.settle(case.uid, case.unended)
                 return True
-            case.parts = self._made(case)
+            made = self._made(case)
+            case.parts = made and [self._files.noted(parts) if isinstance(parts, JobParts) else parts for parts in made]
         if case.assembly is not None:
             return False
         if case.parts is None:
