@@ -17,6 +17,7 @@ from ptyplugin.model.errors import DeviceError, ScanError
 _FLUSH_S = 0.25
 #: Device and PV in what ophyd-async says.
 _DEVICE, _PV = re.compile(r"device: ([\w-]+)"), re.compile(r"(?:ca|pva)://([\w:.-]+)")
+_SILENT = re.compile(r"while waiting ([\d.]+)s to update")
 #: Characters of what a device says of itself.
 _LONGEST = 200
 
@@ -130,7 +131,10 @@ def _sentence(error: Exception) -> str:
     said = f"{error} {cause}"
     device, pv = _DEVICE.search(said), _PV.search(said)
     who = (device[1] if device else "a device") + (f" ({pv[1]})" if pv else "")
-    what = "did not answer in time" if isinstance(cause, TimeoutError) else f"failed: {' '.join(str(cause).split())[:_LONGEST]}"
+    if silent := _SILENT.search(said):
+        what = f"had nothing new for {silent[1]} s"
+    else:
+        what = "did not answer in time" if isinstance(cause, TimeoutError) else f"failed: {' '.join(str(cause).split())[:_LONGEST]}"
     return (
         f"the fly scan ended early, {who} {what}. Does its IOC run, and is it on? Start it again, then repeat the scan; "
         "frames that were measured until then are kept and reconstructed."
