@@ -21,6 +21,7 @@ from benchmarks import (
     callback_overhead,
     convergence,
     divergence,
+    fly_scan,
     live_growth,
     live_job,
     memory,
@@ -50,6 +51,7 @@ PARTS: dict[str, Callable[[bool], list[Table]]] = {
     "service": service.run,
     "live": live_job.run,
     "round_trip": round_trip.run,
+    "fly": fly_scan.run,
     "callback": callback_overhead.run,
 }
 

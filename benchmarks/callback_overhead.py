@@ -1,9 +1,9 @@
 """What AutoReconstruct costs the RunEngine: each call, and a plan of 1000 events with it and without it.
 
 Documents come as fast as a scan of 300 points a second sends them, while the thread behind collects them and the jobs go into an inbox on
-the disk; the service that watches it is up, down or stopped (SIGSTOP: it hangs), and so is the catalog. Run: ``python -m benchmarks
-callback``, or this file for the times of every kind of document, with frames inside of events too: ``python -m
-benchmarks.callback_overhead [POINTS]``.
+the disk; the service that watches it is up, down or stopped (SIGSTOP: it hangs), and so is the catalog. With live jobs the frames are in
+their files, and the service solves meanwhile, on the same cores. Run: ``python -m benchmarks callback``, or this file for the times of
+every kind of document, with frames inside of events too: ``python -m benchmarks.callback_overhead [POINTS]``.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ import itertools
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
+from benchmarks.serving import serving
 from benchmarks.table import Table, verdict
 from ptyplugin.callbacks import AutoReconstruct
 from ptyplugin.catalog.server import LocalServer
-from ptyplugin.model import Profile, Site, load_site
+from ptyplugin.model import LiveTable, Profile, Site, load_site
 from ptyplugin.profiles import load_profile
 
 Documents = Iterator[tuple[str, dict[str, Any]]]
@@ -35,7 +36,8 @@ Documents = Iterator[tuple[str, dict[str, Any]]]
 RATE, MEDIAN_MS, HIGH_MS, LONGER = 300.0, 0.2, 2.0, 2.0
 #: Of the plan: events, and exposure of each, seconds (about RATE with what the RunEngine takes itself).
 EVENTS, EXPOSURE_S = 1000, 0.002
-_START_S = 60.0
+#: Frames of a file, and its dataset; that of areaDetector's plugin.
+_MOST, _DATASET = 3000, "/entry/data/data"
 
 
 def run(quick: bool) -> list[Table]:
@@ -45,21 +47,33 @@ def run(quick: bool) -> list[Table]:
     )
     with tempfile.TemporaryDirectory(prefix="ptyplugin-bench-") as folder:
         _states(calls, Path(folder), 300 if quick else 3000)
-    plan = Table("a plan of 1000 events, with AutoReconstruct against without", ["what", "measured", "unit", "limit"])
+    columns = ["what", "measured", "unit", "limit"]
+    plan, events = Table("a plan of 1000 events, with AutoReconstruct against without", columns), 100 if quick else EVENTS
     with tempfile.TemporaryDirectory(prefix="ptyplugin-bench-") as folder:
-        _plans(plan, Site(home=Path(folder)), 2 if quick else 15, 100 if quick else EVENTS)
-    return [calls, plan]
+        _plans(plan, Site(home=Path(folder)), 2 if quick else 12, events)
+    live = Table("the same with live jobs, the service up", columns)
+    with tempfile.TemporaryDirectory(prefix="ptyplugin-bench-") as folder:
+        file = _site_file(Path(folder))
+        with serving(file, Path(folder)):
+            _plans(live, load_site(file), 2 if quick else 8, events, write_frames(Path(folder) / "frames.h5"))
+    return [calls, plan, live]
+
+
+def _site_file(folder: Path, catalog: str = "") -> Path:
+    file = folder / "site.toml"
+    file.write_text(f'home = "{folder}/home"\n{catalog}data_roots = ["{folder}"]\nhttp_port = 0\ndevice = "cpu"\n')
+    return file
 
 
 def _states(table: Table, folder: Path, points: int) -> None:
     with LocalServer(folder / "catalog") as server:
         os.environ["TILED_API_KEY"] = server.api_key
-        file = folder / "site.toml"
-        file.write_text(f'home = "{folder}/home"\ntiled_uri = "{server.uri}"\nhttp_port = 0\ndevice = "cpu"\n')
+        file = _site_file(folder, f'tiled_uri = "{server.uri}"\n')
         site = load_site(file)
-        with _serving(file, folder) as serving:
+        with serving(file, folder) as service:
             _add(table, "up", "up", site, points)
-            with _stopped(serving.pid):
+            _add(table, "up, a live job", "up", site, points, write_frames(folder / "frames.h5"))
+            with _stopped(service.pid):
                 _add(table, "hangs", "up", site, points)
             assert server.pid is not None
             with _stopped(server.pid):
@@ -69,29 +83,15 @@ def _states(table: Table, folder: Path, points: int) -> None:
         _add(table, "down", "down", site, points)
 
 
-def _add(table: Table, service: str, catalog: str, site: Site, points: int) -> None:
-    auto = AutoReconstruct("sim", site)
-    taken = [each for kind in milliseconds(auto, stream_assets(points, f"{service}-{catalog}"), 1 / RATE).values() for each in kind]
+def _add(table: Table, service: str, catalog: str, site: Site, points: int, frames: Path | None = None) -> None:
+    """frames: file with frames for a live job; without it there is none"""
+    auto = AutoReconstruct("sim" if frames is None else _profile(is_live=True), site)
+    documents = stream_assets(points, f"{service}-{catalog}", frames or Path("/data/a.h5"))
+    taken = [each for kind in milliseconds(auto, documents, 1 / RATE).values() for each in kind]
     auto.flush(60.0)
     median, high = np.percentile(taken, [50, 99])
     kept = f"{verdict(float(median), MEDIAN_MS)}, {verdict(float(high), HIGH_MS)}"
     table.add(service, catalog, len(taken), float(median), float(high), kept)
-
-
-@contextmanager
-def _serving(file: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with (folder / "serve.log").open("wb") as log:
-        serving = subprocess.Popen([sys.executable, "-m", "ptyplugin", "serve", "--site", str(file)], stderr=log)
-    try:
-        end = time.monotonic() + _START_S
-        while not (folder / "home" / "service.json").exists() and time.monotonic() < end:
-            time.sleep(0.1)
-        yield serving
-    finally:
-        serving.send_signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            serving.wait(40)
-        serving.kill()
 
 
 @contextmanager
@@ -104,18 +104,25 @@ def _stopped(pid: int) -> Iterator[None]:
 
 
 class _Detector:
-    """As ophyd's AreaDetector with an HDF5 plugin: a resource when staged, a datum for each point, its id in the event."""
+    """As ophyd's AreaDetector with an HDF5 plugin: a resource when staged, a datum for each point, its id in the event.
+
+    frames: a file that each file of its looks like; without it there are none
+    """
 
     name, parent = "detector", None
 
-    def __init__(self) -> None:
+    def __init__(self, frames: Path | None) -> None:
+        self._template = frames
         self._numbers, self._files = itertools.count(), itertools.count()
         self._documents: list[tuple[str, dict[str, Any]]] = []
 
     def stage(self) -> list[Any]:
         """A new file."""
         self._uid, self._numbers = f"file-{next(self._files)}-{time.time_ns()}", itertools.count()
-        path = {"root": "/data", "resource_path": f"{self._uid}.h5", "path_semantics": "posix"}
+        folder = Path("/data") if self._template is None else self._template.parent
+        if self._template is not None:
+            (folder / f"{self._uid}.h5").symlink_to(self._template)
+        path = {"root": str(folder), "resource_path": f"{self._uid}.h5", "path_semantics": "posix"}
         self._documents = [("resource", {"uid": self._uid, "spec": "AD_HDF5", "resource_kwargs": {"frame_per_point": 1}, **path})]
         return [self]
 
@@ -149,16 +156,16 @@ class _Detector:
     describe_configuration = read_configuration
 
 
-def _plans(table: Table, site: Site, pairs: int, events: int) -> None:
-    """Pairs side by side, in turns first with and first without."""
+def _plans(table: Table, site: Site, pairs: int, events: int, frames: Path | None = None) -> None:
+    """Pairs side by side, in turns first with and first without; with live jobs if there is a file of ``frames``."""
     os.environ.setdefault("OPHYD_CONTROL_LAYER", "dummy")
     from bluesky import RunEngine
 
     engine, auto = (
         RunEngine({"energy_ev": 8000.0, "detector_distance_m": 2.0}, loop=asyncio.new_event_loop()),
-        AutoReconstruct(_profile(), site),
+        AutoReconstruct(_profile(is_live=frames is not None), site),
     )
-    plan = _plan_of(events)
+    plan = _plan_of(events, frames)
     seconds = {False: list[float](), True: list[float]()}
     _seconds(engine, plan)
     for pair in range(pairs):
@@ -179,25 +186,37 @@ def _plans(table: Table, site: Site, pairs: int, events: int) -> None:
     table.notes.append(f"A quarter of the pairs lies below {low:.1f} %, a quarter above {high:.1f} %: that is how quiet the machine was.")
 
 
-def _profile() -> Profile:
+def write_frames(path: Path, count: int = _MOST) -> Path:
+    """Make a file of frames that a plan may take for its own."""
+    frames = np.random.default_rng(1).poisson(3, (16, 128, 128)).astype(np.uint16)
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset(_DATASET, (count, 128, 128), np.uint16, chunks=(1, 128, 128))
+        for number in range(count):
+            data[number] = frames[number % len(frames)]
+    return path
+
+
+def _profile(is_live: bool = False) -> Profile:
     """Of the plan, whose motors do not say their unit."""
     profile = load_profile("sim")
     axes = {name: getattr(profile.positions, name).model_copy(update={"unit": "um"}) for name in ("y", "x")}
-    return profile.model_copy(update={"positions": profile.positions.model_copy(update=axes)})
+    positions = profile.positions.model_copy(update=axes)
+    reconstruction = profile.reconstruction.model_copy(update={"recipe": "DM(2)"})  # a queue of long ones would leave no room for live jobs
+    return profile.model_copy(update={"positions": positions, "reconstruction": reconstruction, "live": LiveTable() if is_live else None})
 
 
-def _plan_of(events: int) -> Callable[[], Any]:
+def _plan_of(events: int, frames: Path | None) -> Callable[[], Any]:
     import bluesky.plan_stubs as bps
     import bluesky.preprocessors as bpp
     from ophyd.sim import SynAxis
 
-    detector, y, x = _Detector(), SynAxis(name="stage_y"), SynAxis(name="stage_x")
+    detector, y, x = _Detector(frames), SynAxis(name="stage_y"), SynAxis(name="stage_x")
 
     @bpp.stage_decorator([detector])
     @bpp.run_decorator()
     def plan() -> Any:
         for point in range(events):
-            yield from bps.mv(y, point // 32 * 1e-3, x, point % 32 * 1e-3)
+            yield from bps.mv(y, point // 32, x, point % 32)
             yield from bps.sleep(EXPOSURE_S)
             detector.expose()
             yield from bps.create()
@@ -236,12 +255,12 @@ def stopped(run: str, points: int) -> tuple[str, dict[str, Any]]:
     return "stop", {"uid": f"{run}-s", "run_start": run, "time": 0.0, "exit_status": "success", "num_events": {"primary": points}}
 
 
-def stream_assets(points: int, run: str = "a") -> Documents:
+def stream_assets(points: int, run: str = "a", file: Path = Path("/data/a.h5")) -> Documents:
     """ophyd-async."""
     yield from begun(run, {"shape": [1, 128, 128], "external": "STREAM:"})
-    parameters = {"dataset": "/entry/data/data", "chunk_shape": [1, 128, 128]}
+    parameters = {"dataset": _DATASET, "chunk_shape": [1, 128, 128]}
     resource = {"uid": f"{run}-r", "run_start": run, "data_key": "detector", "mimetype": "application/x-hdf5", "parameters": parameters}
-    yield "stream_resource", {**resource, "uri": "file://localhost/data/a.h5"}
+    yield "stream_resource", {**resource, "uri": f"file://localhost{file}"}
     for point in range(points):
         ranges = {"indices": {"start": point, "stop": point + 1}, "seq_nums": {"start": point + 1, "stop": point + 2}}
         yield "stream_datum", {"uid": f"{run}-r/{point}", "stream_resource": f"{run}-r", "descriptor": f"{run}-d", **ranges}

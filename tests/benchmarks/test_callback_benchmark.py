@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.callback_overhead import _plans, milliseconds, stream_assets
+import h5py
+
+from benchmarks.callback_overhead import _plans, milliseconds, stream_assets, write_frames
 from benchmarks.table import Table
 from ptyplugin.callbacks import AutoReconstruct
 from ptyplugin.jobs import Inbox
@@ -33,3 +35,15 @@ def test_its_plan_is_one_that_is_reconstructed(tmp_path) -> None:
     jobs = [parse((item / "job.json").read_bytes()) for item in Inbox(tmp_path / "inbox").waiting()]
     assert [job.frame_count for job in jobs] == [20, 20]
     assert [row[2] for row in table.rows] == ["s", "1/s", "%"]
+
+
+def test_with_frames_in_its_files_it_has_a_live_job(tmp_path) -> None:
+    table, frames = Table("plan", ["what", "measured", "unit", "limit"]), write_frames(tmp_path / "frames.h5", 80)
+    site = Site(home=tmp_path / "home", data_roots=[tmp_path])
+    _plans(table, site, 1, 80, frames)
+    items = [item / "job.json" for item in Inbox(site.inbox).waiting()]
+    live, final = (parse(path.read_bytes()) for path in items if path.exists())
+    assert [live.purpose, final.purpose] == ["live", "final"]
+    assert final.frame_count == 80
+    with h5py.File(final.frames[0].source.uri.removeprefix("file://localhost").removeprefix("file://")) as file:
+        assert file[final.frames[0].source.dataset].shape == (80, 128, 128)
