@@ -6,9 +6,10 @@ codec      bytes                                                                
 ``none``   the pixels                                                                             both
 ``lz4``    one LZ4 block without header                                                           areaDetector, Eiger
 ``bslz4``  bitshuffle blocks: 4 bytes big-endian size, LZ4 block; before them 12 bytes (Eiger)    areaDetector, Eiger
+``blosc``  a buffer of c-blosc 1, whatever compressor is in it                                    areaDetector
 =========  =====================================================================================  ======================
 
-areaDetector's ``jpeg`` is not read, since it changes counts, and ``blosc`` is not, since its library crashes on damaged frames.
+areaDetector's ``jpeg`` is not read, since it changes counts.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import math
 import struct
 import threading
+from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -28,7 +30,7 @@ from numpy.typing import NDArray
 from ptyplugin.model import FramesError
 
 #: In the order of their numbers in a spool.
-CODECS = ("none", "lz4", "bslz4")
+CODECS = ("none", "lz4", "bslz4", "blosc")
 #: What pixels may be.
 PIXELS = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
 
@@ -36,6 +38,9 @@ PIXELS = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
 _BLOCK_BYTES, _SHUFFLED = 8192, 8
 _BSLZ4_HEAD = struct.Struct(">QI")
 _SIZE = struct.Struct(">I")
+#: Version of the format, of the compressor's, flags, bytes of an element; bytes of the frame, of a block, and of all this.
+_BLOSC_HEAD = struct.Struct("<4B3I")
+_BLOSC_VERSION = 2
 
 
 def decoded(codec: str, data: bytes, shape: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -52,6 +57,9 @@ def decoded(codec: str, data: bytes, shape: tuple[int, int], dtype: np.dtype[Any
             return np.frombuffer(lz4.block.decompress(data, uncompressed_size=size), dtype).reshape(shape)
         if codec == "bslz4":
             return _unshuffled(data, shape, dtype, size)
+        if codec == "blosc":
+            _check_blosc(data, size, dtype.itemsize)
+            return _BLOSC.read(data, shape, dtype)
     except (ValueError, RuntimeError, OSError, struct.error, lz4.block.LZ4BlockError) as error:
         raise FramesError(
             f"a frame compressed with {codec} is not {shape[0]} x {shape[1]} px of {dtype}: {error}; it is damaged, "
@@ -90,10 +98,22 @@ def _check_blocks(body: bytes, size: int, block_bytes: int, itemsize: int) -> No
         raise ValueError(f"it has {len(body)} bytes, not {at + left}")
 
 
-class _Bitshuffle:
-    """Decompresses by HDF5's filter: a chunk is put as it is into a file in memory, and read."""
+def _check_blosc(data: bytes, size: int, itemsize: int) -> None:
+    """Raise unless the header says what the frame is: the filter of HDF5 believes that, and c-blosc checks the rest itself.
 
-    def __init__(self) -> None:
+    Raises:
+        ValueError, struct.error: it does not.
+    """
+    version, _, _, element, frame_bytes, block_bytes, all_bytes = _BLOSC_HEAD.unpack_from(data)
+    if (version, element, frame_bytes, all_bytes) != (_BLOSC_VERSION, itemsize, size, len(data)) or not 0 < block_bytes <= size:
+        raise ValueError(f"its header says {frame_bytes} bytes in blocks of {block_bytes}, and {element} bytes a pixel")
+
+
+class _Filter:
+    """Decompresses by a filter of HDF5: a chunk is put as it is into a file in memory, and read."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._options = options
         self._lock = threading.Lock()
         self._datasets: dict[tuple[tuple[int, int], np.dtype[Any]], Any] = {}
 
@@ -103,11 +123,11 @@ class _Bitshuffle:
             if dataset is None:
                 # HDF5 knows files in memory by their names, and closes one when it likes.
                 file = h5py.File(f"chunks-{uuid4().hex}", "w", driver="core", backing_store=False)
-                dataset = file.create_dataset("chunk", shape, dtype, chunks=shape, **hdf5plugin.Bitshuffle())
+                dataset = file.create_dataset("chunk", shape, dtype, chunks=shape, **self._options)
                 self._datasets = {(shape, dtype): dataset}
             dataset.id.write_direct_chunk((0, 0), chunk)
             frame: NDArray[Any] = dataset[()]
             return frame
 
 
-_BITSHUFFLE = _Bitshuffle()
+_BITSHUFFLE, _BLOSC = _Filter(hdf5plugin.Bitshuffle()), _Filter(hdf5plugin.Blosc())

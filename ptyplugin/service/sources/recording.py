@@ -56,6 +56,10 @@ def check_frame(frame: SentFrame, largest_bytes: int) -> None:
     """
     size = math.prod(frame.shape) * (np.dtype(frame.dtype).itemsize if frame.dtype in PIXELS else 0)
     said = f"frame {frame.number} of {frame.shape[0]} x {frame.shape[1]} px"
+    if frame.codec == "jpeg":
+        raise Unrecordable(
+            f"{said} is compressed with jpeg, which changes counts: set the codec plugin's Compressor to LZ4, BSLZ4 or Blosc."
+        )
     if frame.codec not in CODECS:
         raise Unrecordable(f"{said} is compressed with {frame.codec!r}, which is not read: let the detector send {', '.join(CODECS)}.")
     if size <= 0 or min(frame.shape) <= 0:
