@@ -18,7 +18,9 @@ def demo(
     scans: Annotated[int, typer.Option(min=1, max=1000, help="How many scans, one after the other.")] = 1,
     ranks: Annotated[int | None, typer.Option(min=1, help="MPI ranks that solve.", show_default="2, or 1 on one core")] = None,
     step: Annotated[bool, typer.Option("--step", help="Step scans: each point has an event.")] = False,
-    in_process: Annotated[bool, typer.Option("--in-process", help="Step scans without EPICS, on devices of this process.")] = False,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="Step scans without EPICS, on devices of this process: over in seconds, no live image.")
+    ] = False,
 ) -> None:
     """From a scan to an image in the catalog, on a beamline that is not there.
 

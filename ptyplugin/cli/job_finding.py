@@ -62,7 +62,7 @@ def held_up(ledger: LedgerView | ServiceView) -> str | None:
         slots = ledger.slots()
     except LedgerError:
         return None
-    if not slots or not all(slot.get("held_up") for slot in slots):
+    if not slots or not all(slot.get("held_up") or not (slot["ready"] or slot.get("job")) for slot in slots):
         return None
     return f"no job can begin now: {'; '.join(dict.fromkeys(str(slot['sentence']).rstrip('.') for slot in slots))}."
 

@@ -108,7 +108,7 @@ class _Map:
         axes.set_ylabel("y (µm)", color=PALE, labelpad=1)
         axes.tick_params(colors=PALE, labelsize=8)
         axes.spines[:].set_color("#c9ced6")
-        axes.set_anchor("W")
+        axes.set_anchor("NW")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5))
 

@@ -135,7 +135,7 @@ def free_bytes(folder: Path) -> int:
 def _doing(slot: Slot) -> str:
     if key := slot.runs:
         return f"solves job {key}"
-    return "waits for a job" if slot.is_warm else "starts its ranks and warms up its solver: jobs are taken and begin when that is done"
+    return "waits for a job" if slot.is_warm else "its ranks start and warm up the solver; jobs begin when that is done"
 
 
 def _room(name: str, folder: Path) -> Check:

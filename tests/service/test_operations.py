@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from ptyplugin.cli import service_view
 from ptyplugin.cli.app import app
+from ptyplugin.cli.job_finding import held_up
 from ptyplugin.jobs import open_read_only, submit
 from ptyplugin.jobs.where import Where, read_where, write_where
 from ptyplugin.model import LedgerError, Site
@@ -84,11 +85,15 @@ def test_it_says_when_its_solver_is_not_warm_yet(site, until, make_job, monkeypa
         status, body = service.ask("/healthz")
         (slot,) = (check for check in json.loads(body)["checks"] if check["name"] == "slot 1")
         assert (status, slot["ok"], slot["ready"]) == (200, True, False)
-        assert "warms up its solver" in slot["sentence"]
+        assert "warm up the solver" in slot["sentence"]
         assert samples(service.ask("/metrics")[1])['ptyplugin_slot_ready{slot="1"}'] == 0
+        asked = service_view.service_of(site)
+        assert asked is not None
+        assert held_up(asked) == f"no job can begin now: {slot['sentence']}."
         submit(site, make_job())
         until(lambda: view.counts() == {"solved": 1})
         monkeypatch.setattr(Inline, "is_warm", True)
+        assert held_up(asked) is None
         assert samples(service.ask("/metrics")[1])['ptyplugin_slot_ready{slot="1"}'] == 1
 
 
