@@ -9,6 +9,7 @@ from ptyplugin.catalog.live import LIVE, LiveImages
 from ptyplugin.catalog.publishing import PUBLISHED, PUBLISHING, publish
 from ptyplugin.catalog.recent import RecentRun, recent_runs, run_with_uid, runs_with_results
 from ptyplugin.catalog.runs import find_run
+from ptyplugin.catalog.samples import array_samples
 from ptyplugin.catalog.searching import root, search
 from ptyplugin.catalog.server import LocalServer
 
@@ -21,6 +22,7 @@ __all__ = [
     "LiveImages",
     "LocalServer",
     "RecentRun",
+    "array_samples",
     "connect",
     "find_run",
     "publish",

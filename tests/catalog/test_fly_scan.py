@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ import pytest
 
 from ptyplugin.callbacks import Collector, FileReader, RunEnded, assemble
 from ptyplugin.catalog import find_run, run_documents
-from ptyplugin.model import JobParts, Site
+from ptyplugin.model import FramesError, JobParts, Site, TiledSource
 from ptyplugin.profiles import load_profile
+from ptyplugin.service.sources.catalog import Catalog
 
 pytestmark = pytest.mark.system
 
 
-def positions_of(documents: Any, reader: Any = None) -> Any:
+def positions_of(documents: Any, reader: Any = None, substeps: int | None = None) -> Any:
     profile = load_profile("sim")
+    profile = profile.model_copy(update={"positions": profile.positions.model_copy(update={"substeps": substeps})})
     collector = Collector(profile)
     (run,) = [output.run for name, document in documents for output in collector(name, document) if isinstance(output, RunEnded)]
     parts = assemble(run, profile, reader)
@@ -96,3 +99,39 @@ def test_captured_positions_come_back_from_the_catalog(
     assert expected.shape == (points, 1, 2)
     np.testing.assert_allclose(expected[:, 0, 0], 1e-6 * (samples * np.arange(points) + (samples - 1) / 2))
     np.testing.assert_array_equal(positions_of(run_documents(find_run(client, site, "sim", uid)), reader), expected)
+
+
+def test_positions_that_are_arrays_of_the_catalog_are_read_there(
+    client: Any, server: Any, site: Site, write_run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long lists in events, which are kept as arrays: 20 samples of each axis on the way of a frame."""
+    monkeypatch.setenv("TILED_API_KEY", server.api_key)
+    uid, points, samples = "arrays-0000-4000-8000-000000000000", 4, 20
+    number = {"source": "box", "dtype": "array", "shape": [samples], "dtype_numpy": "<f8", "units": "um"}
+    frames = {"source": "sim", "dtype": "array", "shape": [12, 16], "dtype_numpy": "<u2"}
+    data_keys = {"detector": frames, "stage_y": number, "stage_x": number}
+    head = {"uid": f"{uid}-primary", "run_start": uid, "time": 1001.0, "name": "primary", "hints": {}, "configuration": {}}
+    documents: list[tuple[str, dict[str, Any]]] = [
+        ("start", {"uid": uid, "time": 1000.0, "scan_id": 11, "plan_name": "fly", "energy_ev": 8000.0, "detector_distance_m": 3.0}),
+        ("descriptor", {**head, "data_keys": data_keys, "object_keys": {key: [key] for key in data_keys}}),
+    ]
+    for row in range(points):
+        way = (np.arange(samples) / samples).tolist()
+        data = {"detector": np.full((12, 16), row).tolist(), "stage_y": [5.0 * row + at for at in way], "stage_x": [row + at for at in way]}
+        event = {"uid": f"{uid}-{row}", "descriptor": head["uid"], "seq_num": row + 1, "time": 1002.0 + row, "data": data, "filled": {}}
+        documents.append(("event", {**event, "timestamps": dict.fromkeys(data, 1002.0 + row)}))
+    stop = {"uid": f"{uid}-stop", "run_start": uid, "time": 1100.0, "exit_status": "success", "num_events": {"primary": points}}
+    documents.append(("stop", stop))
+    write_run(documents, 1)
+    expected = positions_of(documents, substeps=samples)
+    assert expected.shape == (points, samples, 2)
+    catalog, profile = Catalog(site), load_profile("sim")
+    reader = FileReader(site, partial(catalog.samples, profile.beamline))
+    read = list(run_documents(find_run(client, site, "sim", uid)))
+    np.testing.assert_array_equal(positions_of(read, reader, samples), expected)
+    source = TiledSource(run_uid=uid, stream="primary", key="stage_y")
+    np.testing.assert_allclose(reader.read(source, 30, 100, samples), expected[..., 0].ravel()[30:] / 1e-6)
+    assert len(reader.read(source, 100, 110, samples)) == 0
+    with pytest.raises(FramesError, match="has no primary/nothing of run arrays-"):
+        reader.read(TiledSource(run_uid=uid, stream="primary", key="nothing"), 0, 1, 1)
+    catalog.close()

@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from ptyplugin.model import CatalogAway, CatalogError, Profile, Site
+import numpy as np
+from numpy.typing import NDArray
+
+from ptyplugin.model import CatalogAway, CatalogError, FramesError, Profile, Site, TiledSource
 from ptyplugin.service.sources.finished import NO_END
 
 _Answer = TypeVar("_Answer")
@@ -68,6 +71,19 @@ class Catalog:
         asked = list(run_uids)
         beamlines = dict.fromkeys(profile.beamline for profile in profiles)
         return self.ask(lambda client: set().union(*(runs_with_results(client, self._site, each, asked) for each in beamlines)))
+
+    def samples(self, beamline: str, source: TiledSource, start: int, stop: int) -> NDArray[np.float64]:
+        """Positions that are an array of a run; see ptyplugin.catalog.array_samples.
+
+        Raises:
+            FramesError: it does not give them, now or at all.
+        """
+        from ptyplugin.catalog import array_samples
+
+        try:
+            return self.ask(lambda client: array_samples(client, self._site, beamline, source, start, stop))
+        except CatalogError as error:
+            raise FramesError(str(error)) from error
 
     def ask(self, question: Callable[[Any], _Answer]) -> _Answer:
         """Ask with a client for the root of the catalog.

@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 LARGEST_BYTES = 64 << 20
 #: Seconds: for a connection; between two looks whether to end; for what is still on its way when the run has ended, and for its end
 #: where only its nodes did.
-CONNECT_S, _LOOK_S, _LATE_S = 10.0, 0.1, 3.0
+CONNECT_S, _LOOK_S, _LATE_S = 10.0, 0.1, 10.0
 #: Pauses between two tries to connect, seconds; then the rest of the run is given up.
 _PAUSES_S = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
 #: What the server says when the writer has ended a node's stream.

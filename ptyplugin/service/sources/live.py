@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, Full, Queue
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from ptyplugin.callbacks import Collector, FileReader, LiveRuns
 from ptyplugin.jobs import grow, submit
 from ptyplugin.model import Profile, Site
+from ptyplugin.service.sources.catalog import Catalog
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ class LiveDesk:
     """Live jobs for all profiles that ask for them. Several sources may bring the same documents."""
 
     def __init__(self, site: Site) -> None:
-        self._site, self._reader = site, FileReader(site)
+        self._site, self._catalog = site, Catalog(site)
         self._waiting: Queue[tuple[Any, Any, list[Profile]]] = Queue(_MOST_WAITING)
         self._watched: dict[str, _Watched] = {}
         self._full = False
@@ -80,6 +82,10 @@ class LiveDesk:
                     watched.runs.work(watched.collector.so_far)
             except Exception:
                 _log.exception("a document could not be used for live jobs and is passed over")
+        self._catalog.close()
+
+    def _reader(self, profile: Profile) -> FileReader:
+        return FileReader(self._site, partial(self._catalog.samples, profile.beamline) if self._catalog.is_named else None)
 
     def _wait_s(self) -> float:
         known = [wait_s for watched in self._watched.values() if (wait_s := watched.runs.wait_s()) is not None]
@@ -94,7 +100,7 @@ class LiveDesk:
                 # What comes now is of runs that are over, or replayed: kept until somebody knows whose it is, it would fill the memory.
                 if name != "start":
                     continue
-                runs = LiveRuns(profile, self._site, self._reader, submit, grow)
+                runs = LiveRuns(profile, self._site, self._reader(profile), submit, grow)
                 watched = self._watched[profile.name] = _Watched(profile, Collector(profile), runs)
             for output in watched.collector(name, document):
                 watched.runs.take(output)
