@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import at_work
 import h5py
 import numpy as np
 import pytest
@@ -37,14 +37,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture
 def until() -> Callable[..., None]:
     """Wait for a condition: until(lambda: ..., within_s=30)."""
-
-    def until(condition: Callable[[], object], within_s: float = 30.0) -> None:
-        end = time.monotonic() + within_s
-        while not condition():
-            assert time.monotonic() < end, f"not within {within_s} s"
-            time.sleep(0.02)
-
-    return until
+    return at_work.until
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from at_work import until
 from rich.console import Console
 from rich.progress import Progress as Bars
 
@@ -23,13 +24,6 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
     monkeypatch.setattr(screen, "stderr", lambda: console)
     monkeypatch.setattr(screen, "PULSE_S", 0.01)
     return lambda: file.getvalue().splitlines()
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_work_without_steps(lines: Callable[[], list[str]]) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from at_work import at_work
 
 from ptyplugin.jobs import Ledger, Order, give, open_read_only, submit
 from ptyplugin.model import CatalogError, LedgerError, Progress, PtypluginError, RanksCrashed, Refusal, RunSource, Site
@@ -22,15 +23,8 @@ STUB = "stub_solving:solve"
 @contextmanager
 def running(site: Site, launcher: Launcher, publish: Callable[[Path, str], object] | None = None) -> Iterator[Daemon]:
     """A daemon at work in a thread."""
-    with Daemon(site, launcher, publish) as running:
-        thread = threading.Thread(target=running.run)
-        thread.start()
-        try:
-            yield running
-        finally:
-            running.stop()
-            thread.join(20)
-            assert not thread.is_alive()
+    with Daemon(site, launcher, publish) as running, at_work(running.run):
+        yield running
 
 
 class Crashing(Launcher):
@@ -137,19 +131,18 @@ def test_a_job_can_be_cancelled_while_it_waits_and_while_it_runs(site, make_job,
     submit(site, runs)
     submit(site, waits)
     started = threading.Event()
-    with Daemon(site, Inline(STUB), on_progress=lambda _: started.wait(10)) as inline:
-        thread = threading.Thread(target=inline.run)
-        thread.start()
-        with open_read_only(site.ledger) as view:
-            until(lambda: len(view.list()) == 2 and view.list(state="running"))
-            for job in (waits, runs):
-                give(site, Order(order="cancel", job=job.key))
-            until(lambda: view.list(state="cancelled"))
-            assert not view.list(state="queued")
-            started.set()
-            until(lambda: len(view.list(state="cancelled")) == 2)
-        inline.stop()
-        thread.join(20)
+    with (
+        Daemon(site, Inline(STUB), on_progress=lambda _: started.wait(10)) as inline,
+        at_work(inline.run),
+        open_read_only(site.ledger) as view,
+    ):
+        until(lambda: len(view.list()) == 2 and view.list(state="running"))
+        for job in (waits, runs):
+            give(site, Order(order="cancel", job=job.key))
+        until(lambda: view.list(state="cancelled"))
+        assert not view.list(state="queued")
+        started.set()
+        until(lambda: len(view.list(state="cancelled")) == 2)
 
 
 def test_a_stop_puts_the_job_back_and_counts_no_try(site, make_job, until) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from at_work import at_work, until
 
 from ptyplugin.io.spool import FRAME, Detector, Spool, channel_of
 from ptyplugin.io.spool_run import RunInSpool
@@ -29,23 +30,11 @@ DETECTOR = Detector(beamline=PROFILE.beamline, stream=PROFILE.detector.stream, k
 COUNTS = np.random.default_rng(8).poisson(4, (12, 20, 33))
 
 
-def wait_for(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
-    until = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < until, "it did not come"
-        time.sleep(0.01)
-
-
 @contextmanager
 def recording(streamer: EigerStreamer, site: Site) -> Iterator[EigerFrames]:
-    source, stop = EigerFrames(EigerStream(kind="eiger", address=streamer.address, profiles=["sim"]), [PROFILE], site), threading.Event()
-    thread = threading.Thread(target=source.run, args=(stop,))
-    thread.start()
-    try:
+    source = EigerFrames(EigerStream(kind="eiger", address=streamer.address, profiles=["sim"]), [PROFILE], site)
+    with at_work(source.run):
         yield source
-    finally:
-        stop.set()
-        thread.join()
 
 
 def way_of(site: Site, begun_s: float) -> SpoolWay:
@@ -68,13 +57,13 @@ def test_series_are_recorded(tmp_path: Path, compression: Compression, detail: D
     site, counts, mask = Site(home=tmp_path), COUNTS.astype(dtype), (COUNTS[0] > 7).astype(np.uint8)
     with EigerStreamer(compression, detail) as streamer, recording(streamer, site) as source:
         streamer.send_series(6, counts[::-1])
-        wait_for(lambda: source.state.counts["frames"] == 12)
+        until(lambda: source.state.counts["frames"] == 12)
         begun_s = time.time()
         streamer.send_series(7, counts[:5], mask)
         if detail != "none":
             streamer.send_series(8, counts[5:])
         last = 12 if detail != "none" else 5
-        wait_for(lambda: source.state.counts["frames"] == 12 + last)
+        until(lambda: source.state.counts["frames"] == 12 + last)
         way = way_of(site, begun_s)
         assert way.kind() == (counts.shape[1:], counts.dtype)
         np.testing.assert_array_equal(way.read(np.arange(last)), counts[:last])
@@ -92,7 +81,7 @@ def test_a_stream_heard_from_its_middle_on_is_recorded_from_the_next_series_on(t
         streamer.end(3)
         begun_s = time.time()
         streamer.send_series(4, COUNTS[:2].astype(np.uint16))
-        wait_for(lambda: source.state.counts["frames"] == 2)
+        until(lambda: source.state.counts["frames"] == 2)
         assert source.state.counts["refused"] == 1
         assert "series 3 come whose header did not" in str(source.state.last_error)
         np.testing.assert_array_equal(way_of(site, begun_s).read(np.arange(2)), COUNTS[:2])
@@ -108,7 +97,7 @@ def test_lost_and_repeated_frames_and_other_shapes(tmp_path: Path) -> None:
         streamer.send_image(1, 3, counts[3, :7])
         streamer.end(1)
         streamer.send_series(2, counts[6:8])
-        wait_for(lambda: source.state.counts["frames"] == 5)
+        until(lambda: source.state.counts["frames"] == 5)
         assert source.state.counts == {"frames": 5, "lost": 3, "refused": 2}
         channel = channel_of(site, DETECTOR)
         assert channel is not None
@@ -164,10 +153,10 @@ def test_garbage_is_refused_and_the_next_series_recorded(tmp_path: Path) -> None
         streamer.begin(1, 3, (2, 2))
         for parts in GARBAGE:
             streamer.send([part if isinstance(part, bytes) else json.dumps(part).encode() for part in parts])
-        wait_for(lambda: source.state.counts["refused"] == len(GARBAGE))
+        until(lambda: source.state.counts["refused"] == len(GARBAGE))
         begun_s = time.time()
         streamer.send_series(2, counts)
-        wait_for(lambda: source.state.counts["frames"] == 12)
+        until(lambda: source.state.counts["frames"] == 12)
         assert source.state.counts == {"frames": 12, "refused": len(GARBAGE)}
         np.testing.assert_array_equal(way_of(site, begun_s).read(np.arange(12)), counts)
 
@@ -176,31 +165,26 @@ def test_a_message_that_is_too_large_is_not_taken(tmp_path: Path) -> None:
     site, counts = Site(home=tmp_path), COUNTS.astype(np.uint16)
     table = EigerStream(kind="eiger", address="tcp://127.0.0.1:1", profiles=["sim"], largest_mb=0.05)
     with EigerStreamer("none") as streamer:
-        source, stop = EigerFrames(table.model_copy(update={"address": streamer.address}), [PROFILE], site), threading.Event()
-        thread = threading.Thread(target=source.run, args=(stop,))
-        thread.start()
-        try:
+        source = EigerFrames(table.model_copy(update={"address": streamer.address}), [PROFILE], site)
+        with at_work(source.run):
             streamer.send([bytes(100_000)])
-            wait_for(lambda: source.state.counts["disconnected"] == 1)
+            until(lambda: source.state.counts["disconnected"] == 1)
             streamer.send_series(5, counts)
-            wait_for(lambda: source.state.counts["frames"] == 12)
+            until(lambda: source.state.counts["frames"] == 12)
             assert "larger than largest_mb" in str(source.state.last_error)
-        finally:
-            stop.set()
-            thread.join()
 
 
 def test_what_came_before_the_connection_ended_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     may_go_on, take = threading.Event(), Series.take
     monkeypatch.setattr(Series, "take", lambda *message: (may_go_on.wait(10), take(*message)))
     with EigerStreamer() as streamer, recording(streamer, Site(home=tmp_path)) as source:
-        wait_for(lambda: source.state.connected)
+        until(lambda: source.state.connected)
         streamer.send_series(5, COUNTS.astype(np.uint16))
         streamer._context.destroy(linger=5000)
         time.sleep(0.3)
         may_go_on.set()
-        wait_for(lambda: source.state.counts["disconnected"] == 1)
-        wait_for(lambda: source.state.counts["frames"] == 12)
+        until(lambda: source.state.counts["disconnected"] == 1)
+        until(lambda: source.state.counts["frames"] == 12)
 
 
 def test_what_waits_for_a_slow_disk_has_a_bound_in_bytes_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,11 +200,11 @@ def test_what_waits_for_a_slow_disk_has_a_bound_in_bytes_and_nothing_is_lost(tmp
     monkeypatch.setattr(WrittenBehind, "put", put_counted)
     counts = np.random.default_rng(8).poisson(4, (60, 20, 33)).astype(np.uint16)
     with EigerStreamer("none") as streamer, recording(streamer, Site(home=tmp_path)) as source:
-        wait_for(lambda: source.state.connected)
+        until(lambda: source.state.connected)
         streamer.send_series(5, counts)
-        wait_for(lambda: "slower than the detector" in str(source.state.last_error))
+        until(lambda: "slower than the detector" in str(source.state.last_error))
         may_go_on.set()
-        wait_for(lambda: source.state.counts["frames"] == 60)
+        until(lambda: source.state.counts["frames"] == 60)
     assert 10_000 <= most < 10_000 + 4 * counts[0].nbytes
     assert source.state.counts == {"frames": 60}
 
@@ -281,7 +265,7 @@ def test_nothing_but_rows_of_frames_counts(tmp_path: Path) -> None:
         streamer.begin(1, 3, (2, 2))
         streamer.end(1)
         streamer.send_series(2, COUNTS[:1].astype(np.uint16))
-        wait_for(lambda: source.state.counts["frames"] == 1)
+        until(lambda: source.state.counts["frames"] == 1)
         channel = channel_of(site, DETECTOR)
         assert channel is not None
         spool = Spool(channel[1])

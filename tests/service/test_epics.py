@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,6 +18,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from at_work import at_work
 from typer.testing import CliRunner
 
 from ptyplugin.api.looking import FramePositions, look
@@ -125,9 +125,7 @@ def test_a_job_is_seen_and_cancelled_over_epics(site, make_job, until, ask, monk
         raise FramesError("Öffnung prüfen, 5 µm. " * 40)
 
     with Daemon(site, Inline("stub_solving:solve"), on_progress=write) as daemon, Epics(site, daemon, PREFIX) as epics:
-        thread = threading.Thread(target=daemon.run)
-        thread.start()
-        try:
+        with at_work(daemon.run):
             assert value("JobState") == "Idle"
             ask("watch", PREFIX + "Image:Phase")
             nothing = ask("image", 0)
@@ -194,10 +192,6 @@ def test_a_job_is_seen_and_cancelled_over_epics(site, make_job, until, ask, monk
             assert said["value"].startswith("Öffnung prüfen, 5 µm.")
             assert (said["value"][-1], said["severity"], len(said["value"].encode()) <= LONG_TEXT) == ("…", MAJOR, True)
             assert ask("get", PREFIX + "JobState") == {"value": "Failed", "severity": MAJOR, "unit": ""}
-        finally:
-            daemon.stop()
-            thread.join(20)
-        assert not thread.is_alive()
         last = epics.pid
     assert last is not None
     assert not Path(f"/proc/{last}").exists()

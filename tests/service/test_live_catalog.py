@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from at_work import at_work
 
 from ptyplugin.jobs import Entry, Ledger, submit, write_snapshot
 from ptyplugin.model import CatalogAway, CatalogError, Progress, Site, Snapshot
@@ -72,19 +72,6 @@ def running_job(site: Site, make_job: Callable[..., Any]) -> Iterator[Callable[[
         yield of
 
 
-@contextmanager
-def at_work(live: LiveCatalog) -> Iterator[None]:
-    stop = threading.Event()
-    thread = threading.Thread(target=live.run, args=(stop,))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(20)
-        assert not thread.is_alive()
-
-
 def test_of_images_that_come_too_fast_the_newest_counts(catalog, running_job) -> None:
     (_, one), (_, other) = running_job(1), running_job(2)
     live = LiveCatalog(catalog)
@@ -109,7 +96,7 @@ def test_sending_takes_a_share_of_the_time_only(catalog, running_job, until, mon
         live.hear(snapshot(job.key, len(begun)), job)
 
     catalog.before = slow
-    with at_work(live):
+    with at_work(live.run):
         live.hear(snapshot(job.key, 0), job)
         until(lambda: len(begun) >= 4)
     # The first one, which makes a place, does not count.
@@ -130,7 +117,7 @@ def test_a_slow_server_is_not_waited_for_longer_than_people_wait(catalog, runnin
         live.hear(snapshot(job.key, len(catalog.shown) + 2), job)
 
     catalog.before = slow
-    with at_work(live):
+    with at_work(live.run):
         live.hear(snapshot(job.key, 1), job)
         until(lambda: len(catalog.shown) >= 4)
     assert [iteration for _, iteration in catalog.shown[:4]] == [1, 2, 3, 4]
@@ -141,7 +128,7 @@ def test_a_catalog_that_hangs_delays_nobody(catalog, running_job, until) -> None
     goes_on = threading.Event()
     catalog.before = lambda: goes_on.wait(60)
     live = LiveCatalog(catalog)
-    with at_work(live):
+    with at_work(live.run):
         live.hear(snapshot(job.key, 1), job)
         until(lambda: not live._due)
         begun = time.monotonic()
@@ -256,16 +243,10 @@ def test_a_daemon_shows_its_jobs_and_no_result_waits_for_that(catalog, site, unt
         Daemon(named, Inline("stub_solving:solve"), lambda _, key: published.append(key), on_progress=write) as daemon,
         Sources(named) as sources,
         Operations(named, daemon, sources),
+        at_work(daemon.run, goes_on.set),
     ):
-        thread = threading.Thread(target=daemon.run)
-        thread.start()
-        try:
-            until(lambda: published == [job.key])
-            assert [key for key, _ in catalog.shown] == [job.key]
-        finally:
-            goes_on.set()
-            daemon.stop()
-            thread.join(20)
+        until(lambda: published == [job.key])
+        assert [key for key, _ in catalog.shown] == [job.key]
     assert catalog.closed
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from at_work import at_work
 from live_scan import LiveScan, write_scan
 
 from ptyplugin.io import live_frames, read_result
@@ -284,16 +285,9 @@ def test_it_begins_without_first_frames_that_do_not_come(scan: LiveScan, ledger:
 
 
 @contextmanager
-def at_work(site: Site, launcher: Launcher, on_progress: Callable[[Progress], None] | None = None) -> Iterator[Daemon]:
-    with Daemon(site, launcher, lambda *_: None, on_progress) as daemon:
-        thread = threading.Thread(target=daemon.run)
-        thread.start()
-        try:
-            yield daemon
-        finally:
-            daemon.stop()
-            thread.join(35)
-        assert not thread.is_alive()
+def running(site: Site, launcher: Launcher, on_progress: Callable[[Progress], None] | None = None) -> Iterator[Daemon]:
+    with Daemon(site, launcher, lambda *_: None, on_progress) as daemon, at_work(daemon.run):
+        yield daemon
 
 
 def is_done(daemon: Daemon, key: str) -> bool:
@@ -308,7 +302,7 @@ def test_two_ranks_grow_and_one_is_killed_and_the_final_job_follows(scan: LiveSc
     monkeypatch.setattr(slot, "RETRY_S", 0.1)
     seen: list[tuple[int, str]] = []
     folder = scan.site.home / "slots" / "test"
-    with Mpiexec(folder, 2) as ranks, at_work(scan.site, ranks) as daemon:
+    with Mpiexec(folder, 2) as ranks, running(scan.site, ranks) as daemon:
         daemon.add_snapshot_listener(lambda snapshot, entry: seen.append((snapshot.frames, str(entry.purpose))))
         key, final = scan.submit("live"), scan.final.key
 
@@ -345,7 +339,7 @@ def test_a_scan_that_pauses_lets_others_be_solved_and_goes_on(scan: LiveScan, un
     monkeypatch.setattr(slot, "BEAT_S", 0.1)
     monkeypatch.setattr(preview, "GRACE_S", 0.0)
     other = LiveScan(scan.site, scan.path, scan.positions_m[:100], run="run-2")
-    with at_work(scan.site, Inline()) as daemon:
+    with running(scan.site, Inline()) as daemon:
         key = scan.submit("live")
         until(lambda: read_snapshot(scan.site.jobs / key))
         other.submit("final")
@@ -362,7 +356,7 @@ def test_two_scans_back_to_back_with_one_slot(scan: LiveScan, until, monkeypatch
     monkeypatch.setattr(live_solving, "Waits", lambda: SOON)
     monkeypatch.setattr(slot, "BEAT_S", 0.1)
     scans = [scan, LiveScan(scan.site, scan.path, scan.positions_m, run="run-2")]
-    with at_work(scan.site, Inline()) as daemon:
+    with running(scan.site, Inline()) as daemon:
         for each in scans:
             each.submit("live")
             for start in range(64, 400, 84):
@@ -387,7 +381,7 @@ def test_a_live_job_that_comes_after_the_final_one_is_not_begun(scan: LiveScan) 
 
 
 def test_a_live_job_is_cancelled_by_order_and_the_final_one_goes_on(scan: LiveScan, until) -> None:
-    with at_work(scan.site, Inline()) as daemon:
+    with running(scan.site, Inline()) as daemon:
         key = scan.submit("live")
         until(lambda: read_snapshot(scan.site.jobs / key))
         scan.submit("final")

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from at_work import at_work
 from typer.testing import CliRunner
 
 from ptyplugin.cli.app import app
@@ -46,17 +47,11 @@ class Post:
 
 
 @contextmanager
-def at_work(ledger: Ledger, post: Post, *addresses: str, events: tuple[Event, ...] = EVENTS) -> Iterator[Notifier]:
-    notifier, stop = Notifier(ledger, addresses or ("a://",), events, post), threading.Event()
+def posting(ledger: Ledger, post: Post, *addresses: str, events: tuple[Event, ...] = EVENTS) -> Iterator[Notifier]:
+    notifier = Notifier(ledger, addresses or ("a://",), events, post)
     ledger.listen(notifier.hear)
-    thread = threading.Thread(target=notifier.run, args=(stop,))
-    thread.start()
-    try:
+    with at_work(notifier.run):
         yield notifier
-    finally:
-        stop.set()
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 def write(path: Path, job, word: str) -> None:
@@ -88,7 +83,7 @@ def test_what_the_end_of_a_job_is_to_people(state, word, event) -> None:
 
 def test_a_result_is_told_with_its_picture(site, make_job, until) -> None:
     post, job = Post(), make_job()
-    with Ledger(site.ledger) as ledger, at_work(ledger, post, "a://", "b://") as notifier:
+    with Ledger(site.ledger) as ledger, posting(ledger, post, "a://", "b://") as notifier:
         ledger.put(job)
         entry = ledger.claim(60.0)
         assert entry is not None
@@ -109,7 +104,7 @@ def test_a_result_is_told_with_its_picture(site, make_job, until) -> None:
 
 def test_a_refusal_is_told_and_what_nobody_wants_is_not(site, make_job, until) -> None:
     post = Post()
-    with Ledger(site.ledger) as ledger, at_work(ledger, post, events=("failed",)):
+    with Ledger(site.ledger) as ledger, posting(ledger, post, events=("failed",)):
         ledger.put(make_job())
         entry = ledger.claim(60.0)
         assert entry is not None
@@ -125,7 +120,7 @@ def test_a_post_that_is_away_is_tried_again_and_no_job_waits(site, make_job, unt
     monkeypatch.setattr(notifying._Letter, "__init__", _impatient(notifying._Letter.__init__))
     post = Post()
     post.away = 3
-    with Ledger(site.ledger) as ledger, at_work(ledger, post) as notifier:
+    with Ledger(site.ledger) as ledger, posting(ledger, post) as notifier:
         _failed(ledger, make_job)
         until(lambda: post.got)
     assert (notifier.outcomes["tried again"], notifier.outcomes["sent"]) == (3, 1)
@@ -135,7 +130,7 @@ def test_what_nobody_took_for_a_day_is_given_up(site, make_job, until, monkeypat
     monkeypatch.setattr(notifying, "GIVE_UP_S", -1.0)
     post = Post()
     post.away = 100
-    with Ledger(site.ledger) as ledger, at_work(ledger, post) as notifier:
+    with Ledger(site.ledger) as ledger, posting(ledger, post) as notifier:
         _failed(ledger, make_job)
         until(lambda: notifier.outcomes["given up"] == 1 and not ledger.untold(0, 9))
     assert not post.got
@@ -148,7 +143,7 @@ def test_memory_is_bounded_and_nothing_is_dropped(site, make_job, until, monkeyp
         ledger.keep_untold(True)
         for seed in range(10):
             _failed(ledger, make_job, seed)
-        with at_work(ledger, post):
+        with posting(ledger, post):
             until(lambda: len(post.got) == 10 and not ledger.untold(0, 9))
 
 
@@ -172,7 +167,7 @@ def test_what_was_not_sent_when_the_daemon_was_killed_is_sent_by_the_next(site, 
         assert [each.remaining for each in ledger.untold(0, 9)] == [("2 b://...",)]
         ledger._retried(ledger.list()[0], None)
     assert all(WORD.encode() not in file.read_bytes() for file in site.home.glob("ledger*")), "addresses are secrets"
-    with Ledger(site.ledger) as ledger, at_work(ledger, post, "a://", f"b://{WORD}"):
+    with Ledger(site.ledger) as ledger, posting(ledger, post, "a://", f"b://{WORD}"):
         until(lambda: post.got and not ledger.untold(0, 9))
     assert [(address, notice.title) for address, notice, _ in post.got] == [(f"b://{WORD}", "ptyplugin: scan 7 failed")]
 
@@ -206,7 +201,7 @@ def _failed(ledger: Ledger, make_job, seed: int = 0) -> Entry:
 def test_a_live_preview_is_not_told(site, make_job, until) -> None:
     post = Post()
     live = make_job(1).model_copy(update={"purpose": "live"})
-    with Ledger(site.ledger) as ledger, at_work(ledger, post):
+    with Ledger(site.ledger) as ledger, posting(ledger, post):
         ledger.put(live)
         entry = ledger.claim(60.0)
         assert entry is not None

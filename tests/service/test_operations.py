@@ -6,7 +6,6 @@ import http.client
 import json
 import re
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from at_work import at_work
 from typer.testing import CliRunner
 
 from ptyplugin.cli import service_view
@@ -57,15 +57,14 @@ class Running:
 
 @contextmanager
 def running(site: Site, until: Callable[..., None], publish: Callable[[Path, str], object] | None = None) -> Iterator[Running]:
-    with Daemon(site, Inline(STUB), publish) as daemon, Sources(site) as sources, Operations(site, daemon, sources) as operations:
-        thread = threading.Thread(target=daemon.run)
-        thread.start()
-        try:
-            until(lambda: read_where(site))
-            yield Running(daemon, operations)
-        finally:
-            daemon.stop()
-            thread.join(20)
+    with (
+        Daemon(site, Inline(STUB), publish) as daemon,
+        Sources(site) as sources,
+        Operations(site, daemon, sources) as operations,
+        at_work(daemon.run),
+    ):
+        until(lambda: read_where(site))
+        yield Running(daemon, operations)
 
 
 def test_a_service_that_is_well_says_so(site, until) -> None:

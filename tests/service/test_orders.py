@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from at_work import at_work
 
 from ptyplugin.jobs import Inbox, Intake, Ledger, Order, give, open_read_only, read_progress, submit
 from ptyplugin.model import (
@@ -51,15 +52,8 @@ def once(site: Site, launcher: object | None = None) -> None:
 
 @contextmanager
 def running(site: Site, launcher: object, on_progress: Callable[[Progress], None] | None = None) -> Iterator[None]:
-    with Daemon(site, launcher, on_progress=on_progress) as daemon:
-        thread = threading.Thread(target=daemon.run)
-        thread.start()
-        try:
-            yield
-        finally:
-            daemon.stop()
-            thread.join(20)
-            assert not thread.is_alive()
+    with Daemon(site, launcher, on_progress=on_progress) as daemon, at_work(daemon.run):
+        yield
 
 
 class Failing(Launcher):

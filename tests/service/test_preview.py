@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from at_work import at_work
 
 from ptyplugin.jobs import Ledger, submit, write_snapshot
 from ptyplugin.model import Job, Progress, RunSource, Site, Snapshot, TimeIsUp
@@ -95,16 +95,9 @@ def test_a_final_one_that_comes_right_behind_it_is_in_time(
     monkeypatch.setattr("ptyplugin.service.publisher.LOOK_S", 0.05)
     other = make_job(2).model_copy(update={"purpose": "live", "source": RunSource(run_uid="run-2", key="detector")})
     ledger.put(other)
-    stop = threading.Event()
-    thread = threading.Thread(target=publisher.run, args=(stop,))
     ledger.solved(ledger.claim(60.0), Path(__file__))
-    thread.start()
-    try:
+    with at_work(publisher.run, publisher.wake):
         until(lambda: done == [final, other.key])
-    finally:
-        stop.set()
-        publisher.wake()
-        thread.join(20)
 
 
 class OutOfTime(Launcher):

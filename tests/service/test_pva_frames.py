@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import lz4.block
 import numpy as np
 import pytest
+from at_work import at_work, until
 
 from ptyplugin.io.spool import Detector, spool_folder
 from ptyplugin.io.ways import SpoolWay
@@ -32,13 +32,6 @@ SIM = load_profile("sim")
 PROFILE = SIM.model_copy(update={"live": LiveTable(pva=CHANNEL)})
 DETECTOR = Detector(beamline=SIM.beamline, stream=SIM.detector.stream, key=SIM.detector.key)
 COUNTS = np.random.default_rng(8).poisson(4, (30, 20, 33)).astype(np.uint16)
-
-
-def wait_for(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
-    until = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < until, "it did not come"
-        time.sleep(0.01)
 
 
 class Camera:
@@ -86,14 +79,9 @@ def camera(monkeypatch: pytest.MonkeyPatch) -> Iterator[Camera]:
 
 @contextmanager
 def recording(site: Site, profiles: Any = (PROFILE,)) -> Iterator[PvaFrames]:
-    source, stop = PvaFrames(profiles, site), threading.Event()
-    thread = threading.Thread(target=source.run, args=(stop,))
-    thread.start()
-    try:
+    source = PvaFrames(profiles, site)
+    with at_work(source.run):
         yield source
-    finally:
-        stop.set()
-        thread.join()
 
 
 def run_begun_now(site: Site) -> SpoolWay:
@@ -105,14 +93,14 @@ def send(camera: Camera, source: PvaFrames, numbers: range, codec: str = "none")
     for number in numbers:
         before = source.state.counts["frames"]
         camera.post(number, codec)
-        wait_for(lambda before=before: source.state.counts["frames"] > before)  # type: ignore[misc]
+        until(lambda before=before: source.state.counts["frames"] > before)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("codec", ["none", "lz4", "bslz4"])
 def test_frames_are_recorded_as_they_come(tmp_path: Path, camera: Camera, codec: str) -> None:
     site = Site(home=tmp_path)
     with recording(site) as source:
-        wait_for(lambda: source.state.connected)
+        until(lambda: source.state.connected)
         way = run_begun_now(site)
         send(camera, source, range(10, 20), codec)
         assert way.kind() == (COUNTS.shape[1:], np.uint16)
@@ -126,7 +114,7 @@ def test_a_frame_from_before_the_run_is_none_of_its(tmp_path: Path, camera: Came
     site = Site(home=tmp_path)
     camera.post(4)
     with recording(site) as source:
-        wait_for(lambda: source.state.counts["frames"] == 1)
+        until(lambda: source.state.counts["frames"] == 1)
         time.sleep(0.02)
         way = run_begun_now(site)
         send(camera, source, range(5, 8))
@@ -137,14 +125,14 @@ def test_a_frame_from_before_the_run_is_none_of_its(tmp_path: Path, camera: Came
 def test_losses_duplicates_and_colours(tmp_path: Path, camera: Camera) -> None:
     site = Site(home=tmp_path)
     with recording(site) as source:
-        wait_for(lambda: source.state.connected)
+        until(lambda: source.state.connected)
         way = run_begun_now(site)
         send(camera, source, range(3))
         camera.post(2)
-        wait_for(lambda: source.state.counts["duplicates"] == 1)
+        until(lambda: source.state.counts["duplicates"] == 1)
         send(camera, source, range(6, 8))
         camera.post(8, counts=np.zeros((4, 5, 3), np.uint8))
-        wait_for(lambda: source.state.counts["refused"] == 1)
+        until(lambda: source.state.counts["refused"] == 1)
         assert "let the detector send monochrome frames" in str(source.state.last_error)
         send(camera, source, range(9, 10))
         assert source.state.counts["lost"] == 4
@@ -154,12 +142,12 @@ def test_losses_duplicates_and_colours(tmp_path: Path, camera: Camera) -> None:
 def test_an_ioc_that_is_taken_away_and_comes_back(tmp_path: Path, camera: Camera, caplog: pytest.LogCaptureFixture) -> None:
     site = Site(home=tmp_path)
     with recording(site) as source, caplog.at_level(logging.WARNING):
-        wait_for(lambda: source.state.connected)
+        until(lambda: source.state.connected)
         during = run_begun_now(site)
         send(camera, source, range(20, 23))
         camera.restart()
-        wait_for(lambda: source.state.counts["disconnected"] == 1)
-        wait_for(lambda: source.state.connected)
+        until(lambda: source.state.counts["disconnected"] == 1)
+        until(lambda: source.state.connected)
         time.sleep(0.02)
         after = run_begun_now(site)
         send(camera, source, range(1, 4))
@@ -174,7 +162,7 @@ def test_the_recorder_itself_begun_anew(tmp_path: Path, camera: Camera) -> None:
     site = Site(home=tmp_path)
     for first in (0, 5):
         with recording(site) as source:
-            wait_for(lambda source=source: source.state.connected)  # type: ignore[misc]
+            until(lambda source=source: source.state.connected)  # type: ignore[misc]
             time.sleep(0.02)
             way = run_begun_now(site)
             # The last frame from before comes once more.
@@ -195,7 +183,7 @@ def test_a_channel_that_is_not_there_is_said(tmp_path: Path, camera: Camera, mon
     assert live is not None
     profile = PROFILE.model_copy(update={"live": live.model_copy(update={"pva": "NO:SUCH:Image"})})
     with recording(Site(home=tmp_path), [profile]) as source:
-        wait_for(lambda: "NO:SUCH:Image is not there: is its name right" in str(source.state.last_error))
+        until(lambda: "NO:SUCH:Image is not there: is its name right" in str(source.state.last_error))
         assert not source.state.connected
 
 
@@ -204,10 +192,10 @@ def test_a_channel_whose_folder_cannot_be_written_stops_no_other(tmp_path: Path,
     site.spool.mkdir(parents=True)
     spool_folder(site, "PTYPLUGIN:TEST:Other").write_bytes(b"no folder")
     with recording(site, (other, PROFILE)) as source:
-        wait_for(lambda: source.state.connected)
+        until(lambda: source.state.connected)
         way = run_begun_now(site)
         send(camera, source, range(3))
-        wait_for(lambda: bool(way.has(np.arange(3)).all()))
+        until(lambda: bool(way.has(np.arange(3)).all()))
         assert "1 channels cannot be recorded" in str(source.state.last_error)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from at_work import at_work
 
 from ptyplugin.api import make_job, open_scan
 from ptyplugin.io import read_result
@@ -37,15 +37,11 @@ def submitted(reading_site: Site, small_cxi: Path) -> Job:
 
 @contextmanager
 def running(site: Site, ranks: int, solve: str = QUICK) -> Iterator[None]:
-    with Daemon(site, lambda place: Mpiexec(site.home / "slots" / place.name, ranks, solve=solve), lambda result, key: None) as daemon:
-        thread = threading.Thread(target=daemon.run)
-        thread.start()
-        try:
-            yield
-        finally:
-            daemon.stop()
-            thread.join(30)
-            assert not thread.is_alive()
+    with (
+        Daemon(site, lambda place: Mpiexec(site.home / "slots" / place.name, ranks, solve=solve), lambda result, key: None) as daemon,
+        at_work(daemon.run),
+    ):
+        yield
 
 
 def _iterations(folder: Path) -> list[int]:

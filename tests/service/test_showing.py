@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from at_work import at_work
 
 from ptyplugin.jobs import Entry, Ledger, submit, write_snapshot
 from ptyplugin.model import Progress, Snapshot
@@ -91,15 +92,9 @@ def test_a_daemon_tells_of_images_while_a_job_runs(site, make_job, until) -> Non
     submit(site, job)
     with Daemon(site, Inline(STUB), on_progress=write) as daemon:
         daemon.add_snapshot_listener(listen)
-        thread = threading.Thread(target=daemon.run)
-        thread.start()
-        try:
+        with at_work(daemon.run):
             until(shown.is_set)
             until(lambda: daemon.ledger.show(job.key).state == "solved")
-        finally:
-            daemon.stop()
-            thread.join(10)
-        assert not thread.is_alive()
     assert heard == [(job.key, "running")]
     assert not (site.jobs / job.key / "snapshot.npz").exists()
 

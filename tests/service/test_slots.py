@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from at_work import at_work
 
 from ptyplugin.jobs import Entry, Ledger, open_read_only, submit
 from ptyplugin.model import Job, LedgerError, Progress, RanksAway, Resources, Site, SiteError, SlotNumbers, TimeIsUp, load_site
@@ -197,17 +198,13 @@ def test_two_slots_work_at_the_same_time(site: Site, make_job, until) -> None:
     together = threading.Barrier(2)
     for seed in range(6):
         submit(site, make_job(seed))
-    with Daemon(with_slots(site, SlotNumbers(), SlotNumbers()), lambda place: Meeting(place, together)) as daemon:
-        thread = threading.Thread(target=daemon.run)
-        thread.start()
-        try:
-            with open_read_only(site.ledger) as view:
-                until(lambda: len(view.list(state="solved")) == 6)
-                assert all(entry.starts == 1 for entry in view.list())
-        finally:
-            daemon.stop()
-            thread.join(30)
-    assert not thread.is_alive()
+    with (
+        Daemon(with_slots(site, SlotNumbers(), SlotNumbers()), lambda place: Meeting(place, together)) as daemon,
+        at_work(daemon.run),
+        open_read_only(site.ledger) as view,
+    ):
+        until(lambda: len(view.list(state="solved")) == 6)
+        assert all(entry.starts == 1 for entry in view.list())
 
 
 @pytest.mark.system
@@ -221,16 +218,9 @@ def test_a_daemon_with_two_warm_groups_and_time_limits(site: Site, make_job, unt
 
     for job in (quick, slow):
         submit(site, job)
-    with Daemon(two, launch) as daemon:
-        thread = threading.Thread(target=daemon.run)
-        thread.start()
-        try:
-            with open_read_only(site.ledger) as view:
-                until(lambda: view.list(state="failed") and view.list(state="solved"), 100)
-                assert "took longer than the 1 s that its slot allows" in str(view.show(slow.key).sentence)
-        finally:
-            daemon.stop()
-            thread.join(30)
+    with Daemon(two, launch) as daemon, at_work(daemon.run), open_read_only(site.ledger) as view:
+        until(lambda: view.list(state="failed") and view.list(state="solved"), 100)
+        assert "took longer than the 1 s that its slot allows" in str(view.show(slow.key).sentence)
     assert not list(site.home.glob("slots/*/processes.json"))
 
 
@@ -251,17 +241,11 @@ class Starting(Inline):
 def test_a_job_is_not_begun_before_there_are_ranks_for_it(site: Site, make_job, until) -> None:
     launcher, job = Starting(), make_job()
     submit(site, job)
-    with Daemon(site, launcher) as daemon:
-        thread = threading.Thread(target=daemon.run)
-        thread.start()
-        try:
-            until(lambda: launcher.looks > 5)
-            assert daemon._ledger.show(job.key).starts == 0
-            launcher.is_there = True
-            until(lambda: daemon._ledger.show(job.key).state == "solved")
-        finally:
-            daemon.stop()
-            thread.join(30)
+    with Daemon(site, launcher) as daemon, at_work(daemon.run):
+        until(lambda: launcher.looks > 5)
+        assert daemon._ledger.show(job.key).starts == 0
+        launcher.is_there = True
+        until(lambda: daemon._ledger.show(job.key).state == "solved")
 
 
 def test_ranks_that_never_come_are_told_by_the_slot_and_by_the_job_that_meets_them(site: Site, make_job, caplog) -> None:

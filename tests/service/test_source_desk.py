@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from at_work import at_work
 
 from benchmarks.scan_burst import scan_documents
 from ptyplugin.callbacks import Assembling
@@ -81,16 +82,11 @@ def catalog(monkeypatch: pytest.MonkeyPatch) -> FakeCatalog:
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Work]:
     monkeypatch.setattr(desk, "FIRST_PAUSE_S", 0.02)
     uri = "http://127.0.0.1:9" if "catalog" in request.fixturenames else None
-    site, stop = Site(home=tmp_path / "home", tiled_uri=uri), threading.Event()
+    site = Site(home=tmp_path / "home", tiled_uri=uri)
     with Ledger(site.ledger) as ledger:
         working = Work(site, ledger)
-        thread = threading.Thread(target=working.desk.run, args=(stop,))
-        thread.start()
-        yield working
-        stop.set()
-        working.desk.wake()
-        thread.join(10)
-        assert not thread.is_alive()
+        with at_work(working.desk.run, working.desk.wake):
+            yield working
 
 
 @pytest.fixture

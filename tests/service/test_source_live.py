@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from at_work import at_work
 
 from benchmarks.scan_burst import scan_documents
 from ptyplugin.callbacks import live as live_runs
@@ -63,15 +64,9 @@ class Work:
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
     monkeypatch.setattr(live_runs, "EVERY_S", 0.02)
-    working, stop = Work(Site(home=tmp_path / "home")), threading.Event()
-    thread = threading.Thread(target=working.desk.run, args=(stop,))
-    with Ledger(working.site.ledger):
-        thread.start()
+    working = Work(Site(home=tmp_path / "home"))
+    with Ledger(working.site.ledger), at_work(working.desk.run, working.desk.wake):
         yield working
-        stop.set()
-        working.desk.wake()
-        thread.join(10)
-    assert not thread.is_alive()
 
 
 def run(uid: str, begun_s: float | None = None) -> Documents:

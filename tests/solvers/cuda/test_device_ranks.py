@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from at_work import until
 from fake_cards import UNIQUE_ID, FakeNccl, fake_link
 from numpy.typing import NDArray
 from shim import HostDevice
@@ -190,7 +190,7 @@ def test_a_sum_that_has_no_end_is_ended(monkeypatch: pytest.MonkeyPatch, error: 
     communicator = Communicator(error)
     watch = Watch(communicator.abort, communicator.check, patience_s)
     watch.over(SimpleNamespace(done=False))
-    wait_for(lambda: communicator.aborts > 0 and watch._thread is None)
+    until(lambda: communicator.aborts > 0 and watch._thread is None)
     watch.give_up("a rank has failed")
     assert (watch.trouble, communicator.aborts) == (trouble, 1)
 
@@ -212,12 +212,5 @@ def test_nobody_watches_when_all_is_done(monkeypatch: pytest.MonkeyPatch) -> Non
     watch.over(event)
     assert watch._thread is not None
     event.done = True
-    wait_for(lambda: watch._thread is None)
+    until(lambda: watch._thread is None)
     assert (watch.trouble, communicator.aborts) == ("", 0)
-
-
-def wait_for(come: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
-    while not come():
-        assert time.monotonic() < until
-        time.sleep(0.01)

@@ -1,0 +1,35 @@
+"""What works in a thread while a test looks on, and waiting that ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def at_work(run: Callable[[threading.Event], object], *wake: Callable[[], object], within_s: float = 35.0) -> Iterator[None]:
+    """``run(stop)``, of a daemon or a source, in a thread of its own; told to stop at the end of the block, and over then.
+
+    wake: what has to be called besides, so that it looks up
+    """
+    stop = threading.Event()
+    thread = threading.Thread(target=run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for each in wake:
+            each()
+        thread.join(within_s)
+    assert not thread.is_alive(), f"told to stop, it has not ended within {within_s} s"
+
+
+def until(condition: Callable[[], object], within_s: float = 30.0) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end, f"not within {within_s} s"
+        time.sleep(0.01)
