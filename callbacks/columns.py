@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from ptyplugin.callbacks.assets import Asset
 from ptyplugin.callbacks.documents import StreamDatum
+from ptyplugin.callbacks.reading import MOST_FRAMES
 from ptyplugin.callbacks.rows import StreamRows
 from ptyplugin.callbacks.samples import Samples, SamplesAt
-from ptyplugin.model import TiledSource
+from ptyplugin.model import FramesError, TiledSource
 
 
 class Column(NamedTuple):
@@ -24,19 +25,32 @@ class Column(NamedTuple):
     place: TiledSource
 
 
-class Columns:
-    """What is known of each point of one stream. Of several events with one seq_num the later counts, of rows see StreamRows."""
+class Told:
+    """Numbers that the events of one stream tell. Of several events with one seq_num the later counts."""
 
     def __init__(self) -> None:
         self._events: dict[int, tuple[tuple[float, str], Mapping[str, tuple[float, ...]]]] = {}
-        self._rows: dict[str, StreamRows] = {}
-        self._files: dict[str, Column] = {}
 
     def add_event(self, seq_num: int, rank: tuple[float, str], numbers: Mapping[str, tuple[float, ...]]) -> None:
-        """Take an event; ``rank`` (time, uid) tells which of two is the later."""
+        """Take an event; ``rank`` (time, uid) tells which of two is the later.
+
+        Raises:
+            FramesError: more events than a run can have.
+        """
         known = self._events.get(seq_num)
+        if known is None and len(self._events) >= MOST_FRAMES:
+            raise FramesError(f"the run has more than {MOST_FRAMES} events with positions: let the detector and the capture write files.")
         if known is None or known[0] < rank:
             self._events[seq_num] = rank, numbers
+
+
+class Columns(Told):
+    """What is known of each point of one stream, from its events and from rows of files; of these see StreamRows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: dict[str, StreamRows] = {}
+        self._files: dict[str, Column] = {}
 
     def add_rows(self, key: str, datum: StreamDatum, file: Column) -> None:
         """Take the rows of a stream_datum.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from ptyplugin.callbacks.columns import Column
+from ptyplugin.callbacks.columns import Column, Told
 from ptyplugin.callbacks.documents import StreamDatum
-from ptyplugin.callbacks.reading import MOST_FRAMES
 from ptyplugin.callbacks.samples import Samples, SamplesAt
 from ptyplugin.model import FramesError
 
@@ -25,25 +24,17 @@ class Stretch(NamedTuple):
     monitor: Samples | None
 
 
-class Track:
+class Track(Told):
     """Samples of some keys of one stream. Rows of files are kept as ranges: there may be millions.
 
     keys: data keys of time, y, x; and of the monitor, or None
     """
 
     def __init__(self, keys: tuple[str, str, str, str | None]) -> None:
+        super().__init__()
         self._keys = keys
-        self._events: dict[int, tuple[tuple[float, str], Mapping[str, tuple[float, ...]]]] = {}
         self._ranges: dict[str, dict[str, _Ranges]] = {}
         self._files: dict[str, Column] = {}
-
-    def add_event(self, seq_num: int, rank: tuple[float, str], numbers: Mapping[str, tuple[float, ...]]) -> None:
-        """Take an event, as Columns do."""
-        known = self._events.get(seq_num)
-        if known is None and len(self._events) >= MOST_FRAMES:
-            raise FramesError(f"the run has more than {MOST_FRAMES} events with positions: let the capture write a file.")
-        if known is None or known[0] < rank:
-            self._events[seq_num] = rank, numbers
 
     def add_rows(self, key: str, datum: StreamDatum, file: Column) -> None:
         """Take the rows of a stream_datum.
