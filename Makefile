@@ -3,7 +3,7 @@
 #   make test    lint and all tests
 #   make lint    ruff, mypy, import contracts
 #   make format  let ruff write the code
-#   make bench   every number of the engines, a quarter of an hour; PART=speed for one part (benchmarks/README.md)
+#   make bench   every number of engines and service, three quarters of an hour; PART=speed for one part (benchmarks/README.md)
 #   make bench-peers   other packages on the same data
 #   make bench-gpu     all that there is to measure on a GPU, in 8 minutes
 #   make faults  kill and break the service in many ways, and count what is lost; QUICK=1 for some minutes (benchmarks/faults)
