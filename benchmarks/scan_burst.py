@@ -100,7 +100,7 @@ class Outcome:
 
 
 def write_frames(path: Path, points: int = POINTS, side: int = SIDE) -> None:
-    """A file of frames that all scans share: counts of a disc that moves a little."""
+    """A file of frames: counts of a disc that moves a little."""
     y, x = np.mgrid[:side, :side] - side / 2
     random = np.random.default_rng(5)
     with h5py.File(path, "w") as file:
@@ -214,8 +214,12 @@ def write_profile(folder: Path) -> Path:
 
 
 def runs_of(scans: int, frames: Path) -> list[Documents]:
-    """The documents of so many scans."""
-    return [scan_documents(f"burst-{number:04d}-4000-8000-000000000000", number, frames, time.time()) for number in range(scans)]
+    """The documents of so many scans, each with a file of its own: another name of this one."""
+    runs = []
+    for number in range(scans):
+        os.link(frames, own := frames.with_name(f"{number:04d}.h5"))
+        runs.append(scan_documents(f"burst-{number:04d}-4000-8000-000000000000", number, own, time.time()))
+    return runs
 
 
 def fill(site: Site, runs: list[Documents]) -> None:
@@ -239,7 +243,12 @@ def copy_runs(database: Path, runs: list[Documents]) -> None:
         for documents in runs[1:]:
             other = documents[0][1]
             changed = {first["uid"]: other["uid"], f'"scan_id":{first["scan_id"]},': f'"scan_id":{other["scan_id"]},'}
+            changed[_file_of(runs[0])] = _file_of(documents)
             _copy_node(connection, node[0], node[1], changed)
+
+
+def _file_of(documents: Documents) -> str:
+    return next(str(document["uri"]) for name, document in documents if name == "stream_resource")
 
 
 def _copy_node(connection: sqlite3.Connection, node: int, parent: int, changed: dict[str, str]) -> None:
@@ -253,11 +262,24 @@ def _copy_node(connection: sqlite3.Connection, node: int, parent: int, changed: 
     columns = "structure_id, mimetype, parameters, properties, management, structure_family, time_created, time_updated"
     for (source,) in connection.execute("SELECT id FROM data_sources WHERE node_id = ?", (node,)).fetchall():
         query = f"INSERT INTO data_sources (node_id, {columns}) SELECT ?, {columns} FROM data_sources WHERE id = ?"
-        values = (connection.execute(query, (copy, source)).lastrowid, source)
-        query = "INSERT INTO data_source_asset_association SELECT ?, asset_id, parameter, num FROM data_source_asset_association "
-        connection.execute(query + "WHERE data_source_id = ?", values)
+        _copy_assets(connection, source, connection.execute(query, (copy, source)).lastrowid, changed)
     for (child,) in connection.execute("SELECT id FROM nodes WHERE parent = ?", (node,)).fetchall():
         _copy_node(connection, child, copy, changed)
+
+
+def _copy_assets(connection: sqlite3.Connection, source: int, copy: int | None, changed: dict[str, str]) -> None:
+    columns = "is_directory, hash_type, hash_content, size, time_created, time_updated"
+    query = "SELECT id, data_uri, parameter, num FROM assets JOIN data_source_asset_association ON asset_id = id WHERE data_source_id = ?"
+    for asset, uri, parameter, number in connection.execute(query, (source,)).fetchall():
+        own = uri
+        for old, new in changed.items():
+            own = own.replace(old, new)
+        if own != uri:
+            query = f"INSERT INTO assets (data_uri, {columns}) SELECT ?, {columns} FROM assets WHERE id = ? ON CONFLICT DO NOTHING"
+            connection.execute(query, (own, asset))
+            ((asset,),) = connection.execute("SELECT id FROM assets WHERE data_uri = ?", (own,))
+        query = "INSERT INTO data_source_asset_association (data_source_id, asset_id, parameter, num) VALUES (?, ?, ?, ?)"
+        connection.execute(query, (copy, asset, parameter, number))
 
 
 def send_and_solve(site: Site, runs: list[Documents], publishers: str, rate: float) -> Outcome:
