@@ -139,6 +139,11 @@ def test_positions_that_did_not_come_are_counted(bench: Any) -> None:
     )
 
 
+def test_points_of_which_one_axis_alone_came_are_counted(bench: Any) -> None:
+    lost = without(bench.fly(), "run1-det/1", "run1-x/1")
+    assert "6 points, 3 with a position, 3 with frames, 3 with both" in reason_of(bench.collect(lost))
+
+
 def test_samples_that_no_file_shows_are_counted_after_the_deadline(bench: Any) -> None:
     documents, files = bench.fly(points=40, batches=(20,)), bench.files({"/x": 155})
     wide = bench.profile(positions={"largest_mismatch": 0.06})
