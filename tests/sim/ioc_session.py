@@ -19,6 +19,7 @@ from bluesky.utils import FailedStatus
 from ioc_clients import FLIGHT, POSITIONS
 from p4p.client.thread import Context
 
+from ptyplugin.model import DeviceError
 from ptyplugin.sim import ioc
 from ptyplugin.sim.ioc.async_devices import Devices
 from ptyplugin.sim.ioc.trajectory import Trajectory
@@ -46,8 +47,8 @@ class Session:
         """The exit status of a plan."""
         try:
             self.RE(plan, lambda name, document: self.documents.append((name, document)))
-        except FailedStatus as error:
-            self.seen["failure"] = repr(error.__cause__ or error)
+        except (FailedStatus, DeviceError) as error:
+            self.seen.setdefault("failures", []).append(str(error))
         return str(self.documents[-1][1]["exit_status"])
 
 

@@ -54,6 +54,10 @@ def test_encoders_see_a_stall_during_a_fly_scan(faults: Seen) -> None:
 
 def test_a_detector_that_falls_silent_fails_the_run_and_not_the_next(faults: Seen) -> None:
     assert faults.seen["status"][1:] == ["fail", "success"]
+    said = faults.seen["failures"][0]
+    assert "the fly scan ended early" in said
+    assert "had nothing new for 1.0 s. Does its IOC run, and is it on?" in said
+    assert faults.run(1).named("stop")[0]["reason"] == said
     assert len(read(faults.run(1).file("detector"))) == 40
     assert len(read(faults.run(1).file("stage_x"), "x")) == FRAMES
     assert len(read(faults.run(2).file("detector"))) == FRAMES
