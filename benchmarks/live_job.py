@@ -33,7 +33,7 @@ from ptyplugin.sim.sample import make_sample
 
 _ROOT = Path(__file__).resolve().parents[1]
 _SIDE, _STEP = 128, 8
-_GEOMETRY = GeometryNumbers(energy_ev=8000, distance_m=3, pixel_m=75e-6, shape=(_SIDE, _SIDE))
+GEOMETRY = GeometryNumbers(energy_ev=8000, distance_m=3, pixel_m=75e-6, shape=(_SIDE, _SIDE))
 #: Growth is handed over so often, seconds.
 _EVERY_S = 0.25
 
@@ -53,7 +53,7 @@ class _Scan:
         said = {"frames": [self._block(0, count)], "frame_ids": [(0, count)], "positions_m": self._positions(0, count)}
         source = RunSource(run_uid=self.run, key="detector")
         return Job.model_validate(
-            {"beamline": "bench", "source": source, "purpose": purpose, "geometry": _GEOMETRY, "recipe": "DM(30)", **said}
+            {"beamline": "bench", "source": source, "purpose": purpose, "geometry": GEOMETRY, "recipe": "DM(30)", **said}
         )
 
     def growth(self, start: int, stop: int) -> Growth:
@@ -93,7 +93,7 @@ def run(quick: bool) -> list[Table]:
 
 
 def _followed(table: Table, site: Site, count: int, rate: float) -> None:
-    scan = _Scan(site.home / "scan.h5", _write_scan(site.home / "scan.h5", count), "bench-1", rate, max(count // 20, 9))
+    scan = _Scan(site.home / "scan.h5", write_scan(site.home / "scan.h5", count), "bench-1", rate, max(count // 20, 9))
     live, final, seen, begun_s, ended_s, kept = _done(site, scan)
     shown = seen.times("live")
     longest_s = _longest(shown)
@@ -108,7 +108,7 @@ def _followed(table: Table, site: Site, count: int, rate: float) -> None:
 
 
 def _fast(table: Table, site: Site, count: int, rate: float) -> None:
-    scan = _Scan(site.home / "scan.h5", _write_scan(site.home / "scan.h5", count), "bench-2", rate, 64)
+    scan = _Scan(site.home / "scan.h5", write_scan(site.home / "scan.h5", count), "bench-2", rate, 64)
     live, _, seen, _, ended_s, kept = _done(site, scan, with_final=False)
     shown = seen.times("live")
     longest_s = _longest(shown)
@@ -183,7 +183,7 @@ def _home() -> Iterator[Site]:
         shutil.rmtree(folder)
 
 
-def _write_scan(path: Path, count: int) -> NDArray[np.float64]:
+def write_scan(path: Path, count: int) -> NDArray[np.float64]:
     """Write so many frames of a raster; gives their positions (frame, yx) m."""
     rng, across = np.random.default_rng(1), round(count**0.5)
     probe = annular_probe(_SIDE, pupil_px=20.0, spot_px=24.0) * np.sqrt(1e6)
@@ -194,7 +194,7 @@ def _write_scan(path: Path, count: int) -> NDArray[np.float64]:
         data = file.create_dataset("entry/data/data", (count, _SIDE, _SIDE), np.uint16, chunks=(1, _SIDE, _SIDE))
         for number, (y, x) in enumerate(at):
             data[number] = rng.poisson(far_field(probe[None] * sample[None, y : y + _SIDE, x : x + _SIDE])).clip(0, 65535)
-    return at * np.asarray(_GEOMETRY.build().object_pixel_m)
+    return at * np.asarray(GEOMETRY.build().object_pixel_m)
 
 
 if __name__ == "__main__":
