@@ -118,11 +118,16 @@ def run_demo(out: Path, way: Way, *, frames: int, modes: int, ranks: int, scans:
             stack.enter_context(pulse(board.how_far))
         with board.working("starting the catalog (a Tiled server)", "catalog"):
             site = stack.enter_context(own_site(out, ranks))
-        service = stack.enter_context(_daemon(site, board))
+        serving = stack.enter_context(ExitStack())
+        service = serving.enter_context(_daemon(site, board))
         with board.working("making a sample and a beamline", "beamline"):
             beamline = stack.enter_context(demo_beamline(way, out / "data", frames, modes))
         board.frames = beamline.frames
-        return _scan_and_wait(beamline, site, service, board, out, modes, scans)
+        try:
+            return _scan_and_wait(beamline, site, service, board, out, modes, scans)
+        finally:
+            # Before the beamline: after a Ctrl-C, what that was told last is answered meanwhile.
+            serving.close()
 
 
 @contextmanager
