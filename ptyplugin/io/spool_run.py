@@ -1,8 +1,9 @@
 """The frames of one run in a channel's spool: which row is which frame of the detector's file.
 
 A detector's file begins with the run, and so do the frames in the spool that came since. Which one is the first is only believed
-where nothing could have been lost before it: the recorder was connected when the run began, and the detector was at rest (or began to
-count anew). After that the sender's own numbers tell, so that a frame that was lost on the way is missing, and shifts no other.
+where nothing could have been lost before it: the recorder was connected when the run began, the detector was at rest (or began to
+count anew), and its numbers go on without a gap. After that the sender's own numbers tell, so that a frame that was lost on the way is
+missing, and shifts no other.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ class RunInSpool:
             self.trouble = f"{self.channel.name} was not connected from the beginning of the run on, so that nobody knows its first frame"
         elif not self._was_at_rest(frames, first):
             self.trouble = f"{self.channel.name} sent frames already when the run began, so that nobody knows which is its first"
+        elif self._may_lack_the_first(frames, first):
+            self.trouble = f"frames of {self.channel.name} were lost just before the first that came, so that nobody knows the run's first"
         else:
             self._base, self._looked = (int(self._rows[first]["series"]), int(self._rows[first]["number"])), first
         return self._base is not None
@@ -82,6 +85,16 @@ class RunInSpool:
         clock = "taken_s" if np.all(np.diff(same["taken_s"]) > 0) else "received_s"
         pauses = np.diff(same[clock]) / np.maximum(1, np.diff(same["number"]))
         return len(pauses) == 1 or bool(pauses[-1] > _PAUSE * np.median(pauses[:-1]))
+
+    def _may_lack_the_first(self, frames: NDArray[np.intp], first: int) -> bool:
+        """Whether numbers are missing before the first frame that were not sent while the recorder was away."""
+        earlier = frames[frames < first]
+        if not earlier.size or np.any(self._rows["kind"][earlier[-1] : first] == LOST):
+            return False
+        number, series = int(self._rows[first]["number"]), self._rows[first]["series"]
+        same = self._rows[earlier[-_LOOKED_AT:]]
+        same = same[same["series"] == series]
+        return number != same["number"].max() + 1 if same.size else number not in _FIRST_NUMBERS
 
     def _look_at_count(self) -> None:
         assert self._base is not None

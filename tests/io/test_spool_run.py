@@ -86,6 +86,27 @@ def test_a_lost_frame_shifts_no_other(story: Story) -> None:
     assert story.told()[0] == {0: 7, 1: 8, 3: 10, 4: 11, 2: 9}
 
 
+@pytest.mark.parametrize(("series", "number"), [("goes on", 97), ("anew", 2)])
+def test_a_run_whose_first_frame_may_be_lost_is_not_believed(story: Story, series: str, number: int) -> None:
+    story.at(-30).frames(*range(90, 96))
+    story.at(0.2)
+    if series == "anew":
+        story.writer.series_begins()
+    story.frames(number, number + 1)
+    frames, trouble = story.told()
+    assert frames == {}
+    assert "were lost just before the first that came" in str(trouble)
+
+
+def test_what_was_sent_while_the_recorder_was_away_is_no_gap(story: Story) -> None:
+    story.at(-30).frames(*range(90, 96))
+    story.writer.connected(False)
+    story.at(-20)
+    story.writer.connected(True)
+    story.at(0.2).frames(204, 205)
+    assert story.told() == ({0: 204, 1: 205}, None)
+
+
 def test_back_to_back_scans_are_told_apart(story: Story) -> None:
     story.at(-1.0).frames(*range(90, 95))
     story.at(0.2).frames(*range(95, 98))
