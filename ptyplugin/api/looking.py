@@ -57,7 +57,8 @@ class Sight:
 
 
 def look(site: Site) -> Sight | None:
-    """The job that runs: a live one first, else the youngest; where none runs, the one that ended last. None if there was none yet.
+    """The job that runs: a live one first, else the youngest; where none runs, the one that ended last, but no live one that a final one
+    has replaced. None if there was none yet.
 
     Raises:
         LedgerError: the ledger is not there, or cannot be read.
@@ -98,4 +99,15 @@ def _shown(ledger: LedgerView) -> Entry | None:
     if running:
         return max(running, key=lambda job: (job.purpose == "live", job.number))
     ended = [job for job in ledger.lately(_LATELY) if job.kind == "job" and job.state != "queued"]
-    return ended[0] if ended else None
+    # A live job ends once more, cancelled, when the final one has taken its place: that one is the image of the run.
+    return next((job for job in ended if not any(_is_replaced(job, other) for other in ended)), None)
+
+
+def _is_replaced(job: Entry, other: Entry) -> bool:
+    is_preview = (job.purpose, job.state) == ("live", "cancelled")
+    return is_preview and other.purpose == "final" and other.state in ("solved", "published") and of_one_scan(job, other)
+
+
+def of_one_scan(one: Entry, other: Entry) -> bool:
+    """Whether two jobs are of one run and detector."""
+    return one.run_uid is not None and (one.run_uid, one.source) == (other.run_uid, other.source)

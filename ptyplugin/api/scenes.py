@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any, Protocol, cast
 
 from ptyplugin.api.connections import client_of
-from ptyplugin.api.looking import FramePositions, Sight, look
+from ptyplugin.api.looking import FramePositions, Sight, look, of_one_scan
 from ptyplugin.io import read_result
 from ptyplugin.io.display import said_length
 from ptyplugin.io.live_view import LiveView, view_of_result, view_of_snapshot
@@ -23,7 +23,10 @@ _WIDEST = 130
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """What to draw; what is equal in ``mark`` looks the same. errors, frames: by iteration, as in a picture's Told."""
+    """What to draw; what is equal in ``mark`` looks the same.
+
+    purpose: of the job whose image it is, or that has none yet; errors, frames: by iteration, as in a picture's Told
+    """
 
     mark: tuple[Any, ...]
     scan_id: int | None
@@ -80,9 +83,12 @@ class FolderStage:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._job, self._taken_s = "", 0.0
+        self._job: Entry | None = None
+        self._taken_s = 0.0
         self._curves, self._positions = _Curves(), FramePositions(site.jobs)
         self._view: LiveView | None = None
+        #: Whose it is.
+        self._view_of: Entry | None = None
         self._result: Reconstruction | None = None
 
     def scene(self) -> Scene | None:
@@ -90,24 +96,27 @@ class FolderStage:
         sight = look(self._site)
         if sight is None:
             return None
-        if sight.job.key != self._job:
-            self._begin(sight.job.key)
+        if self._job is None or sight.job.key != self._job.key:
+            self._begin(sight.job)
         if sight.job.state in ("solved", "published") and self._result is None and sight.job.result is not None:
             self._take_result(sight.job)
         if sight.snapshot and sight.snapshot.taken_s != self._taken_s:
-            self._view = view_of_snapshot(sight.snapshot, self._positions.first(sight.snapshot.frames))
+            self._view, self._view_of = view_of_snapshot(sight.snapshot, self._positions.first(sight.snapshot.frames)), sight.job
             self._taken_s = sight.snapshot.taken_s
         iteration, _ = sight.iterations
         if iteration:
             self._curves.add(iteration, sight.errors, sight.frames)
         mark = (sight.job.key, sight.job.state, iteration, self._taken_s, sight.frames, self._result is None)
         said = (self._headline(sight.job), self._facts(sight), self._curves.errors, self._curves.frames, self._view)
-        return Scene(mark, sight.job.scan_id, sight.job.purpose, *said)
+        return Scene(mark, sight.job.scan_id, (self._view_of or sight.job).purpose, *said)
 
-    def _begin(self, key: str) -> None:
-        self._job, self._taken_s = key, 0.0
-        self._curves, self._positions = _Curves(), FramePositions(self._site.jobs / key)
-        self._view = self._result = None
+    def _begin(self, job: Entry) -> None:
+        self._job, self._taken_s = job, 0.0
+        self._curves, self._positions = _Curves(), FramePositions(self._site.jobs / job.key)
+        self._result = None
+        # What its scan has shown so far stays until it has an image of its own.
+        if self._view_of is None or not of_one_scan(self._view_of, job):
+            self._view = self._view_of = None
 
     def _take_result(self, job: Entry) -> None:
         assert job.result is not None
@@ -115,11 +124,13 @@ class FolderStage:
             self._result = read_result(job.result)
         except PtypluginError:
             return  # the last image stays: this account may not read results
-        self._view, self._curves = view_of_result(self._result), _curves_of(self._result)
+        self._view, self._view_of, self._curves = view_of_result(self._result), job, _curves_of(self._result)
 
     def _headline(self, job: Entry) -> str:
         verdict = self._result.verdict.word if self._result and self._result.verdict else ""
         state = f"{job.purpose}{_DOT}{verdict or job.state}" if job.state != "running" else str(job.purpose)
+        if self._view_of and self._view_of.key != job.key:
+            state += f"{_DOT}still the image of {self._view_of.purpose} job {self._view_of.key[:8]}"
         return _headline(job.scan_id, job.beamline, state)
 
     def _facts(self, sight: Sight) -> str:

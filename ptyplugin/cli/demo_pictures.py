@@ -52,10 +52,11 @@ def _draw(site: Site, folder: Path, drawn: Pictures, over: threading.Event) -> N
 
     # A window is for those who ask for one.
     matplotlib.use("agg")
-    figure = live(site=site)
+    figure, last = live(site=site), None
     try:
         while not over.wait(_EVERY_S):
-            if figure.update() and (scene := figure.scene) and scene.view:
+            if figure.update() and (scene := figure.scene) and scene.view and scene.view is not last:
+                last = scene.view
                 folder.mkdir(exist_ok=True)
                 path = folder / f"{time.strftime('%H-%M-%S')}-scan-{scene.scan_id}-{scene.purpose}.png"
                 figure.save(path)

@@ -206,6 +206,40 @@ def test_a_live_job_shows_how_its_frames_grow(running: Running) -> None:
     assert [[1, 25], [2, 30], [3, 45]] in curves
 
 
+def test_between_live_and_final_job_the_last_image_stays_and_says_what_it_is(running: Running) -> None:
+    live, site = running.begin(make_job(purpose="live")), running.site
+    running.shows(live, 3)
+    figure = ptyplugin.live(site=site)
+    solved = site.results / f"{live.key}.h5"
+    write_result(solved, result_of(make_job(purpose="live")))
+    running.ledger.solved(live, solved)
+    final = running.begin(make_job())
+    assert figure.update()
+    assert f"Scan 17  ·  sim  ·  final  ·  still the image of live job {live.key[:8]}" in words(figure)
+    assert f"job {final.key}" in words(figure)
+    assert {"Object phase", "Object amplitude"} <= shown(figure).keys()
+    assert figure.scene is not None
+    assert figure.scene.purpose == "live"
+    running.shows(final, 2)
+    assert figure.update()
+    assert "still" not in words(figure)
+    assert figure.scene.purpose == "final"
+
+    # The live job ends last, when its result has been replaced; the image of the run is the final one.
+    result = site.results / f"{final.key}.h5"
+    write_result(result, result_of(make_job()))
+    running.ledger.solved(final, result)
+    running.ledger.superseded(running.ledger.show(live.key), "the final image of its run has taken its place.")
+    assert figure.update()
+    assert "Scan 17  ·  sim  ·  final  ·  good" in words(figure)
+    assert "Object phase" in shown(figure)
+    # An image of another run is none of this one.
+    running.begin(make_job(18))
+    assert figure.update()
+    assert "No image of this job yet." in words(figure)
+    assert "Object phase" not in shown(figure)
+
+
 def test_the_curves_of_a_job_that_begins_again_go_on(running: Running) -> None:
     """As a live job does that made way, or whose ranks were killed: it counts its iterations from one."""
     entry = running.begin(make_job(purpose="live"))
