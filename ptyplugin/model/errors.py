@@ -28,10 +28,12 @@
 from __future__ import annotations
 
 import os
+import sysconfig
 from traceback import walk_tb
 
-#: Code in here is ours; a visitor's is outside.
+#: Code in here is ours; a visitor's is outside, and not among what is installed.
 _PACKAGE = "ptyplugin"
+_INSTALLED = tuple(os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "purelib", "platlib"))
 
 
 class PtypluginError(Exception):
@@ -44,7 +46,10 @@ class PtypluginError(Exception):
         for frame, line in walk_tb(self.__traceback__):
             if str(frame.f_globals.get("__name__", "")).partition(".")[0] == _PACKAGE:
                 break
-            called_from = f"  (called in {frame.f_code.co_filename}, line {line})" if os.path.exists(frame.f_code.co_filename) else None
+            file = frame.f_code.co_filename
+            # A RunEngine is between the visitor's line and a plan of ours.
+            if not file.startswith(_INSTALLED):
+                called_from = f"  (called in {file}, line {line})" if os.path.exists(file) else None
         return [name, called_from] if called_from else [name]
 
 

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ptyplugin.callbacks import AutoReconstruct
-from ptyplugin.model import ProfileError, Site
+from ptyplugin.model import DeviceError, ProfileError, Site
 from ptyplugin.profiles import load_profile
 
 GOOD = (Path(__file__).resolve().parents[2] / "profiles" / "sim.toml").read_text()
+
+
+@pytest.fixture
+def engine() -> Iterator[Any]:
+    engine = pytest.importorskip("bluesky").RunEngine(context_managers=[])
+    yield engine
+    engine.loop.call_soon_threadsafe(engine.loop.stop)
+    engine._th.join(10)
+    engine.loop.close()
 
 
 @pytest.mark.parametrize("profile", [None, 5, b"sim", ["sim"]])
@@ -53,27 +63,34 @@ def test_ipython_shows_one_sentence_and_the_line_of_the_startup_file(tmp_path: P
     assert place == f"  (called in {startup}, line 3)"
 
 
+def test_an_error_in_a_plan_names_the_line_that_ran_it(tmp_path: Path, engine: Any) -> None:
+    """And not one of the RunEngine, which lies in between."""
+    script = tmp_path / "night.py"
+    script.write_text(
+        "from ptyplugin.sim.plans import _in_a_sentence\n\n"
+        "def late():\n    raise TimeoutError\n    yield\n\n"
+        "plan = _in_a_sentence(late())\nRE(plan)\n"
+    )
+    with pytest.raises(DeviceError, match="did not answer in time") as caught:
+        runpy.run_path(str(script), {"RE": engine})
+    assert caught.value._render_traceback_()[1:] == [f"  (called in {script}, line 8)"]
+
+
 def test_an_error_that_was_not_called_from_a_file_is_one_sentence() -> None:
     assert ProfileError("it is wrong.")._render_traceback_() == ["ProfileError: it is wrong."]
 
 
-def test_the_run_engine_is_not_touched_by_a_wrong_profile(tmp_path: Path) -> None:
-    engine = pytest.importorskip("bluesky").RunEngine(context_managers=[])
+def test_the_run_engine_is_not_touched_by_a_wrong_profile(tmp_path: Path, engine: Any) -> None:
     seen: list[str] = []
-    try:
-        engine.subscribe(lambda name, document: seen.append(name))
-        with pytest.raises(ProfileError):
-            engine.subscribe(AutoReconstruct(profile="nowhere", site=Site(home=tmp_path)))
-        from bluesky.plan_stubs import close_run, open_run
+    engine.subscribe(lambda name, document: seen.append(name))
+    with pytest.raises(ProfileError):
+        engine.subscribe(AutoReconstruct(profile="nowhere", site=Site(home=tmp_path)))
+    from bluesky.plan_stubs import close_run, open_run
 
-        def plan() -> Any:
-            yield from open_run()
-            yield from close_run()
+    def plan() -> Any:
+        yield from open_run()
+        yield from close_run()
 
-        engine(plan())
-        assert seen == ["start", "stop"]
-        assert not (tmp_path / "inbox").exists()
-    finally:
-        engine.loop.call_soon_threadsafe(engine.loop.stop)
-        engine._th.join(10)
-        engine.loop.close()
+    engine(plan())
+    assert seen == ["start", "stop"]
+    assert not (tmp_path / "inbox").exists()
