@@ -218,5 +218,7 @@ def _is_growth(told: Mapping[str, Any]) -> bool:
 
 def _runs(seq_nums: Sequence[int], first: int) -> Iterator[tuple[int, int]]:
     """Where the stretches of consecutive numbers from place ``first`` on begin and end."""
+    if isinstance(seq_nums, range):
+        return pairwise([first, len(seq_nums)])
     breaks = [place for place in range(first + 1, len(seq_nums)) if seq_nums[place] != seq_nums[place - 1] + 1]
     return pairwise([first, *breaks, len(seq_nums)])

@@ -90,6 +90,14 @@ def test_a_fly_scan_is_known_as_its_batches_come() -> None:
     assert told.paired() == [(number + 1, number) for number in range(40)]
 
 
+def test_a_shape_that_cannot_be_takes_no_time() -> None:
+    """It is foreign: what is too much is for the collector to say, and not to be counted frame by frame here."""
+    told = Told({"det": FRAMES})
+    for count in (10, 10**15):
+        told.frames(referred(count))
+    assert [document["indices"]["stop"] for name, document in told.documents if name == "stream_datum"] == [10, 10**15]
+
+
 def test_frames_wait_for_their_events_and_find_them_after_a_rewind() -> None:
     told = Told({"det": FRAMES, "y": NUMBER})
     told.table()

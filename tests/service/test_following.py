@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
 
 import msgpack
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 from ptyplugin.catalog.run_stream import Node
-from ptyplugin.model import CatalogError
+from ptyplugin.model import CatalogError, LiveTable, Site
+from ptyplugin.profiles import load_profile
 from ptyplugin.service.sources import following
 from ptyplugin.service.sources.following import Follower
+from ptyplugin.service.sources.tiled_runs import TiledSource
 
 Serve = Callable[[ServerConnection, str, int], None]
 
@@ -84,11 +89,11 @@ def test_a_connection_that_breaks_goes_on_where_it_was(until: Callable[..., None
     assert sorted(document for name, document in given if name == "event") == [((), 1), (("primary",), 1), (("primary",), 2)]
 
 
-@pytest.mark.parametrize("wrong", ["lost", "garbage", "refused", "ended"])
+@pytest.mark.parametrize("wrong", ["lost", "garbage", "refused", "going away", "ended"])
 def test_what_cannot_be_followed_ends_its_live_job_only(wrong: str, caplog: pytest.LogCaptureFixture) -> None:
     def answer(socket: ServerConnection, path: str, start: int) -> None:
-        if wrong == "refused":
-            socket.close(1011)
+        if wrong in ("refused", "going away"):
+            socket.close(1011 if wrong == "refused" else 1001)
         elif wrong == "garbage":
             socket.send(b"\xc1")
         else:
@@ -104,6 +109,59 @@ def test_what_cannot_be_followed_ends_its_live_job_only(wrong: str, caplog: pyte
     assert (name, stop["run_start"]) == ("stop", "run-1")
     assert ("its live image gets no more frames" in caplog.text) == (wrong != "ended")
     assert "mistake" not in caplog.text
+
+
+def test_a_run_that_never_ends_is_left_when_it_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "_SILENT_S", 0.5)
+
+    def answer(socket: ServerConnection, path: str, start: int) -> None:
+        send(socket, start)
+        with suppress(ConnectionClosed):
+            socket.recv(20)
+
+    given: list[Any] = []
+    with server(answer) as uri:
+        follower = followed(uri, Run(), given)
+        follower.start()
+        follower.join(20)
+        assert follower.is_over()
+    assert (given[-1][0], given[-1][1]["exit_status"]) == ("stop", "unknown")
+
+
+class Silent:
+    """In place of a Desk."""
+
+    def __init__(self) -> None:
+        self.rung: list[str] = []
+
+    def ring(self, uid: str, *_: Any) -> None:
+        self.rung.append(uid)
+
+
+def told(start: Any, stop: Any = None, kind: str = "container-child-created") -> bytes:
+    return bytes(msgpack.packb({"type": kind, "sequence": 1, "key": "run", "metadata": {"start": start, "stop": stop}}))
+
+
+def test_what_is_no_run_is_refused_and_the_next_is_heard(tmp_path: Path) -> None:
+    desk = Silent()
+    source = TiledSource("sim", [], Site(home=tmp_path, tiled_uri="http://127.0.0.1:9"), desk, lambda: None)  # type: ignore[arg-type]
+    for start in ("2025-01-01", [1], 5):
+        source._take(told(start))
+    source._take(told({"uid": "run-1"}, {"run_start": "run-1"}))
+    assert (source.state.counts["refused"], desk.rung) == (3, ["run-1"])
+
+
+def test_runs_that_end_at_once_are_not_followed_all_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    site, profile = Site(home=tmp_path, tiled_uri="http://127.0.0.1:9"), load_profile("sim").model_copy(update={"live": LiveTable()})
+    monkeypatch.setattr(Follower, "start", lambda self: begun.append(self._uid))
+    monkeypatch.setattr(Follower, "is_over", lambda self: False)
+    source = TiledSource("sim", [profile], site, Silent(), lambda: None)  # type: ignore[arg-type]
+    for number in range(20):
+        start = {"uid": f"run-{number}", "time": time.time()}
+        source._take(told(start))
+        source._take(told(start, {"run_start": start["uid"]}, "container-child-metadata-updated"))
+    assert len(begun) == 8
 
 
 def test_one_that_is_left_says_nothing_more() -> None:

@@ -21,8 +21,8 @@ _log = logging.getLogger(__name__)
 #: Largest message that is taken, bytes: rows of a table, or frames of events.
 LARGEST_BYTES = 64 << 20
 #: Seconds: for a connection; between two looks whether to end; for what is still on its way when the run has ended, and for its end
-#: where only its nodes did.
-CONNECT_S, _LOOK_S, _LATE_S = 10.0, 0.1, 10.0
+#: where only its nodes did; without a message, after which its RunEngine was killed.
+CONNECT_S, _LOOK_S, _LATE_S, _SILENT_S = 10.0, 0.1, 10.0, 3600.0
 #: Pauses between two tries to connect, seconds; then the rest of the run is given up.
 _PAUSES_S = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
 #: What the server says when the writer has ended a node's stream.
@@ -51,6 +51,7 @@ class Follower:
         self._listening: set[asyncio.Task[None]] = set()
         #: Number of the last message on each node.
         self._heard: dict[Node, int] = {}
+        self._heard_s = time.monotonic()
         self._end: tuple[float, dict[str, Any]] | None = None
         self._is_cut = False
         self._thread = threading.Thread(target=self._work, name=f"ptyplugin-run-{uid}", daemon=True)
@@ -61,7 +62,7 @@ class Follower:
 
     def end(self, stop: Mapping[str, Any]) -> None:
         """The run has ended with this stop document; what is on its way still counts."""
-        self._end = time.monotonic(), dict(stop)
+        self._end = self._end or (time.monotonic(), dict(stop))
 
     def cut(self) -> None:
         """Leave it."""
@@ -93,7 +94,7 @@ class Follower:
         """
         self._listen_to(())
         try:
-            while self._listening and not self._is_cut and not self._is_late():
+            while self._listening and not self._is_cut and not self._is_late() and not self._is_silent():
                 done, _ = await asyncio.wait(self._listening, timeout=_LOOK_S)
                 self._listening -= done
                 for task in done:
@@ -108,6 +109,9 @@ class Follower:
 
     def _is_late(self) -> bool:
         return self._end is not None and time.monotonic() - self._end[0] > _LATE_S
+
+    def _is_silent(self) -> bool:
+        return time.monotonic() - self._heard_s > _SILENT_S
 
     def _listen_to(self, node: Node) -> None:
         self._listening.add(asyncio.get_running_loop().create_task(self._listen(node)))
@@ -126,12 +130,14 @@ class Follower:
             try:
                 if await self._hear(node):
                     return
+                why = "the server goes away"
             except _Unreadable:
                 raise
             except (WebSocketException, OSError, CatalogError) as error:
-                tried = 0 if self._heard.get(node, 0) > before else tried + 1
-                if tried > len(_PAUSES_S):
-                    raise CatalogError(f"the stream of {'/'.join(node) or 'the run'} cannot be had ({error})") from error
+                why = str(error) or type(error).__name__
+            tried = 0 if self._heard.get(node, 0) > before else tried + 1
+            if tried > len(_PAUSES_S):
+                raise CatalogError(f"the stream of {'/'.join(node) or 'the run'} cannot be had ({why})")
             await asyncio.sleep(_PAUSES_S[max(0, tried - 1)])
 
     async def _hear(self, node: Node) -> bool:
@@ -152,7 +158,7 @@ class Follower:
             if "sequence" not in told:
                 return
             documents, nodes = self._run.take(node, told)
-            self._heard[node] = int(told["sequence"])
+            self._heard[node], self._heard_s = int(told["sequence"]), time.monotonic()
         except CatalogError as error:
             raise _Unreadable(str(error)) from error
         except Exception as error:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import msgpack
 
@@ -102,18 +103,18 @@ class TiledSource(Source):
                 return
             metadata = told["metadata"]
             start, stop = metadata.get("start") or {}, metadata.get("stop")
-            uid = stop["run_start"] if stop else None
+            uid, begun_uid, name = stop["run_start"] if stop else None, start.get("uid"), told["key"]
         # It is foreign: whatever goes wrong while it is read is wrong with it.
         except Exception as error:
             self.refuse(f"a message of the catalog cannot be read ({type(error).__name__}).")
             return
         self.state.took_document()
-        if isinstance(uid, str) and uid == start.get("uid", uid):
+        if isinstance(uid, str) and begun_uid in (uid, None):
             if uid in self._followers:
-                self._followers.pop(uid).end(stop)
+                self._followers[uid].end(stop)
             self._desk.ring(uid, self._profiles, self.state)
-        elif told["type"] == _CREATED and not stop and isinstance(start.get("uid"), str) and is_fresh(start):
-            self._follow(str(told["key"]), start)
+        elif told["type"] == _CREATED and not stop and isinstance(begun_uid, str) and is_fresh(start):
+            self._follow(str(name), start)
 
     def _follow(self, name: str, start: Mapping[str, Any]) -> None:
         """Follow a run that has begun, if a profile wants a live image of it."""
@@ -162,7 +163,7 @@ def _needed(profiles: Sequence[Profile]) -> dict[str, set[str]]:
 def _address_of(context: Any, path: str) -> str:
     """Of a node's stream."""
     address = context.api_uri.copy_with(scheme="wss" if context.api_uri.scheme == "https" else "ws")
-    return str(address.join(f"stream/single/{path}").copy_with(params={"envelope_format": "msgpack"}))
+    return str(address.join(f"stream/single/{quote(path)}").copy_with(params={"envelope_format": "msgpack"}))
 
 
 def _headers_of(context: Any) -> dict[str, str]:
