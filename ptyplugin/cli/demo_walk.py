@@ -185,8 +185,10 @@ def _shown(beamline: DemoBeamline, run: _Run, result: Any, latency_s: float, out
 
 @contextmanager
 def _daemon(site: Site, board: _Board) -> Iterator[_Service]:
-    """The service, in a thread of this process; its ranks are processes of their own."""
+    """The service as `ptyplugin serve` has it, in a thread of this process; its ranks are processes of their own."""
     from ptyplugin.service import Daemon
+    from ptyplugin.service.operations import Operations
+    from ptyplugin.service.sources import Sources
 
     tasks: dict[str, TaskID] = {}  # one per job, from its first iteration on: the bars stand in the order of the way
 
@@ -207,7 +209,9 @@ def _daemon(site: Site, board: _Board) -> Iterator[_Service]:
         except Exception as error:
             errors.append(error)
 
-    with Daemon(site, on_progress=tell) as daemon:
+    # What is set for a beamline's service notifies nobody of a demo.
+    nobody: dict[str, str] = {}
+    with Daemon(site, on_progress=tell) as daemon, Sources(site) as sources, Operations(site, daemon, sources, nobody):
         thread = threading.Thread(target=work, name="ptyplugin-daemon")
         thread.start()
         try:

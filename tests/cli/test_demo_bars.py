@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 from rich.console import Console
 from rich.progress import Progress as Bars
 
-import ptyplugin.service
+import ptyplugin.service.operations
 from ptyplugin.cli import demo_walk
 from ptyplugin.model import Progress, Site
 
@@ -35,12 +36,22 @@ class FakeDaemon:
 
 
 def test_bars_stand_in_the_order_of_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    beside: list[object] = []
+
+    def operations(*given: object) -> AbstractContextManager[None]:
+        beside.extend(given)
+        return nullcontext()
+
     monkeypatch.setattr(ptyplugin.service, "Daemon", FakeDaemon)
+    monkeypatch.setattr(ptyplugin.service.operations, "Operations", operations)
     bars = Bars(console=Console(file=io.StringIO()))
     board = demo_walk._Board(bars)
     board.frames = 3
     with demo_walk._daemon(Site(), board), board.working("scan", "scan", total=3) as tell:
         tell(3)
+    # Live images go into the catalog as at a beamline, and nobody is notified, whatever is set for its service.
+    assert isinstance(beside[1], FakeDaemon)
+    assert beside[-1] == {}
     reconstruction = ("reconstruction", 2, 2)
     assert [(task.description, task.completed, task.total) for task in bars.tasks] == [
         ("scan", 3, 3),
