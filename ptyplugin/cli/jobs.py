@@ -28,7 +28,8 @@ from ptyplugin.cli.sentences import one_sentence
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from ptyplugin.jobs import Entry, JobProgress, Transition
+    from ptyplugin.cli.service_view import ServiceView
+    from ptyplugin.jobs import Entry, JobProgress, LedgerView, Transition
     from ptyplugin.model import Site
 
 app = typer.Typer(help="What became of the jobs that were handed over.", no_args_is_help=True, rich_markup_mode="rich")
@@ -96,6 +97,7 @@ def show_job(key: Key, site: SiteFile = None, as_json: AsJson = False) -> None:
     with open_ledger(where) as ledger:
         history, progress = ledger.history(entry.key), read_progress(where.jobs / entry.key) if entry.state == "running" else None
         is_told, held = is_served(ledger, where), held_up(ledger) if entry.state == "queued" else None
+        other = _other_finals(ledger, entry)
     said = shown(entry, history, progress, _outcome(entry))
     if as_json:
         answer(said)
@@ -104,10 +106,20 @@ def show_job(key: Key, site: SiteFile = None, as_json: AsJson = False) -> None:
         {name: value for name, value in said.items() if value not in (None, [], "") and name not in _FOR_PROGRAMS}
         | {"sentence": _why(entry, where, is_told) or entry.sentence or held}
         | ({"progress": _how_far(progress)} if progress else {})
+        | ({"others": f"the same scan was reconstructed by {', '.join(other)} too: its number means the newest."} if other else {})
     )
     for one in history:
         for line in _lines(one, entry):
             typer.echo(line)
+
+
+def _other_finals(ledger: LedgerView | ServiceView, entry: Entry) -> list[str]:
+    """The other final jobs of the same scan, by key and state."""
+    if entry.scan_id is None or entry.run_uid is None or entry.purpose != "final":
+        return []
+    here = (entry.run_uid, entry.source, entry.purpose)
+    found = ledger.list(scan_id=entry.scan_id)
+    return [f"{one.key} ({one.state})" for one in found if (one.run_uid, one.source, one.purpose) == here and one.key != entry.key]
 
 
 def _print_fields(fields: dict[str, Any]) -> None:

@@ -105,19 +105,22 @@ class LedgerView:
         return found[0]
 
     def find(self, text: str) -> Entry:
-        """The job that a person means: its key or scan id, or the beginning of its key or of its run's uid; of a run the final one.
+        """The job that a person means: its key or scan id, or the beginning of its key or of its run's uid.
+
+        Of a run (and detector) the final one; of several, for it was reconstructed again, the newest.
 
         Raises:
             JobError: there is none, or there are several.
         """
         scan_id = int(text) if text.isdecimal() and len(text) < len(str(_LARGEST)) else None
-        found = self._entries("SELECT * FROM job WHERE key = ?1 OR scan_id = ?2", (text, scan_id))
+        found = self._entries("SELECT * FROM job WHERE key = ?1 OR scan_id = ?2 ORDER BY number", (text, scan_id))
         if not found and text:
             begins = "substr(key, 1, length(?1)) = ?1 OR substr(run_uid, 1, length(?1)) = ?1"
             found = self._entries(f"SELECT * FROM job WHERE {begins} ORDER BY number", (text,))
         finals = [entry for entry in found if entry.purpose != "live"]
-        if len(finals) == 1 and len({entry.run_uid for entry in found}) == 1:
-            return finals[0]
+        runs, detectors = {entry.run_uid for entry in found}, {entry.source for entry in finals} - {None}
+        if finals and None not in runs and len(runs) == 1 and len(detectors) <= 1:
+            return finals[-1]
         if not found:
             raise JobError(f"there is no job {text} in the ledger: `ptyplugin jobs list` shows those that are.")
         if len(found) > 1:

@@ -182,6 +182,14 @@ def test_show_takes_what_a_person_says(site: Site) -> None:
     several = run("show", "a1b2c3d")
     assert several.exit_code == 1
     assert "a1b2c3d may mean 2 jobs" in said(several)
+    assert "others" not in said(run("show", 1))
+    again = make_job(1).model_copy(update={"recipe": "DM(7)"})
+    with Ledger(site.ledger) as ledger:
+        ledger.put(again)
+    shown = " ".join(said(run("show", 1)).split())
+    assert f"key {again.key}" in shown
+    assert f"others the same scan was reconstructed by {key} (queued) too: its number means the newest." in shown
+    assert f"reconstructed by {again.key} (queued) too" in " ".join(said(run("show", key)).split())
 
 
 def test_show_and_list_tell_how_far_a_job_is_and_why_it_waits(site: Site) -> None:

@@ -227,6 +227,13 @@ def test_what_a_person_calls_a_job(site, make_job) -> None:
         ledger.put(final)
         for text, meant in (("9", final), ("run-3", final), (live.key, live), (live.key[:8], live)):
             assert ledger.find(text).key == meant.key, text
+        again = final.model_copy(update={"recipe": "DM(7)"})
+        ledger.put(again)
+        for text, meant in (("9", again), ("run-3", again), (final.key, final)):
+            assert ledger.find(text).key == meant.key, text
+        ledger.put(again.model_copy(update={"source": again.source.model_copy(update={"key": "another detector"})}))
+        with pytest.raises(JobError, match="may mean 4 jobs"):
+            ledger.find("9")
 
 
 @pytest.mark.parametrize(
