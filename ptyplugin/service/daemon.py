@@ -33,8 +33,8 @@ _log = logging.getLogger(__name__)
 POLL_S, LIVE_POLL_S = 0.1, 0.02
 #: How long to leave a disk or a network share alone that is in trouble, seconds.
 TROUBLE_S = 2.0
-#: Seconds that the threads get to end, all together: jobs that run are put into checkpoints.
-END_S = 28.0
+#: Seconds that the threads get to end, all together: jobs that run are put into checkpoints; of these, what is being published.
+END_S, PUBLISH_END_S = 28.0, 5.0
 
 
 class Daemon:
@@ -147,6 +147,8 @@ class Daemon:
             self._showing.wake()
             self._wake()
             end = time.monotonic() + END_S
+            if self._catalog:
+                self._catalog.close(PUBLISH_END_S)
             for thread in threads:
                 thread.join(max(0.0, end - time.monotonic()))
         for thread in threads:

@@ -31,6 +31,8 @@ LONGEST_WAIT_S = 60.0
 LOOK_S = 5.0
 #: How long the process that publishes may take for a result before it counts as hanging, seconds.
 ANSWER_S = 1800.0
+#: How long it may take to end after its last word, and how often it is killed until it is about nothing, seconds.
+_LEAVE_S, _TICK_S = 5.0, 0.05
 
 #: (result file, job key): puts the result into the catalog; may be called again for the same one.
 Publish = Callable[[Path, str], object]
@@ -76,13 +78,18 @@ class PublishApart:
         process = self._process
         return process.pid if process else None
 
-    def close(self) -> None:
-        """End the process for good, whatever it is about: at the next start of the daemon that is completed."""
+    def close(self, grace_s: float = 0.0) -> None:
+        """End the process for good; what takes it longer than ``grace_s`` is completed at the next start of the daemon."""
         self._is_closed = True
-        if process := self._process:
-            process.kill()
-        with self._lock:
+        # Again and again: it may be about to start.
+        while not self._lock.acquire(timeout=grace_s):
+            grace_s = _TICK_S
+            if process := self._process:
+                process.kill()
+        try:
             self._end()
+        finally:
+            self._lock.release()
 
     def _end(self) -> None:
         process, self._process = self._process, None
@@ -105,7 +112,7 @@ class PublishApart:
             # Tied to the daemon, for there may be one publisher only; a session of its own: Ctrl-C is for the daemon.
             tied_to_us = [sys.executable, "-I", "-S", tied.__file__, str(os.getpid())]
             self._process = subprocess.Popen(
-                [*tied_to_us, sys.executable, "-m", "ptyplugin.catalog.apart"],
+                [*tied_to_us, sys.executable, "-P", "-m", "ptyplugin.catalog.apart"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
@@ -120,13 +127,16 @@ class PublishApart:
         with suppress(BrokenPipeError):
             self._send(process, json.dumps(order))
         assert process.stdout is not None
-        line, end = b"", time.monotonic() + ANSWER_S
+        line, end, heard = b"", time.monotonic() + ANSWER_S, select.poll()
+        heard.register(process.stdout, select.POLLIN)
         while not line.endswith(b"\n"):
-            if not select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
+            if not heard.poll(1000 * max(0.0, end - time.monotonic())):
                 raise OSError(f"no answer within {ANSWER_S:g} s")
             part = os.read(process.stdout.fileno(), 65536)
             if not part:
-                raise OSError(f"exit code {process.wait()}")
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_LEAVE_S)
+                raise OSError(f"exit code {process.returncode}")
             line += part
         said: dict[str, Any] = json.loads(line)
         return said

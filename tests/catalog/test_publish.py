@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 import pytest
 
-from ptyplugin.catalog import LocalServer, publish, search
+from ptyplugin.catalog import LocalServer, apart, publish, search
+from ptyplugin.catalog.apart import CatalogPublish
 from ptyplugin.catalog.client import PtychoReconstruction
 from ptyplugin.model import CatalogError, Reconstruction, Site
 
@@ -68,12 +69,13 @@ def test_a_result_is_published_whole_with_its_metadata(published: tuple[Any, Rec
 
 def test_what_is_known_is_not_asked(client: Any, site: Site, make_result: MakeResult, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each request costs a Tiled server as much as any other: publishing takes as long as there are requests."""
-    folders: dict[str, Any] = {}
-    publish(client, site, *make_result("run-first")[:2], folders)
+    monkeypatch.setattr(apart, "connect", lambda site: client)
+    put = CatalogPublish(site)
+    put(*make_result("run-first")[:2])
     asked, transport = [], client.context.http_client._transport
     send = transport.handle_request
     monkeypatch.setattr(transport, "handle_request", lambda request: asked.append(request.method) or send(request))
-    publish(client, site, *make_result("run-next")[:2], folders)
+    put(*make_result("run-next")[:2])
     # Node, arrays, table; a line that is read back; the table's rows; the state.
     assert Counter(asked) == {"POST": 1 + len(ARRAYS) + 1, "GET": 1, "PUT": 1, "PATCH": 1}
 
@@ -122,7 +124,7 @@ def test_an_interrupted_publication_is_completed(
             publish(client, site, path, key)
     half = client["sim/processed/ptyplugin", key]
     assert half.metadata["state"] == "publishing"
-    with pytest.raises(CatalogError, match=r"progress of result \w+ is not in the catalog yet"):
+    with pytest.raises(CatalogError, match=r"progress of result \w+ is not in the catalog: its state is publishing"):
         half.reconstruction()
     # One array was created, but its numbers never came; one is missing.
     half.delete_contents(["probe", "mask"], external_only=False)

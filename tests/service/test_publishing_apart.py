@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from at_work import at_work
 
 from ptyplugin.catalog.apart import Kept, answer_all
+from ptyplugin.jobs import submit
 from ptyplugin.model import CatalogAway, CatalogError, Site
-from ptyplugin.service import publisher
+from ptyplugin.service import Daemon, Inline, daemon, publisher
 from ptyplugin.service.publisher import PublishApart
 
 AWAY = r"the catalog at http://127\.0\.0\.1:\d+ does not answer"
@@ -31,7 +33,7 @@ def apart(tmp_path: Path) -> Iterator[PublishApart]:
         put.close()
 
 
-def test_whoever_is_killed_or_hangs_is_followed_by_another(apart: PublishApart, tmp_path: Path, until, monkeypatch) -> None:
+def test_whoever_is_killed_or_hangs_is_followed_by_another(apart: PublishApart, tmp_path: Path, monkeypatch) -> None:
     def publish(says: str) -> int:
         with pytest.raises(CatalogError, match=says):
             apart(tmp_path / "result.h5", "0123")
@@ -39,7 +41,8 @@ def test_whoever_is_killed_or_hangs_is_followed_by_another(apart: PublishApart, 
 
     killed = publish(AWAY)
     os.kill(killed, signal.SIGKILL)
-    until(lambda: Path(f"/proc/{killed}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
+    # With all its threads.
+    os.waitid(os.P_PID, killed, os.WEXITED | os.WNOWAIT)
     stopped = publish(AWAY)
     assert stopped not in (0, killed)
     os.kill(stopped, signal.SIGSTOP)
@@ -65,6 +68,20 @@ def test_the_end_of_the_service_waits_for_no_catalog(apart: PublishApart, tmp_pa
     assert "exit code -9" in str(errors[0])
     with pytest.raises(CatalogError, match="the service stops"):
         apart(tmp_path / "result.h5", "0123")
+    assert apart.pid is None
+
+
+def test_a_process_that_hangs_does_not_hold_the_end_of_the_daemon(site: Site, make_job, until, monkeypatch) -> None:
+    monkeypatch.setattr(daemon, "PUBLISH_END_S", 0.1)
+    monkeypatch.setattr(daemon, "END_S", 300.0)
+    with Daemon(site.model_copy(update={"tiled_uri": "http://127.0.0.1:9"}), Inline("stub_solving:solve")) as running:
+        apart = running._catalog
+        assert apart is not None
+        with at_work(running.run):
+            until(lambda: apart.pid)
+            os.kill(apart.pid or 0, signal.SIGSTOP)
+            submit(site, make_job())
+            until(lambda: running.ledger.list(state="solved") and apart._lock.locked())
     assert apart.pid is None
 
 
