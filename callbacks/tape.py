@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ptyplugin.callbacks.samples import Samples, SamplesAt
 from ptyplugin.callbacks.track import Stretch
-from ptyplugin.model import FramesError, FrameSource, ScanError
+from ptyplugin.model import FramesError, FrameSource, Hdf5Source, ScanError
 
 if TYPE_CHECKING:
     from ptyplugin.callbacks.locating import PositionReader
@@ -37,11 +37,13 @@ class _Block:
     step_s: float = np.nan
 
     def measure(self, times: Floats) -> None:
-        finite = np.sort(times[np.isfinite(times)])
+        finite = times[np.isfinite(times)]
         if len(finite):
-            self.low_s, self.high_s = float(finite[0]), float(finite[-1])
-        if len(finite) > 1:
-            self.step_s = float(np.median(np.diff(finite)))
+            self.low_s, self.high_s = float(finite.min()), float(finite.max())
+        # A clock that was set back tells times twice: sorted, they would lie closer.
+        steps = np.diff(finite)
+        if np.any(steps > 0):
+            self.step_s = float(np.median(steps[steps > 0]))
 
 
 @dataclass(slots=True)
@@ -175,8 +177,14 @@ class Tape:
         columns = self._kept.pop(block, None)
         if columns is None:
             columns = self._read(stretch, block.start, block.stop)
-            if min(map(len, columns)) < block.stop - block.start:
-                raise FramesError(f"samples of {stretch.at[0].source} that were there a moment ago are gone: is its file written anew?")
+            again = _Block(block.start, block.stop)
+            again.measure(columns[0])
+            if min(map(len, columns)) < block.stop - block.start or (again.low_s, again.high_s) != (block.low_s, block.high_s):
+                source = stretch.at[0].source
+                where = source.uri if isinstance(source, Hdf5Source) else "the catalog"
+                raise FramesError(
+                    f"the capture in {where} is another one than a moment ago, or gone: let it write a file of its own for each run."
+                )
         self._keep(block, columns)
         return columns
 
@@ -199,11 +207,9 @@ class Tape:
         self._all = None
         if len(self._kept) == len(blocks) and self.count <= MOST_KEPT:
             self._all = self._sorted([self._told, *(self._kept[block] for block in blocks)])
-            steps = np.diff(self._all[0])
-            self.count, self.step_s = len(self._all[0]), float(np.median(steps)) if len(steps) else 0.0
+            self.count = len(self._all[0])
             self.first_s, self.last_s = (self._all[0][0], self._all[0][-1]) if self.count else (np.nan, np.nan)
-        else:
-            self.step_s = _usual([(block.step_s, block.stop - block.start) for block in every])
+        self.step_s = _usual([(block.step_s, block.stop - block.start) for block in every])
         self.twice = _told_twice([run for stretch in self._lying.values() for run in stretch.runs], LARGEST_GAP * self.step_s)
 
     def _sorted(self, parts: list[list[Floats]]) -> tuple[Floats, Floats]:
