@@ -9,7 +9,7 @@ from ptyplugin.model import Hdf5Source, Job, JobParts, RunSource
 
 _log = logging.getLogger(__name__)
 
-#: Files that are remembered; of more the one that was named least lately is forgotten.
+#: Files that are remembered; of more the one that was named longest ago is forgotten.
 _MOST = 10_000
 
 
@@ -19,8 +19,13 @@ class _Held:
 
     run_uid: str
     scan_id: int | None
+    begun_s: float | None
     first: int
     stop: int
+
+    def began_after(self, other: _Held) -> bool:
+        """Whether its run began after the other one: jobs need not be made in the order of their runs."""
+        return self.begun_s is not None and other.begun_s is not None and self.begun_s > other.begun_s
 
 
 class FilesOfRuns:
@@ -30,25 +35,31 @@ class FilesOfRuns:
         self._held: dict[Hdf5Source, _Held] = {}
 
     def noted(self, parts: JobParts) -> JobParts:
-        """The job, with a note if its files held the same frames of another run before; to be asked once for each job."""
+        """The job, with a note if its files held the same frames of another run, or hold them now; to be asked once for each job."""
         before = self._before(parts.job)
         if before is None:
             return parts
-        file, held = before
-        note = (
-            f"The file {file.uri} held frames of run {held.run_uid} (scan {held.scan_id}) before this run wrote into it anew: an image of "
-            "that run is right only if it was finished before this one began. Let the detector write a file of its own for each run."
-        )
+        file, held, is_later = before
+        other = f"run {held.run_uid} (scan {held.scan_id})"
+        if is_later:
+            said = f"holds frames of {other}, which wrote into it anew: the image of this run is probably one of that run, or of both."
+        else:
+            said = (
+                f"held frames of {other} before this run wrote into it anew: an image of that run is right only if it was finished before "
+                "this one began."
+            )
+        note = f"The file {file.uri} {said} Let the detector write a file of its own for each run."
         _log.warning("job %s: %s", parts.job.key, note)
         return replace(parts, job=parts.job.model_copy(update={"notes": [*parts.job.notes, note]}))
 
-    def _before(self, job: Job) -> tuple[Hdf5Source, _Held] | None:
+    def _before(self, job: Job) -> tuple[Hdf5Source, _Held, bool] | None:
+        """A file, what it held, or holds by now, of another run, and whether it is that."""
         found = None
         for source, now in _held_by(job).items():
             held = self._held.pop(source, None)
             if held is not None and held.run_uid != now.run_uid and held.first < now.stop and now.first < held.stop:
-                found = source, held
-            self._held[source] = now
+                found = source, held, held.began_after(now)
+            self._held[source] = held if held is not None and held.began_after(now) else now
         while len(self._held) > _MOST:
             del self._held[next(iter(self._held))]
         return found
@@ -62,7 +73,8 @@ def _held_by(job: Job) -> dict[Hdf5Source, _Held]:
             ranges.setdefault(block.source, []).extend(block.ranges)
     if not isinstance(job.source, RunSource):
         return {}
-    uid, scan_id = job.source.run_uid, job.source.scan_id
+    run = job.source
     return {
-        source: _Held(uid, scan_id, min(start for start, _ in found), max(stop for _, stop in found)) for source, found in ranges.items()
+        source: _Held(run.run_uid, run.scan_id, run.begun_s, min(start for start, _ in found), max(stop for _, stop in found))
+        for source, found in ranges.items()
     }

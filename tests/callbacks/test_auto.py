@@ -193,7 +193,9 @@ def test_position_files_that_are_not_there_hold_up_no_other_run(
 def test_a_file_that_a_later_run_has_overwritten_is_said(bench: Any, site: Site, caplog: pytest.LogCaptureFixture) -> None:
     def into_one_file(run: str, first: int = 0) -> Iterator[tuple[str, Any]]:
         for name, document in bench.stream_assets(run=run):
-            if name == "stream_resource":
+            if name == "start":
+                document["time"] = float(run.removeprefix("run"))
+            elif name == "stream_resource":
                 document["uri"] = "file://localhost/data/always.h5"
             elif name == "stream_datum":
                 document["indices"] = {end: at + first for end, at in document["indices"].items()}
@@ -201,12 +203,14 @@ def test_a_file_that_a_later_run_has_overwritten_is_said(bench: Any, site: Site,
 
     taker = Taker()
     auto = AutoReconstruct(bench.profile(), site, taker)
-    for run, first in (("run1", 0), ("run2", 1000), ("run3", 1000), ("run3", 1000)):
+    for run, first in (("run1", 0), ("run2", 1000), ("run4", 1000), ("run4", 1000), ("run3", 1000)):
         play(auto, into_one_file(run, first))
         assert auto.flush(10.0)
     notes = [" ".join(job.notes) for job, _ in taker.taken]
-    assert ["anew" in each for each in notes] == [False, False, True, False]
+    assert ["anew" in each for each in notes] == [False, False, True, False, True]
     assert "always.h5 held frames of run run2 (scan 7) before this run wrote into it anew" in notes[2]
+    # Its positions were waited for.
+    assert "always.h5 holds frames of run run4 (scan 7), which wrote into it anew: the image of this run is probably one of" in notes[4]
     assert "Let the detector write a file of its own for each run" in caplog.text
     keys = [job.key for job, _ in taker.taken]
     assert keys[2] == keys[3], "notes are no part of the key"
