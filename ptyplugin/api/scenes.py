@@ -17,6 +17,8 @@ from ptyplugin.jobs import Entry
 from ptyplugin.model import CatalogError, ErrorName, PtypluginError, Reconstruction, Site
 
 _BETWEEN, _DOT = "   ·   ", "  ·  "
+#: So many jobs may have a place in the catalog and no image yet.
+_BEGUN = 10
 #: Letters of a sentence that fit into a line.
 _WIDEST = 130
 
@@ -163,13 +165,9 @@ class CatalogStage:
 
     def scene(self) -> Scene | None:
         """See Stage."""
-        from ptyplugin.catalog import LIVE, search
-
-        client = client_of(self._site)
-        found = search(client, state=LIVE, limit=1) or ([client[self._path]] if self._path else search(client, limit=1))
-        if not found:
+        node = self._newest(client_of(self._site))
+        if node is None:
             return None
-        (node,) = found
         path = "/".join(node.path_parts)
         if path != self._path:
             self._path, self._curves, self._last = path, _Curves(), None
@@ -179,13 +177,25 @@ class CatalogStage:
             self._last = self._of(node, mark)
         return self._last
 
+    def _newest(self, client: Any) -> Any:
+        from ptyplugin.catalog import LIVE, search
+
+        shown = [node for node in search(client, state=LIVE, limit=_BEGUN) if node.metadata.get("live")]
+        if shown or not self._path:
+            return next(iter(shown or search(client, limit=1)), None)
+        last = client[self._path]
+        if last.metadata["purpose"] != "live":
+            return last
+        # The final result may have taken its place.
+        return next(iter(search(client, scan_uid=last.metadata["scan_uid"], limit=1)), last)
+
     def _of(self, node: Any, mark: tuple[Any, ...]) -> Scene:
-        from ptyplugin.catalog import PUBLISHED
+        from ptyplugin.catalog import LIVE, PUBLISHED
 
         metadata = node.metadata
         word = metadata["state"] if metadata["state"] != PUBLISHED else metadata.get("verdict") or PUBLISHED
         of = (metadata.get("scan_id"), metadata.get("purpose"))
-        headline = _headline(of[0], metadata.get("beamline"), f"{of[1]}{_DOT}{word}")
+        headline = _headline(of[0], metadata.get("beamline"), f"{of[1]}" if word == LIVE else f"{of[1]}{_DOT}{word}")
         if metadata["state"] == PUBLISHED:
             result = node.reconstruction()
             curves = _curves_of(result)

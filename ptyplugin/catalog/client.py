@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tiled.client.container import Container
 
 from ptyplugin.catalog.connection import catalog_errors
+from ptyplugin.catalog.live import LIVE
 from ptyplugin.catalog.publishing import PUBLISHED, PUBLISHING
 from ptyplugin.io.live_view import LiveView, view_of_image
 from ptyplugin.model import CatalogError, ErrorName, GeometryNumbers, Progress, Reconstruction, Verdict
@@ -19,7 +20,13 @@ from ptyplugin.model import CatalogError, ErrorName, GeometryNumbers, Progress, 
 _ARRAYS = ("object", "probe", "positions_m", "positions_px", "mask")
 #: Not in every result.
 _OPTIONAL = ("positions_start_px", "background", "intensities")
+#: What people ask a result for.
+_OF_RESULTS = frozenset((*_ARRAYS, "object_phase", "object_amplitude", "progress"))
 _ERRORS: tuple[ErrorName, ...] = get_args(ErrorName)
+
+
+class NotThereYet(CatalogError, KeyError):
+    """A part of a result that its job does not have (yet); for Tiled's client a missing key like any other."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,19 +63,31 @@ class PtychoReconstruction(Container):
             f"{quality} {metadata.get('state')} {when}>"
         )
 
+    def __getitem__(self, keys: Any, _ignore_inlined_contents: bool = False) -> Any:
+        """An array, the table, or what the job has shown.
+
+        Raises:
+            NotThereYet: a result has it, and this is none (yet).
+        """
+        try:
+            return super().__getitem__(keys, _ignore_inlined_contents)
+        except KeyError as error:
+            if keys not in _OF_RESULTS:
+                raise
+            raise NotThereYet(
+                f"{keys} of result {self.item['id']} is not in the catalog: its state is {self.metadata.get('state')}. "
+                ".live() gives the image that its job has shown, if there is one."
+            ) from error
+
     def reconstruction(self) -> Reconstruction:
         """Everything, as one object.
 
         Raises:
             CatalogError: the catalog is away, or the result is not all there yet.
         """
-        name = self.item["id"]
-        try:
-            with catalog_errors(f"read result {name}"):
-                arrays = {array: self[array].read() for array in (*_ARRAYS, *_OPTIONAL) if array in _ARRAYS or array in self}
-                table = self["progress"].read().to_dict("records")
-        except KeyError as error:
-            raise CatalogError(f"{error.args[0]} of result {name} is not in the catalog yet: try again in a moment.") from error
+        with catalog_errors(f"read result {self.item['id']}"):
+            arrays = {array: self[array].read() for array in (*_ARRAYS, *_OPTIONAL) if array in _ARRAYS or array in self}
+            table = self["progress"].read().to_dict("records")
         metadata = self.metadata
         numbers = {number: metadata["geometry"][number] for number in GeometryNumbers.model_fields}
         return Reconstruction(
@@ -114,7 +133,8 @@ class PtychoReconstruction(Container):
         metadata, said = self.metadata, image.said
         scan = f"Scan {metadata['scan_id']}" if metadata.get("scan_id") is not None else "Reconstruction"
         facts = f"job {metadata['job']}   ·   {said['frames']} frames   ·   {said['stage']}, iteration {said['iteration']}"
-        return live_figure(Told(f"{scan}  ·  {metadata['beamline']}  ·  {metadata['state']}", facts), image.view())
+        state = "" if metadata["state"] == LIVE else f"  ·  {metadata['state']}"
+        return live_figure(Told(f"{scan}  ·  {metadata['beamline']}  ·  {metadata['purpose']}{state}", facts), image.view())
 
 
 def _verdict(metadata: Any) -> Verdict | None:

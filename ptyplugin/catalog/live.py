@@ -63,7 +63,8 @@ class LiveImages:
                 corner = self._canvas.corner(snapshot) or (0, 0)
             window = tuple(slice(first, first + size) for first, size in zip(corner, snapshot.object.shape, strict=True))
             sent = self._send(window, _images(snapshot.object))
-            node.update_metadata({"state": LIVE, "live": self._said(snapshot, self._canvas, window)}, drop_revision=True)
+            said = self._said(snapshot, self._canvas, window)
+            node.update_metadata({"state": LIVE, "live": said, "quality": {"error": said["error"]}}, drop_revision=True)
             return sent
 
     def end(self, state: str, sentence: str | None) -> None:
@@ -159,7 +160,7 @@ def live_metadata(job: Entry) -> dict[str, Any]:
         "state": LIVE,
         "time": time.time(),
         "recipe": job.recipe,
-        "quality": {},
+        "quality": {"error": None},
         "verdict": None,
         "convergence": None,
         "verdict_reasons": [],

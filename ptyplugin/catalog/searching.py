@@ -12,7 +12,7 @@ from tiled.client.container import Container
 from tiled.queries import Comparison, Eq, In, SpecsQuery
 
 from ptyplugin.catalog.connection import catalog_errors
-from ptyplugin.catalog.publishing import SPEC, is_final
+from ptyplugin.catalog.publishing import PUBLISHED, PUBLISHING, SPEC, is_final
 from ptyplugin.catalog.runs import by_uid
 from ptyplugin.model import CatalogError, Word
 
@@ -33,14 +33,15 @@ def search(
 ) -> list[Any]:
     """Results in ``node``, or anywhere below it if it has none itself; the newest first, at most ``limit``.
 
-    Of a run (and detector) that has final results, these; of one that has none (yet, or because its job failed), what its jobs have shown.
+    Of a run (and detector) that has final results, these; of one that has none (yet, or because its job failed), what its jobs have shown:
+    of a job that has shown nothing yet there is nothing.
 
     node: any container of a Tiled client, e.g. ``client["sim/processed/ptyplugin"]`` or the root
     scan_uid: of the raw run, or its first characters
     since: when they were published: a datetime, ISO text (local time unless it says otherwise), or seconds since 1970
     state: "published", "publishing", "live" (its job runs), "failed" or "cancelled": all in this state, also what was replaced
     verdict: "good", "doubtful" or "failed"
-    live: also what a final result of the same run has replaced, and what a job shows that does a run once more
+    live: also what a final result of the same run has replaced, what a job shows that does a run once more, and jobs without an image yet
 
     Raises:
         CatalogError: the catalog is away or refuses, or ``since`` is no time.
@@ -82,7 +83,11 @@ def _here(container: Container, queries: Iterable[Any]) -> Container:
 
 
 def _not_replaced(found: Iterator[Any], ask: Callable[..., Iterable[Any]]) -> Iterator[Any]:
-    """Leave out what is no final result where there is one of the same run and detector. ask: gives the results that queries find"""
+    """Leave out what has no image yet, and what is no final result where there is one of the same run and detector.
+
+    ask: gives the results that queries find
+    """
+    found = (node for node in found if node.metadata.get("live") or node.metadata["state"] in (PUBLISHING, PUBLISHED))
     while page := list(islice(found, _AT_ONCE)):
         runs = {node.metadata["scan_uid"] for node in page if not is_final(node.metadata) and node.metadata.get("scan_uid")}
         finals = ask(SpecsQuery(include=[SPEC.name]), Eq("purpose", "final"), In("scan_uid", sorted(runs))) if runs else ()

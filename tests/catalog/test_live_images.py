@@ -118,6 +118,14 @@ def test_an_image_grows_until_the_result_takes_its_place(client: Any, site: Site
     assert node["live/1/object_phase"].shape != node["live/2/object_phase"].shape
     assert list(node.metadata_revisions[:]) == []
 
+    # What is no result yet says so, whatever it is asked for.
+    assert node.refresh().metadata["quality"]["error"] == 0.25
+    for name in ("object_phase", "object", "progress"):
+        with pytest.raises(CatalogError, match=rf"{name} of result {job.key} is not in the catalog: its state is live. .live"):
+            node[name]
+    with pytest.raises(KeyError, match="nothing"):
+        node["nothing"]
+
     published = publish(client, site, result, job.key)
     assert published.metadata["state"] == "published"
     assert published.metadata["verdict"] == "doubtful"
@@ -145,6 +153,9 @@ def test_what_a_final_result_has_replaced_is_found_when_asked_for(
 
     LiveImages(client, PATH, live).put(first)
     assert found() == found(client) == [live.key], "there is nothing else yet"
+    LiveImages(client, PATH, final)._open()
+    assert found() == found(client) == [live.key], "the final one has no image yet"
+    assert found(live=True) == [final.key, live.key]
     LiveImages(client, PATH, final).put(first)
     LiveImages(client, PATH, final).end("failed", "it was too dark.")
     assert found() == [final.key, live.key], "its final job has failed"
@@ -252,7 +263,7 @@ def test_a_figure_elsewhere_follows_through_the_catalog(
     def words() -> str:
         return " | ".join(text.get_text() for text in figure.figure.texts if text.get_visible())
 
-    assert "Scan 21  ·  sim  ·  final  ·  live" in words()
+    assert "Scan 21  ·  sim  ·  final |" in words()
     assert "3 frames   ·   DM, iteration 1   ·   error 0.5" in words()
     assert not figure.update()
     live.put(snapshot(job.key, (60, 80), iteration=2))
