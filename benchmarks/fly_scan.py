@@ -108,8 +108,10 @@ def _images(table: Table, name: str, scan: _Scan) -> None:
         table.add(name + "no image came before the final one", None, "", "MISSED")
         return
     first_s, times = scan.images[0][0] - announced_s, [at_s for at_s, _ in scan.images]
-    going = [at_s for at_s in times if at_s <= scan.last_frame_s] or times[:1]
-    longest_s = max(after - before for before, after in pairwise([*going, times[len(going)] if len(times) > len(going) else going[-1]]))
+    going = [at_s for at_s in times if at_s <= scan.last_frame_s]
+    # Without an image while it flew, the first one was waited for; without one afterwards, that of the last frame.
+    marks = [*(going or [announced_s]), *(times[len(going) :][:1] or [scan.last_frame_s])]
+    longest_s = max(after - before for before, after in pairwise(marks))
     table.add(name + "first image after the document that announces the first 5 %, or 64 frames", first_s, "s", verdict(first_s, _FIRST_S))
     table.add(name + "longest time between images while it flies", longest_s, "s", verdict(longest_s, _EVERY_S))
     span_s = scan.last_frame_s - scan.first_frame_s

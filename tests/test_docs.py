@@ -205,3 +205,10 @@ def test_example_sites_are_sites() -> None:
     for path in EXAMPLES:
         if path.name == "site.toml":
             load_site(path)
+
+
+def test_every_benchmark_is_explained() -> None:
+    parts = re.findall(r'^    "(\w+)": \w+\.run,$', (ROOT / "benchmarks" / "__main__.py").read_text(encoding="utf-8"), re.MULTILINE)
+    explained = re.findall(r"^\| `(\w+)` \|", (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert parts
+    assert sorted(parts) == sorted(explained)
