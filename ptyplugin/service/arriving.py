@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 
 #: Pauses between two looks at frames that were passed over: the first, and the longest, seconds.
 _FIRST_AGAIN_S, _LAST_AGAIN_S = 1.0, 8.0
+#: But at least so many times what a look takes: many large frames take long.
+_REST = 20
 #: How long a rank waits to see growth that another one has seen, and how often it looks, seconds: machines share folders with a delay.
 _SEEN_S, _LOOK_S = 90.0, 0.05
 
@@ -113,11 +115,14 @@ class Arrivals:
 
     def _healed(self) -> NDArray[np.int64]:
         """(frame,) those that were passed over and can be read now."""
-        if not len(self._passed_over) or time.monotonic() < self._again_s:
+        begun = time.monotonic()
+        if not len(self._passed_over) or begun < self._again_s:
             return np.empty(0, np.int64)
         can = self._frames.readable(self._passed_over)
         healed, self._passed_over = self._passed_over[can], self._passed_over[~can]
-        self._again_s = time.monotonic() + self._pause_s
+        now = time.monotonic()
+        # All ranks wait for it meanwhile.
+        self._again_s = now + max(self._pause_s, _REST * (now - begun))
         self._pause_s = min(2 * self._pause_s, _LAST_AGAIN_S)
         if len(healed):
             _log.info("%d frames that were passed over can be read now (frame %s)", len(healed), where(healed))

@@ -31,8 +31,8 @@ _log = logging.getLogger(__name__)
 
 #: Fewer frames than these are not begun with as long as others may come.
 _FEWEST = 9
-#: How often ranks that wait look for frames, seconds.
-_PAUSE_S = 0.02
+#: How often ranks that wait look for frames, at first and after some seconds of that, seconds; and how much seldomer with each second.
+_PAUSE_S, _LONG_PAUSE_S, _SELDOMER = 0.02, 0.1, 0.01
 #: How often they say that they are still there, seconds.
 _BEAT_S = 10.0
 
@@ -199,7 +199,7 @@ class _Live:
                 if time.monotonic() - told > _BEAT_S and self._last is not None and self._ranks.rank == 0:
                     told = time.monotonic()
                     tell(self._last)
-                time.sleep(_PAUSE_S)
+                time.sleep(min(_PAUSE_S + _SELDOMER * self._waiting_s, _LONG_PAUSE_S))
         finally:
             self._waiting_s = 0.0
 
@@ -287,7 +287,7 @@ class _Live:
     def _gives_up(self, is_late: bool) -> bool:
         missing = self._arrivals.known - self._arrivals.admitted
         if is_late:
-            self._arrivals.note(f"{missing} frames did not come in time and were left out.")
+            self._arrivals.note(f"{missing} frames did not come in time, or cannot be read, and were left out.")
         return is_late
 
     def _is_lost(self) -> bool:

@@ -264,7 +264,7 @@ def test_a_frame_that_cannot_be_read_holds_up_no_other(
     assert solving.error is None
     assert len(solving.made.positions_m) == 159 + heals
     assert np.allclose(np.sort(solving.made.positions_m[:, 0]), np.sort(np.delete(scan.positions_m[:160, 0], [] if heals else [bad])))
-    left_out = ["1 frames did not come in time and were left out."]
+    left_out = ["1 frames did not come in time, or cannot be read, and were left out."]
     assert [note for note in solving.made.provenance["notes"] if "left out" in note] == ([] if heals else left_out)
 
 
