@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -44,6 +45,8 @@ from ptyplugin.callbacks.fields import (
 #: More frames than this in one run are a mistake, or somebody who wants to fill the memory.
 MOST_FRAMES = 2_000_000
 _LONGEST_REASON = 300
+#: What ophyd calls a motor's field EGU. Of a unit that was changed since ophyd connected, its data key still says the old one.
+_MOTOR_UNIT = "_motor_egu"
 
 
 def read_documents(name: Any, document: Any, wanted: Wanted) -> list[Document]:
@@ -93,14 +96,23 @@ def _announced(document: Mapping[str, Any]) -> int | None:
 
 
 def _descriptor(document: Mapping[str, Any], wanted: Wanted) -> list[Document]:
-    configuration = {}
+    configuration: dict[str, Reading] = {}
+    units: dict[str, str] = {}
     for device in table(document.get("configuration") or {}).values():
         data, keys = table(table(device).get("data") or {}), table(table(device).get("data_keys") or {})
         for key in wanted.configuration & data.keys():
             configuration[key] = Reading(data[key], _data_key(keys.get(key)).units)
+        units.update(_motor_units(data))
     data_keys = {text(key): _data_key(entry) for key, entry in table(document["data_keys"]).items()}
+    data_keys |= {key: replace(data_keys[key], units=unit) for key, unit in units.items() if key in data_keys}
     uid, run, stream = text(document["uid"]), text(document["run_start"]), text_or_none(document.get("name")) or "primary"
     return [Descriptor(uid, run, stream, moment(document.get("time")), data_keys, configuration)]
+
+
+def _motor_units(data: Mapping[Any, Any]) -> dict[str, str]:
+    """Units by data key of the motors' readbacks, from the configuration of a device."""
+    found = {key: text_or_none(value) for key, value in data.items() if isinstance(key, str) and key.endswith(_MOTOR_UNIT)}
+    return {key.removesuffix(_MOTOR_UNIT): unit for key, unit in found.items() if unit}
 
 
 def _data_key(entry: Any) -> DataKey:

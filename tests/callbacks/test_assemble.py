@@ -337,6 +337,20 @@ def test_energy_may_stand_anywhere(bench: Any) -> None:
             assert job_of(bench, documents, profile).geometry.energy_ev == pytest.approx(expected, abs=0.01)
 
 
+@pytest.mark.parametrize(("egu", "factor"), [("mm", 1e3), ("um", 1.0), ("", 1.0), (7, 1.0)])
+def test_unit_of_a_motor_is_that_of_its_record_now(bench: Any, egu: Any, factor: float) -> None:
+    """With ophyd the data key goes on to say what the unit was when it connected."""
+
+    def documents() -> Any:
+        for name, document in bench.stream_assets():
+            if name == "descriptor" and "det" in document["data_keys"]:
+                document["configuration"]["x"] = {"data": {"x_motor_egu": egu, 5: 5}, "data_keys": {}, "timestamps": {}}
+            yield name, document
+
+    x_m, again_m = (np.array(job_of(bench, each).positions_m)[..., 1] for each in (bench.stream_assets(), documents()))
+    np.testing.assert_allclose(again_m, factor * x_m, rtol=1e-12)
+
+
 def test_unit_of_a_configuration_comes_from_its_data_key(bench: Any) -> None:
     profile = bench.profile(geometry={"distance": {"configuration": "det_distance"}})
     assert "distance_m = 2000 is outside" in reason_of(bench, bench.stream_assets(), profile)
