@@ -93,9 +93,9 @@ def _ways(table: Table, site: Site, count: int) -> None:
 
 
 @contextmanager
-def _serving(site: Site) -> Iterator[subprocess.Popen[bytes]]:
+def _serving(site: Site, more: str = "") -> Iterator[subprocess.Popen[bytes]]:
     file = site.home / "site.toml"
-    file.write_text(f'home = "{site.home}"\n[[slot]]\nranks = 2\n')
+    file.write_text(f'home = "{site.home}"\n{more}\n[[slot]]\nranks = 2\n')
     with (site.home / "serve.log").open("wb") as log:
         serving = subprocess.Popen([sys.executable, "-m", "ptyplugin", "serve", "--site", str(file)], stderr=log, env=os.environ)
     try:
@@ -106,17 +106,20 @@ def _serving(site: Site) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _idle(table: Table, site: Site, seconds: float) -> None:
-    with _serving(site) as serving:
+    # Nobody answers there: all that a catalog costs while there is nothing for it.
+    with _serving(site, 'tiled_uri = "http://127.0.0.1:9"') as serving:
         known = site.home / "slots" / "1" / "processes.json"
         _until(known.exists, 120)
-        ranks = [pid for pid, _ in json.loads(known.read_text())]
+        ranks, publisher = [pid for pid, _ in json.loads(known.read_text())], _publisher_of(serving.pid)
         _until(lambda: _cpu_s(ranks[0]) == (time.sleep(2.0), _cpu_s(ranks[0]))[1], 120)  # they have warmed up
-        before = [_cpu_s(pid) for pid in (serving.pid, *ranks)]
+        pids = (serving.pid, publisher, *ranks)
+        before = [_cpu_s(pid) for pid in pids]
         time.sleep(seconds)
-        used = [100 * (_cpu_s(pid) - was) / seconds for pid, was in zip((serving.pid, *ranks), before, strict=True)]
-        _add(table, "idle daemon, of one core", used[0], "%", 1.0)
-        table.add("its ranks, of one core", max(used[1:]), "%", None)
-        _add(table, "idle daemon, memory", _resident_mb(serving.pid), "MB", 300.0)
+        used = [100 * (_cpu_s(pid) - was) / seconds for pid, was in zip(pids, before, strict=True)]
+        _add(table, "idle daemon with its publisher, of one core", used[0] + used[1], "%", 1.0)
+        table.add("its ranks, of one core", max(used[2:]), "%", None)
+        _add(table, "idle daemon with its publisher, memory: what is shared counts in part", sum(map(_share_mb, pids[:2])), "MB", 300.0)
+        table.add("of these the daemon alone, memory", _resident_mb(serving.pid), "MB", None)
         table.add("each of its ranks, memory", max(map(_resident_mb, ranks[:2])), "MB", None)
         begun = time.monotonic()
     table.add("from SIGTERM until all is down, idle", time.monotonic() - begun, "s", None)
@@ -199,6 +202,17 @@ def _cpu_s(pid: int) -> float:
 
 def _resident_mb(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _share_mb(pid: int) -> float:
+    """Memory of its own, and of what it shares with others its share."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024 / 1e6
+
+
+def _publisher_of(daemon: int) -> int:
+    children = [int(pid) for task in Path(f"/proc/{daemon}/task").iterdir() for pid in (task / "children").read_text().split()]
+    return next(pid for pid in children if b"ptyplugin.catalog.apart" in Path(f"/proc/{pid}/cmdline").read_bytes())
 
 
 def _small_scan(path: Path) -> Path:
