@@ -244,6 +244,8 @@ class Group:
             return going.work.task.result
         if "failed" in kinds:
             raise error_of(min((outcome for outcome in outcomes if outcome["kind"] == "failed"), key=lambda failure: bool(failure["echo"])))
+        if self._told_to_warm_up is not None and not self.is_warm and not going.work.wish().ends:
+            raise RanksAway("the ranks of the solver did not get warm, and did not come to begin with the job.")
         if going.is_late and not going.work.wish().ends:
             raise TimeIsUp(
                 f"the job took longer than the {going.work.limit_s:g} s that its slot allows (time_limit_s in the site file): give it more "

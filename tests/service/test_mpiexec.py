@@ -131,13 +131,16 @@ def test_a_group_that_has_no_job_warms_up_and_lives(task_of, ranks_of, make_job,
     assert (site.home / "slots" / "0" / "processes.json").read_text() == before
 
 
-def test_ranks_that_do_not_get_warm_are_given_jobs_all_the_same(task_of, ranks_of, make_job, until) -> None:
-    group = ranks_of(1, patience=Patience(warm_s=0.0))
+def test_ranks_that_do_not_get_warm_are_given_jobs_all_the_same(task_of, ranks_of, make_job, site, until, caplog) -> None:
+    group = ranks_of(1, patience=Patience(warm_s=0.0, silence_s=3.0))
     until(group.look, 60)
+    rank, _ = json.loads((site.home / "slots" / "0" / "processes.json").read_text())[0]
+    os.kill(rank, signal.SIGSTOP)
     group.warm_up()
     assert group.look()
     assert not group.is_warm
     group.run(task_of(make_job()), lambda _: None, go_on)
+    assert "did not get warm, and did not come to begin with the job. Fresh ranks are started." in caplog.text
 
 
 @pytest.mark.parametrize("who", [1, 2])
