@@ -72,6 +72,19 @@ def look(site: Site) -> Sight | None:
     return Sight(job, read_progress(folder) if runs else None, read_snapshot(folder) if runs else None, waiting)
 
 
+def preview_of(site: Site, job: Entry) -> Entry | None:
+    """The live job of the same scan that has a result, if there is one.
+
+    Raises:
+        LedgerError: the ledger is not there, or cannot be read.
+    """
+    if job.purpose != "final" or job.run_uid is None:
+        return None
+    with open_read_only(site.ledger) as ledger:
+        solved = ledger.list(run_uid=job.run_uid, purpose="live", state="solved")
+    return next((live for live in solved if of_one_scan(live, job) and live.result is not None), None)
+
+
 class FramePositions:
     """Where the frames of a job are, whose folder this is; of a live job also those that came later."""
 

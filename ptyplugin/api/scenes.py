@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any, Protocol, cast
 
 from ptyplugin.api.connections import client_of
-from ptyplugin.api.looking import FramePositions, Sight, look, of_one_scan
+from ptyplugin.api.looking import FramePositions, Sight, look, of_one_scan, preview_of
 from ptyplugin.io import read_result
 from ptyplugin.io.display import said_length
 from ptyplugin.io.live_view import LiveView, view_of_result, view_of_snapshot
@@ -119,6 +119,17 @@ class FolderStage:
         # What its scan has shown so far stays until it has an image of its own.
         if self._view_of is None or not of_one_scan(self._view_of, job):
             self._view = self._view_of = None
+            self._take_preview(job)
+
+    def _take_preview(self, job: Entry) -> None:
+        """What the live job of the scan has come to while nobody looked."""
+        live = preview_of(self._site, job)
+        if live is None or live.result is None:
+            return
+        try:
+            self._view, self._view_of = view_of_result(read_result(live.result)), live
+        except PtypluginError:
+            return  # it is being removed, or this account may not read results
 
     def _take_result(self, job: Entry) -> None:
         assert job.result is not None

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -220,6 +221,10 @@ def test_between_live_and_final_job_the_last_image_stays_and_says_what_it_is(run
     assert {"Object phase", "Object amplitude"} <= shown(figure).keys()
     assert figure.scene is not None
     assert figure.scene.purpose == "live"
+    # One that was opened just now has it too.
+    opened = ptyplugin.live(site=site)
+    assert f"final  ·  still the image of live job {live.key[:8]}" in words(opened)
+    assert "Object phase" in shown(opened)
     running.shows(final, 2)
     assert figure.update()
     assert "still" not in words(figure)
@@ -289,6 +294,26 @@ def test_a_catalog_elsewhere_is_asked_where_there_is_no_ledger(tmp_path: Path, m
     figure = ptyplugin.live(site=site)
     assert isinstance(figure._stage, scenes.CatalogStage)
     assert "the catalog does not answer." in words(figure)
+
+
+def test_through_the_catalog_the_result_that_replaced_a_live_job_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def node(purpose: str, **more: Any) -> SimpleNamespace:
+        return SimpleNamespace(metadata={"purpose": purpose, "scan_uid": "run-17", **more})
+
+    live, begun, final = node("live", live={"current": 1}), node("final"), node("final", live={"current": 1})
+    there: dict[str, list[SimpleNamespace]] = {"live": [begun, live], "run-17": [live]}
+    monkeypatch.setattr("ptyplugin.catalog.search", lambda _, limit, state="", scan_uid="": there.get(state or scan_uid, [])[:limit])
+    stage, client = scenes.CatalogStage(Site()), {"live": live, "final": final}
+    assert stage._newest(client) is live, "the final one has no image yet"
+    stage._path = "live"
+    there["live"] = []
+    assert stage._newest(client) is live, "there is no final result yet"
+    there["run-17"] = [final]
+    assert stage._newest(client) is final
+    stage._path = "final"
+    assert stage._newest(client) is final
+    stage._path = ""
+    assert stage._newest(client) is None
 
 
 @pytest.fixture
