@@ -236,8 +236,9 @@ class LiveFrames:
                 for half in np.array_split(here, 2):
                     self._read(way, place, frames, half[way.has(frames[half])], counts, from_way)
                 return
-            # What turned out not to be written yet is waited for as before.
-            from_way[here] = np.where(way.has(frames[here]), _DAMAGED, _LACKING)
+            # What turned out not to be written yet is waited for as before, and so is a catalog that is away.
+            is_damage = isinstance(error, FramesError) & way.has(frames[here])
+            from_way[here] = np.where(is_damage, _DAMAGED, _LACKING)
             if str(error) != self._damage:
                 self._damage = str(error)
                 _log.info("%s: %s", self._run, error)

@@ -204,7 +204,12 @@ class CatalogWay:
     def read(self, frames: NDArray[np.int64]) -> NDArray[Any]:
         if self._frames is None:
             raise FramesError("the catalog has not been asked yet.")
-        return self._frames.read(frames)
+        try:
+            counts, self.trouble = self._frames.read(frames), None
+        except CatalogError as error:
+            self.trouble = str(error)
+            raise
+        return counts
 
     def mask(self) -> NDArray[np.uint8] | None:
         return None if self._frames is None else self._frames.mask

@@ -285,6 +285,26 @@ def test_the_catalog_comes_last(tmp_path: Path, site: Site) -> None:
     np.testing.assert_array_equal(frames.read(np.arange(4, 12)), COUNTS[4:12])
 
 
+def test_a_catalog_that_goes_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ptyplugin.io.live_frames._DAMAGED_S", 0.0)
+    fails = [20]
+
+    class Restarted(MemoryFrames):
+        def read(self, frames: Any) -> Any:
+            fails[0] -= 1
+            if fails[0] >= 0:
+                raise CatalogAway("the catalog at http://t does not answer.")
+            return super().read(frames)
+
+    def ways() -> CatalogWay:
+        return CatalogWay(lambda: Restarted(COUNTS[:4]))
+
+    np.testing.assert_array_equal(live(ways()).read(np.arange(4)), COUNTS[:4])
+    fails[0] = 10**9
+    with pytest.raises(FramesError, match=r"did not come in time. the catalog: the catalog at http://t does not answer"):
+        live(ways(), deadline_s=0.1).read(np.arange(4))
+
+
 def test_what_is_wrong_with_each_way_is_said_at_the_end(tmp_path: Path, site: Site) -> None:
     def away() -> Frames:
         raise CatalogAway("the catalog at http://t does not answer.")
