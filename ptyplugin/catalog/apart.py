@@ -64,7 +64,11 @@ class Kept(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """See Handler."""
-        self.lines.append((record.levelno, record.name, record.getMessage()))
+        try:
+            self.lines.append((record.levelno, record.name, record.getMessage()))
+        except Exception:
+            # What a library says wrongly costs no result.
+            self.handleError(record)
 
 
 def answer_all(orders: Iterable[str], put: Callable[[Path, str], object], answer: Callable[[str], object], said: Kept) -> None:

@@ -101,6 +101,8 @@ def test_each_order_has_one_answer(tmp_path: Path) -> None:
     orders = [json.dumps({"result": str(tmp_path / "a.h5"), "key": key}) for key in ("good", "away", "strange")]
     answer_all(orders, put, answers.append, said)
     log.removeHandler(said)
+    said.handle(logging.makeLogRecord({"msg": "%d arrays", "args": ("no",)}))
+    assert not said.lines
     assert [json.loads(answer) for answer in answers] == [
         {"error": None, "log": [[logging.WARNING, "test.publishing", "a.h5 was sent"]]},
         {"error": "it is away.", "log": []},
