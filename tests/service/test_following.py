@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -89,11 +90,20 @@ def test_a_connection_that_breaks_goes_on_where_it_was(until: Callable[..., None
     assert sorted(document for name, document in given if name == "event") == [((), 1), (("primary",), 1), (("primary",), 2)]
 
 
-@pytest.mark.parametrize("wrong", ["lost", "garbage", "refused", "going away", "ended"])
-def test_what_cannot_be_followed_ends_its_live_job_only(wrong: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("wrong", ["lost", "garbage", "refused", "going away", "killed", "ended"])
+def test_what_cannot_be_followed_ends_its_live_job_only(
+    wrong: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Long enough for all connections to fail between two looks.
+    monkeypatch.setattr(following, "_LOOK_S", 0.5)
+
     def answer(socket: ServerConnection, path: str, start: int) -> None:
         if wrong in ("refused", "going away"):
             socket.close(1011 if wrong == "refused" else 1001)
+        elif wrong == "killed":
+            if start == 1:
+                send(socket, start)
+            socket.close(1011)
         elif wrong == "garbage":
             socket.send(b"\xc1")
         else:
@@ -109,6 +119,9 @@ def test_what_cannot_be_followed_ends_its_live_job_only(wrong: str, caplog: pyte
     assert (name, stop["run_start"]) == ("stop", "run-1")
     assert ("its live image gets no more frames" in caplog.text) == (wrong != "ended")
     assert "mistake" not in caplog.text
+    # Of several connections that fail together, one is said.
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 def test_a_run_that_never_ends_is_left_when_it_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,9 +96,9 @@ class Follower:
         try:
             while self._listening and not self._is_cut and not self._is_late() and not self._is_silent():
                 done, _ = await asyncio.wait(self._listening, timeout=_LOOK_S)
-                self._listening -= done
                 for task in done:
                     task.result()
+                self._listening -= done
             closed_s = time.monotonic()
             while not (self._end or self._is_cut) and time.monotonic() - closed_s < _LATE_S:
                 await asyncio.sleep(_LOOK_S)
