@@ -22,6 +22,7 @@ from ptyplugin.model import (
     ENERGY_UNITS_EV,
     LENGTH_UNITS_M,
     BesideSource,
+    CatalogAway,
     FrameBlock,
     FramesError,
     Geometry,
@@ -65,7 +66,11 @@ class Assembling:
         self._positions: LatePositions | None = None
 
     def look(self) -> JobParts | Refusal | None:
-        """The job or the refusal; None as long as positions may still come: look again after PAUSE_S."""
+        """The job or the refusal; None as long as positions may still come: look again after PAUSE_S.
+
+        Raises:
+            CatalogAway: positions lie in the catalog, which is away: nobody knows yet what comes of the run.
+        """
         try:
             if self._positions is None:
                 check_keys(self.run, self.profile)
@@ -74,12 +79,18 @@ class Assembling:
                 self._positions = LatePositions(self.run, self.profile, self._reader)
             run = self._positions.look()
             return None if run is None else _parts(run, self.profile)
+        except CatalogAway:
+            raise
         except PtypluginError as error:
             return refusal(self.run, self.profile, str(error))
 
 
 def assemble(run: CollectedRun, profile: Profile, reader: PositionReader | None = None) -> JobParts | Refusal:
-    """What ``Assembling`` gives in the end; waits for it."""
+    """What ``Assembling`` gives in the end; waits for it.
+
+    Raises:
+        CatalogAway: positions lie in the catalog, which is away.
+    """
     assembling = Assembling(run, profile, reader)
     while (parts := assembling.look()) is None:
         time.sleep(PAUSE_S)

@@ -18,7 +18,19 @@ from ptyplugin.callbacks.locating import Locator, PositionReader
 from ptyplugin.callbacks.pairing import Record
 from ptyplugin.callbacks.run import CollectedRun
 from ptyplugin.callbacks.settling import far_outside
-from ptyplugin.model import FramesError, Job, JobError, JobParts, LiveTable, OutsideDataRoots, Profile, PtypluginError, Refusal, Site
+from ptyplugin.model import (
+    CatalogAway,
+    FramesError,
+    Job,
+    JobError,
+    JobParts,
+    LiveTable,
+    OutsideDataRoots,
+    Profile,
+    PtypluginError,
+    Refusal,
+    Site,
+)
 from ptyplugin.model import Growth as JobGrowth
 
 _log = logging.getLogger(__name__)
@@ -211,7 +223,7 @@ class LiveRuns:
             located = run.locator.locate(list(run.pending.values()), about.track, ended=run.is_cut)
         except OutsideDataRoots:
             raise
-        except FramesError as error:
+        except (FramesError, CatalogAway) as error:
             _log.debug("run %s: its positions are waited for: %s", run.uid, error)
             return []
         run.pending = {record.frame_id: record for record in located.waiting}

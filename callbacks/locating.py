@@ -37,6 +37,7 @@ class PositionReader(Protocol):
 
         Raises:
             FramesError: they cannot be read, now or at all.
+            CatalogAway: they lie in the catalog, which does not answer.
             OutsideDataRoots: the site does not allow it.
         """
         ...

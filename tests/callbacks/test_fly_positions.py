@@ -18,7 +18,7 @@ from ptyplugin.callbacks import Collector, FileReader, Growth, RunEnded, assembl
 from ptyplugin.callbacks.clock import Clock
 from ptyplugin.callbacks.samples import SamplesAt
 from ptyplugin.callbacks.track import Stretch
-from ptyplugin.model import FramesError, Hdf5Source, JobParts, OutsideDataRoots, Refusal, Site, TiledSource
+from ptyplugin.model import CatalogAway, FramesError, Hdf5Source, JobParts, OutsideDataRoots, Refusal, Site, TiledSource
 
 QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
@@ -160,6 +160,15 @@ def test_samples_that_come_late_are_waited_for(bench: Any, monkeypatch: pytest.M
     files = bench.files({"/x": 0})
     threading.Timer(0.2, files.there.clear).start()
     assert job_of(bench.collect(bench.fly(), None, files)).frame_ids == [(0, 6)]
+
+
+def test_positions_in_a_catalog_that_is_away_are_no_refusal(bench: Any) -> None:
+    class Away:
+        def read(self, source: Any, start: int, stop: int, per_point: int) -> Any:
+            raise CatalogAway("the catalog does not answer.")
+
+    with pytest.raises(CatalogAway):
+        bench.collect(by_time(bench), clocked(bench), Away())
 
 
 def test_nobody_who_may_read_is_said(bench: Any) -> None:

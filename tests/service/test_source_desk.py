@@ -280,6 +280,22 @@ def test_positions_that_come_late_hold_up_no_other_run(
     assert work.state.counts["healed"] == int(from_catalog)
 
 
+def test_a_catalog_that_is_away_when_positions_are_read_there_is_waited_for(
+    work: Work, catalog: FakeCatalog, documents, until, monkeypatch
+) -> None:
+    fails, look = iter(range(3)), Assembling.look
+
+    def away(self: Assembling) -> Any:
+        if next(fails, None) is not None:
+            raise CatalogAway("the catalog does not answer.")
+        return look(self)
+
+    monkeypatch.setattr(Assembling, "look", away)
+    work.send(documents)
+    until(lambda: work.jobs())
+    assert [type(job) for job in work.jobs()] == [Job]
+
+
 def test_memory_is_bounded(work: Work, catalog: FakeCatalog, until, monkeypatch) -> None:
     monkeypatch.setattr(desk, "MOST_KEPT", 3)
     monkeypatch.setattr(desk, "MOST_WAITING", 10)

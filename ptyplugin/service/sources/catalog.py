@@ -76,12 +76,15 @@ class Catalog:
         """Positions that are an array of a run; see ptyplugin.catalog.array_samples.
 
         Raises:
+            CatalogAway: it does not answer, or did not a moment ago.
             FramesError: it does not give them, now or at all.
         """
         from ptyplugin.catalog import array_samples
 
         try:
             return self.ask(lambda client: array_samples(client, self._site, beamline, source, start, stop))
+        except CatalogAway:
+            raise
         except CatalogError as error:
             raise FramesError(str(error)) from error
 

@@ -290,6 +290,8 @@ def _look_at(assembling: Assembling) -> JobParts | Refusal | None:
     run = assembling.run
     try:
         return assembling.look()
+    except CatalogAway:
+        raise
     except Exception as error:
         _log.exception("run %s: no job could be made of it", run.uid)
         reason = f"a mistake of ptyplugin: no job could be made of this run ({type(error).__name__}). Report it with the service's log."
