@@ -160,7 +160,7 @@ def test_an_ioc_that_is_taken_away_and_comes_back(tmp_path: Path, camera: Camera
 
 def test_the_recorder_itself_begun_anew(tmp_path: Path, camera: Camera) -> None:
     site = Site(home=tmp_path)
-    for first in (0, 5):
+    for first in (0, 4):
         with recording(site) as source:
             until(lambda source=source: source.state.connected)  # type: ignore[misc]
             time.sleep(0.02)
