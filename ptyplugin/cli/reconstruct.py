@@ -201,7 +201,8 @@ def _published(parts: JobParts, site: Site, result: Path, as_json: bool) -> str:
             node = publish(client_of(site), site, result, parts.job.key)
     except CatalogError as error:
         raise CatalogError(f"{error} The result is in {result}; the same command publishes it when the catalog is there again.") from error
-    return "/".join(node.path_parts)
+    # Of what was made below the root just now, the first part is empty.
+    return "/".join(filter(None, node.path_parts))
 
 
 def _say(

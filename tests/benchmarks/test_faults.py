@@ -17,10 +17,9 @@ def test_small_faults_lose_nothing() -> None:
 
 
 def test_fuzz_finds_nothing() -> None:
-    decoder, collector = fuzz(30)
-    assert (decoder.lost, collector.lost) == (0, 0), (decoder.note, collector.note)
-    assert decoder.over >= 30
-    assert collector.over >= 30
+    rows = fuzz(30)
+    assert [(row.lost, row.note) for row in rows] == [(0, "")] * 3
+    assert all(row.over >= 30 for row in rows)
 
 
 @pytest.mark.parametrize("check", [bytes_to_the_decoder, documents_to_the_collector])

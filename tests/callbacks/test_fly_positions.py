@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ptyplugin.callbacks import Collector, FileReader, Growth, RunEnded, assemble, locating, tape
@@ -349,6 +349,7 @@ def test_a_clock_that_is_set_back_costs_the_frames_that_it_leaves_in_doubt(bench
 
 @QUICK
 @given(seed=st.integers(0, 10**6), set_back=st.booleans(), portion=st.integers(1, 97))
+@example(seed=5983, set_back=True, portion=1)
 def test_a_capture_of_which_little_is_in_memory_gives_the_same(seed: int, set_back: bool, portion: int) -> None:
     rng = np.random.default_rng(seed)
     columns = {key: rng.normal(size=400).cumsum() for key in ("/y", "/x")}

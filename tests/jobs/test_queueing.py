@@ -83,7 +83,7 @@ def test_a_live_job_that_stepped_aside_holds_nobody_up_until_it_is_its_time(ther
     there.step_aside(there.show(live), 900.0)
     other, final = put("b", "final"), put("a", "final")
     assert claimed(there) == other
-    there.grow(live, 3, np.zeros((2, 1, 2)))
+    there.grow(live, 3, 2)
     assert (there.show(live).frames, there.show(live).tries) == (5, 0)
     assert [claimed(there), claimed(there)] == [live, None]
     there.step_aside(there.show(live), 900.0)
@@ -119,5 +119,5 @@ def test_hurry_leaves_a_job_alone_that_waits_for_something_else(there: Ledger, p
     live = put("a", "live")
     claimed(there)
     there.requeue(there.show(live), "its ranks were killed.", wait_s=20.0)
-    there.grow(live, 3, np.zeros((2, 1, 2)))
+    there.grow(live, 3, 2)
     assert claimed(there) is None
