@@ -186,7 +186,8 @@ def _left_node(folder: Container, key: str, metadata: dict[str, Any]) -> Contain
     same = all(node.metadata.get(name) == metadata[name] for name in ("job", "scan_uid", "recipe"))
     if SPEC.name not in {spec.name for spec in node.specs} or not same or "state" not in node.metadata:
         raise CatalogError(
-            f"{'/'.join(filter(None, node.path_parts))} in the catalog is not the result of this job: move it away, or submit the job as a new attempt."
+            f"{'/'.join(filter(None, node.path_parts))} in the catalog is not the result of this job: move it away, or submit the job as a "
+            "new attempt."
         )
     return node
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 
 from ptyplugin.jobs import Fitting, Ledger, ledger, queueing
