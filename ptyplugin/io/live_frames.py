@@ -201,7 +201,9 @@ class LiveFrames:
     def _take(
         self, way: Way, place: int, frames: NDArray[np.int64], left: NDArray[np.int64], counts: NDArray[Any], from_way: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Those of ``left`` that this way does not give."""
+        """Those of ``left`` that this way does not give. For none it is not asked: to begin with the catalog takes seconds."""
+        if not left.size:
+            return left
         kind = way.kind()
         if kind is None:
             return left

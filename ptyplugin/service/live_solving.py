@@ -42,12 +42,13 @@ class Waits:
     """How long is waited for frames, in seconds.
 
     aside: before the job makes way for others; late: for frames that were announced, after the end of the run, and at the begin if there
-    are hardly any; again: before frames that could not be read are tried again, and before the job begins without some; lost: without
+    are hardly any; begin: before the job begins without some; again: before frames that could not be read are tried again; lost: without
     growth, before whoever hands it over counts as dead
     """
 
     aside_s: float = 3.0
     late_s: float = 10.0
+    begin_s: float = 0.5
     again_s: float = 2.0
     lost_s: float = 900.0
 
@@ -125,7 +126,7 @@ class _Beginning:
         every, begun_s = np.arange(len(frames)), time.monotonic()
         while not (there := frames.has(every)).all():
             waited_s = time.monotonic() - begun_s
-            if waited_s > self._waits.again_s and np.count_nonzero(there) >= _FEWEST:
+            if waited_s > self._waits.begin_s and np.count_nonzero(there) >= _FEWEST:
                 break
             if waited_s > self._waits.late_s:
                 return np.ones(len(frames), dtype=bool)

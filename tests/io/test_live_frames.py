@@ -285,6 +285,17 @@ def test_the_catalog_comes_last(tmp_path: Path, site: Site) -> None:
     np.testing.assert_array_equal(frames.read(np.arange(4, 12)), COUNTS[4:12])
 
 
+def test_a_catalog_that_is_not_needed_is_not_asked(tmp_path: Path, file: SwmrFile) -> None:
+    asked = []
+    file.write(0, 5)
+    frames = live(file_way(tmp_path), CatalogWay(lambda: asked.append(1) or MemoryFrames(COUNTS)))
+    assert frames.readable(np.arange(5)).all()
+    np.testing.assert_array_equal(frames.read(np.arange(5)), COUNTS[:5])
+    assert not asked
+    assert frames.readable(np.arange(6)).all()
+    assert asked
+
+
 def test_a_catalog_that_goes_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ptyplugin.io.live_frames._DAMAGED_S", 0.0)
     fails = [20]

@@ -26,7 +26,7 @@ from ptyplugin.service.live_solving import Waits, solve_live
 from ptyplugin.service.mpiexec import Mpiexec
 from ptyplugin.solvers import OneRank
 
-SOON = Waits(aside_s=0.1, late_s=0.3, again_s=0.1, lost_s=900.0)
+SOON = Waits(aside_s=0.1, late_s=0.3, begin_s=0.1, again_s=0.1, lost_s=900.0)
 
 
 @pytest.fixture(scope="module")
