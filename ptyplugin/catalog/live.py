@@ -17,7 +17,7 @@ from tiled.structures.data_source import DataSource
 
 from ptyplugin.catalog.canvas import Canvas, Extent, canvas_for
 from ptyplugin.catalog.connection import catalog_errors, ensure_container, is_conflict, plain
-from ptyplugin.catalog.publishing import PUBLISHED, own_node
+from ptyplugin.catalog.publishing import PUBLISHED, PUBLISHING, own_node
 from ptyplugin.jobs import Entry
 from ptyplugin.model import Snapshot
 
@@ -64,7 +64,8 @@ class LiveImages:
             window = tuple(slice(first, first + size) for first, size in zip(corner, snapshot.object.shape, strict=True))
             sent = self._send(window, _images(snapshot.object))
             said = self._said(snapshot, self._canvas, window)
-            node.update_metadata({"state": LIVE, "live": said, "quality": {"error": said["error"]}}, drop_revision=True)
+            # Nothing but this: the job's result may be published by another process at this moment.
+            node.update_metadata({"live": said}, drop_revision=True)
             return sent
 
     def end(self, state: str, sentence: str | None) -> None:
@@ -77,10 +78,14 @@ class LiveImages:
             node = self._found() if self._node is None else self._node
             if node is not None and node.metadata["state"] != PUBLISHED:
                 node.update_metadata({"state": state, "sentence": sentence}, drop_revision=True)
+            self._node = None
 
     def _open(self) -> Container:
         node = own_node(ensure_container(plain(self._client), self._path), self._job.key, live_metadata(self._job))
         self._number = int(node.metadata.get("live", {}).get("current", 0))
+        if node.metadata["state"] not in (LIVE, PUBLISHING, PUBLISHED):
+            # It failed or was cancelled, and has begun again.
+            node.update_metadata({"state": LIVE, "sentence": None}, drop_revision=True)
         return node
 
     def _found(self) -> Container | None:

@@ -38,12 +38,12 @@ def test_its_plan_is_one_that_is_reconstructed(tmp_path) -> None:
 
 
 def test_with_frames_in_its_files_it_has_a_live_job(tmp_path) -> None:
-    table, frames = Table("plan", ["what", "measured", "unit", "limit"]), write_frames(tmp_path / "frames.h5", 80)
+    table, frames = Table("plan", ["what", "measured", "unit", "limit"]), write_frames(tmp_path / "frames.h5", 240)
     site = Site(home=tmp_path / "home", data_roots=[tmp_path])
-    _plans(table, site, 1, 80, frames)
+    _plans(table, site, 1, 240, frames)
     items = [item / "job.json" for item in Inbox(site.inbox).waiting()]
     live, final = (parse(path.read_bytes()) for path in items if path.exists())
     assert [live.purpose, final.purpose] == ["live", "final"]
-    assert final.frame_count == 80
+    assert final.frame_count == 240
     with h5py.File(final.frames[0].source.uri.removeprefix("file://localhost").removeprefix("file://")) as file:
-        assert file[final.frames[0].source.dataset].shape == (80, 128, 128)
+        assert file[final.frames[0].source.dataset].shape == (240, 128, 128)

@@ -119,7 +119,8 @@ def test_an_image_grows_until_the_result_takes_its_place(client: Any, site: Site
     assert list(node.metadata_revisions[:]) == []
 
     # What is no result yet says so, whatever it is asked for.
-    assert node.refresh().metadata["quality"]["error"] == 0.25
+    assert node.refresh().metadata["quality"]["error"] is None
+    assert node.metadata["live"]["error"] == 0.25
     for name in ("object_phase", "object", "progress"):
         with pytest.raises(CatalogError, match=rf"{name} of result {job.key} is not in the catalog: its state is live. .live"):
             node[name]
@@ -133,8 +134,9 @@ def test_an_image_grows_until_the_result_takes_its_place(client: Any, site: Site
     assert published.metadata["live"]["current"] == 2
     assert runs_with_results(client, site, "sim", ["run-live"]) == {"run-live"}
     assert published.reconstruction().quality["error"] == 0.01
-    # A snapshot that was late does not make it unfinished, whoever brings it.
+    # A snapshot that was late, or on its way meanwhile, does not make it unfinished, whoever brings it.
     live.put(snapshot(job.key, (90, 100), (-30, -10), 3))
+    assert client[f"{PATH}/{job.key}"].metadata["quality"]["error"] == 0.01
     assert LiveImages(client, PATH, job).put(larger) == 0
     assert client[f"{PATH}/{job.key}"].metadata["state"] == "published"
 
