@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from tiled.structures.core import StructureFamily
 
 from ptyplugin.catalog.connection import catalog_errors, family, plain
 from ptyplugin.catalog.recent import run_with_uid
+from ptyplugin.io.hdf5_samples import flat
 from ptyplugin.model import CatalogError, FramesError, Site, TiledSource
 
 
@@ -32,10 +32,4 @@ def array_samples(client: Any, site: Site, beamline: str, source: TiledSource, s
             raise CatalogError(f"the catalog has no {name} yet: was the run written there to its end?")
         if family(array) != StructureFamily.array or not array.shape or array.dtype.kind not in "uif":
             raise FramesError(f"{name} holds no numbers of shape (point, ...) in the catalog: name another data key in the profile.")
-        each = prod(array.shape[1:])
-        stop = min(stop, array.shape[0] * each)
-        if stop <= start:
-            return np.empty(0)
-        first = start // each
-        rows = np.asarray(array[first : -(-stop // each)], dtype=np.float64).ravel()
-    return rows[start - first * each : stop - first * each]
+        return flat(array, start, stop)

@@ -42,7 +42,7 @@ def read_samples(source: Hdf5Source, start: int, stop: int, per_point: int, site
             )
         check_foreign_files(dataset, path, lambda found: literal.local_path(found.as_uri()))
         try:
-            return _flat(dataset, start, stop)
+            return flat(dataset, start, stop)
         except (OSError, RuntimeError) as error:
             raise FramesError(
                 f"{path}: samples {start}..{stop - 1} of {source.dataset} cannot be read ({cause(error)}): "
@@ -50,7 +50,8 @@ def read_samples(source: Hdf5Source, start: int, stop: int, per_point: int, site
             ) from error
 
 
-def _flat(dataset: Any, start: int, stop: int) -> NDArray[np.float64]:
+def flat(dataset: Any, start: int, stop: int) -> NDArray[np.float64]:
+    """Samples ``start`` to ``stop`` of an array (point, ...) read as it is sliced, numbered over all axes together; fewer at its end."""
     each = math.prod(dataset.shape[1:])
     stop = min(stop, dataset.shape[0] * each)
     if stop <= start:

@@ -120,27 +120,17 @@ def test_pv_access_with_gaps_and_duplicates_healed_from_the_file(there: Hall, ca
     check_final(there, catalog, scan, "pva", FRAMES)
 
 
-def test_the_catalog_where_nothing_else_is_there(there: Hall, catalog: Any, hold: Path) -> None:
-    uri = there.catalog.uri
-    with there.scan("fly", "tiled", visible=False, rows=ROWS, columns=COLUMNS, hold=str(hold), raw=uri) as scan:
+@pytest.mark.parametrize(("way", "came_from"), [("tiled", "the catalog"), ("eiger", "the spool of tcp://127.0.0.1")])
+def test_catalog_or_stream_is_enough_where_no_file_is_there(there: Hall, catalog: Any, hold: Path, way: str, came_from: str) -> None:
+    raw = {"raw": there.catalog.uri} if way == "tiled" else {}
+    with there.scan("fly", way, visible=False, rows=ROWS, columns=COLUMNS, hold=str(hold), **raw) as scan:
         live = live_job(there, scan)
         until(lambda: has_frames(there, live, FRAMES), "all frames are admitted")
-        check_live_image(catalog, "tiled", live, FRAMES)
+        check_live_image(catalog, way, live, FRAMES)
         check_admitted(there, scan, live)
         hold.touch()
-    assert "came from the catalog" in there.said(live)
-    check_final(there, catalog, scan, "tiled", FRAMES)
-
-
-def test_the_stream_of_an_eiger_is_enough_for_the_final_image_too(there: Hall, catalog: Any, hold: Path) -> None:
-    with there.scan("fly", "eiger", visible=False, rows=ROWS, columns=COLUMNS, hold=str(hold)) as scan:
-        live = live_job(there, scan)
-        until(lambda: has_frames(there, live, FRAMES), "all frames are admitted")
-        check_live_image(catalog, "eiger", live, FRAMES)
-        check_admitted(there, scan, live)
-        hold.touch()
-    assert "came from the spool of tcp://127.0.0.1" in there.said(live)
-    check_final(there, catalog, scan, "eiger", FRAMES)
+    assert f"came from {came_from}" in there.said(live)
+    check_final(there, catalog, scan, way, FRAMES)
 
 
 def test_two_fly_scans_back_to_back_the_second_of_which_is_aborted(there: Hall, catalog: Any) -> None:
