@@ -21,7 +21,7 @@ demo: .venv/installed-demo
 	$(BIN)/ptyplugin demo --out demo-out
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses $(WORKERS)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

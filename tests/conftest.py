@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import at_work
 import h5py
 import numpy as np
 import pytest
+from sharing_out import SharingOut
 
 from ptyplugin.sim.optics import annular_probe, far_field
 from ptyplugin.sim.sample import make_sample
@@ -19,11 +21,10 @@ from ptyplugin.solvers.driver import Driver
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests of the catalog run on one worker: they share one server, whose start takes 10 to 20 s."""
-    for item in items:
-        if item.path.is_relative_to(ROOT / "tests" / "catalog"):
-            item.add_marker(pytest.mark.xdist_group("catalog"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharingOut:
+    """How ``pytest --numprocesses 2`` shares the tests out."""
+    return SharingOut(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

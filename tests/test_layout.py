@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from sharing_out import LONGEST, TOGETHER, group_of
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("callbacks", "profiles", "sim", "solvers")
@@ -117,3 +118,11 @@ def test_no_function_is_longer_than_60_lines_and_no_file_longer_than_500() -> No
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= 60:
                     long.append(f"{path}:{node.lineno} {node.name}: {node.end_lineno - node.lineno + 1} lines")
     assert not long
+
+
+def test_what_shares_a_server_is_one_group_and_what_takes_long_is_there() -> None:
+    files = [str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py")]
+    groups = {group_of(f"{file}::test_it[a]") for file in files}
+    assert set(LONGEST) <= groups
+    for beginning, group in TOGETHER.items():
+        assert {group_of(file) for file in files if file.startswith(beginning)} == {group}

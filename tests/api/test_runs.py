@@ -20,7 +20,7 @@ from ptyplugin.jobs.inbox import Inbox
 from ptyplugin.model import CatalogError, FramesError, Job, ProfileError, ScanError, Site
 from ptyplugin.profiles import load_profile
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("api_runs")]
+pytestmark = pytest.mark.system
 
 
 class Scanned(NamedTuple):

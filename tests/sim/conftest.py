@@ -11,13 +11,6 @@ from ptyplugin.sim import ioc
 from ptyplugin.sim.ioc.process import Ioc
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of the IOC run on one worker."""
-    for item in items:
-        if "served" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("ioc"))
-
-
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ioc]:
     """The IOC, in a process of its own."""

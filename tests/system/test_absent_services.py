@@ -18,7 +18,7 @@ from ptyplugin.profiles import load_profile
 from ptyplugin.service import Daemon, Inline
 from ptyplugin.sim.beamline import Beamline
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("demo"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 FRAMES = 36
 

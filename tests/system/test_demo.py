@@ -14,7 +14,7 @@ import pytest
 
 from ptyplugin.catalog import LocalServer
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("demo"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 LAST_LINE = re.compile(r"object phase RMS against the truth (\d\.\d+) rad, (\d+) frames, (\d+\.\d) s from the last frame")
 

@@ -19,7 +19,7 @@ from ptyplugin.io.ways import SpoolWay
 from ptyplugin.jobs import Entry, read_snapshot
 from ptyplugin.model import Job
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("live_paths"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 ROWS, COLUMNS = 7, 9
 FRAMES = ROWS * COLUMNS

@@ -22,7 +22,7 @@ from ptyplugin.service import Daemon, Place
 from ptyplugin.service.pilots import Pilots
 
 HERE = str(Path(__file__).parent)
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("slurm")]
+pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")
