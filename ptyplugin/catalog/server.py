@@ -9,7 +9,6 @@ import secrets
 import shlex
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from importlib.util import find_spec
@@ -22,6 +21,7 @@ from tiled.structures.core import Spec
 
 from ptyplugin.catalog.connection import connect, ensure_container, plain
 from ptyplugin.model import CatalogError, Site
+from ptyplugin.model.own_python import own_python
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ class LocalServer:
         # The site's own TILED_ variables must not configure this server.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TILED_")}
         environment["TILED_SINGLE_USER_API_KEY"] = self.api_key
-        command = [sys.executable, "-m", "ptyplugin.catalog.serve", str(self.config), str(self._database), str(bound.fileno())]
+        command = own_python("ptyplugin.catalog.serve", self.config, self._database, bound.fileno())
         with self.log.open("wb") as log:
             # A session of its own: Ctrl-C at the terminal is for the parent, which may still be publishing.
             return subprocess.Popen(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import atexit
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -148,10 +146,10 @@ def _warmth(site: Site, service: subprocess.Popen[bytes], log: Path) -> tuple[bo
 @contextmanager
 def _service(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """``ptyplugin serve`` for the site in this folder, ended with the block, and when this process ends in any way."""
-    from ptyplugin.service import tied
+    from ptyplugin.model.own_python import own_python
+    from ptyplugin.service.tied import tied_to_us
 
-    command = [sys.executable, str(tied.__file__), str(os.getpid())]
-    command += [sys.executable, "-m", "ptyplugin", "serve", "--site", str(folder / SITE_FILE)]
+    command = [*tied_to_us(), *own_python("ptyplugin", "serve", "--site", folder / SITE_FILE)]
     with (folder / LOG_FILE).open("ab") as log:
         # In a session of its own: a Ctrl-C at the prompt is for the RunEngine.
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)

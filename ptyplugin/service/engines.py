@@ -15,8 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from ptyplugin.model import RanksAway
-from ptyplugin.service import tied
+from ptyplugin.model.own_python import own_python
 from ptyplugin.service.processes import Process, forget, kill, make_temporary, remember, remove_temporary
+from ptyplugin.service.tied import tied_to_us
 from ptyplugin.service.wire import TOKEN_VARIABLE
 
 _log = logging.getLogger(__name__)
@@ -190,10 +191,7 @@ class LocalEngine(Engine):
     def _command(self, mpiexec: Path, address: Path) -> list[str]:
         # -launcher fork -rmk user: on this machine, even inside somebody's Slurm allocation.
         ranks = ["-launcher", "fork", "-rmk", "user", "-n", str(self.size)]
-        return [
-            *(sys.executable, "-I", "-S", tied.__file__, str(os.getpid())),
-            *(str(mpiexec), *ranks, sys.executable, "-P", "-u", "-m", "ptyplugin.service.worker", str(address)),
-        ]
+        return [*tied_to_us(), str(mpiexec), *ranks, *own_python("ptyplugin.service.worker", address)]
 
     def _remove_address(self) -> None:
         if self._address is not None:

@@ -8,13 +8,13 @@ import re
 import secrets
 import shlex
 import socket
-import sys
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from ptyplugin.model import RanksAway
+from ptyplugin.model.own_python import own_python
 from ptyplugin.model.redaction import is_secret
 from ptyplugin.model.slurm import SlurmNumbers
 from ptyplugin.service.engines import GROUP_LOG, STRANGERS, Engine
@@ -158,9 +158,9 @@ class Pilot(Engine):
 
     def _script(self, port: int) -> str:
         ranks = [f"--nodes={self._nodes}", f"--ntasks={self.size}", f"--cpus-per-task={self._asked.cpus_per_rank}"]
-        python = [self._asked.python or sys.executable, "-P", "-u", "-m", "ptyplugin.service.worker"]
-        words = ["srun", "--kill-on-bad-exit=1", f"--mpi={self._asked.mpi}", *ranks, *python]
-        return f"#!/bin/sh\nexec {shlex.join([*words, f'{self._asked.host}:{port}', str(self._token_file)])}\n"
+        worker = own_python("ptyplugin.service.worker", f"{self._asked.host}:{port}", self._token_file, python=self._asked.python)
+        words = ["srun", "--kill-on-bad-exit=1", f"--mpi={self._asked.mpi}", *ranks, *worker]
+        return f"#!/bin/sh\nexec {shlex.join(words)}\n"
 
 
 def own_name(folder: Path) -> str:

@@ -7,7 +7,6 @@ import logging
 import os
 import select
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,10 +16,11 @@ from typing import Any
 
 from ptyplugin.jobs import Entry, Ledger
 from ptyplugin.model import CatalogError, LedgerError, PtypluginError, Site
+from ptyplugin.model.own_python import own_python
 from ptyplugin.model.redaction import redacted
-from ptyplugin.service import tied
 from ptyplugin.service.complaints import Complaints
 from ptyplugin.service.preview import is_to_be_published
+from ptyplugin.service.tied import tied_to_us
 
 _log = logging.getLogger(__name__)
 
@@ -110,9 +110,8 @@ class PublishApart:
             self._end()
         if self._process is None:
             # Tied to the daemon, for there may be one publisher only; a session of its own: Ctrl-C is for the daemon.
-            tied_to_us = [sys.executable, "-I", "-S", tied.__file__, str(os.getpid())]
             self._process = subprocess.Popen(
-                [*tied_to_us, sys.executable, "-P", "-m", "ptyplugin.catalog.apart"],
+                [*tied_to_us(), *own_python("ptyplugin.catalog.apart")],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,

@@ -21,6 +21,11 @@ def tie_to_parent(parent: int) -> None:
         os._exit(1)
 
 
+def tied_to_us() -> list[str]:
+    """What stands before a command that is to end with this process."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid())]
+
+
 if __name__ == "__main__":
     tie_to_parent(int(sys.argv[1]))
     os.execv(sys.argv[2], sys.argv[2:])

@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from ptyplugin.model.errors import DeviceError
+from ptyplugin.model.own_python import own_python
 
 _PATIENCE_S = 60.0
 _LOG_FILE = "ioc.log"
@@ -75,7 +75,7 @@ def running(folder: Path, *, prefix: str = "SIM:", port: int = 0, faults: Iterab
         DeviceError: it does not start; the message has its own words.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "ptyplugin", "sim", "ioc", "--json", "--with-parent", "--prefix", prefix, "--folder", str(folder)]
+    command = own_python("ptyplugin", "sim", "ioc", "--json", "--with-parent", "--prefix", prefix, "--folder", folder)
     command += [word for fault in faults for word in ("--fault", fault)] + list(options)
     process, line = _started([*command, "--port", str(port)], folder)
     ioc = Ioc(line["environment"], prefix, line["port"], folder, process, [*command, "--port", str(line["port"])])

@@ -8,14 +8,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from ptyplugin.service import tied
+from ptyplugin.service.tied import tied_to_us
 
 _COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
 _PACKAGES = ("slurm-wlm", "munge")
@@ -126,10 +125,9 @@ class Cluster:
     def _run(self, command: str, *words: str) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "SLURM_CONF": str(self.config)}
         # Also where the tests are killed, nothing stays.
-        tied_to_us = [sys.executable, "-I", "-S", tied.__file__, str(os.getpid())]
         with (self.folder / f"{command}.log").open("ab") as said:
             process = subprocess.Popen(
-                [*tied_to_us, _where(command) or command, *words], stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment
+                [*tied_to_us(), _where(command) or command, *words], stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment
             )
         self._processes.append(process)
         return process

@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -14,6 +13,7 @@ from importlib.util import find_spec
 from typing import Self
 
 from ptyplugin.model import Site, SiteError
+from ptyplugin.model.own_python import own_python
 from ptyplugin.service.daemon import Daemon
 from ptyplugin.service.logs import LogFormat
 
@@ -86,7 +86,7 @@ class Epics:
     def _serve(self) -> float:
         """Run the process until it ends; how long it ran, seconds."""
         begun = time.monotonic()
-        command = [sys.executable, "-m", "ptyplugin.service.epics", self._prefix, self._log_format]
+        command = own_python("ptyplugin.service.epics", self._prefix, self._log_format)
         # A session of its own: Ctrl-C at the terminal is for the service, which ends it.
         process = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0, start_new_session=True)
         assert process.stdin is not None
