@@ -26,6 +26,11 @@ class LiveView:
     pixel_m: tuple[float, float]
     middle_m: tuple[float, float]
 
+    @property
+    def size_m(self) -> tuple[float, float]:
+        """(y, x) of the part that is shown."""
+        return self.wave.shape[0] * self.pixel_m[0], self.wave.shape[1] * self.pixel_m[1]
+
 
 def view_of_snapshot(snapshot: Snapshot, positions_m: NDArray[np.float64] | None) -> LiveView:
     """What to show of a snapshot; positions_m: (frame, yx) of its frames, the whole object is shown where they are not known."""

@@ -73,6 +73,7 @@ class Client:
             "dtype": str(image.dtype),
             "mean": float(image.mean()) if image.size else None,
             "spread": float(image.std()) if image.size else None,
+            "highest": float(image.max()) if image.size else None,
             "bytes": raw.uncompressedSize,
             "dimension": [one.size for one in raw.dimension],
             "attributes": {name: _plain(value) for name, value in image.attrib.items()},

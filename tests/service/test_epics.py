@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -23,10 +24,12 @@ from typer.testing import CliRunner
 
 from ptyplugin.api.looking import FramePositions, look
 from ptyplugin.cli.app import app
+from ptyplugin.io.live_view import LiveView
 from ptyplugin.jobs import Ledger, ProgressFile, submit, write_snapshot
 from ptyplugin.model import FramesError, LedgerError, Progress, Site, SiteError, Snapshot
 from ptyplugin.service import Daemon, Inline
 from ptyplugin.service.epics import screens
+from ptyplugin.service.epics.images import pictures
 from ptyplugin.service.epics.records import IMAGES, INVALID, LONG_TEXT, MAJOR, RECORDS, cut, outdated, readings
 from ptyplugin.service.epics.screens import Epics
 
@@ -136,6 +139,8 @@ def test_a_job_is_seen_and_cancelled_over_epics(site, make_job, until, ask, monk
             assert (image["shape"], image["dtype"], image["dimension"]) == ([160, 160], "float32", [160, 160])
             assert image["bytes"] == 160 * 160 * 4
             assert abs(image["mean"]) < 0.1 < image["spread"] < 0.5
+            assert image["highest"] < 0.9, "a few odd pixels are cut off"
+            until(lambda: value("Width") == pytest.approx(5.0))
             told = image["attributes"]
             assert (told["Job"], told["ScanID"], told["RunUID"], told["Units"], told["ColorMode"]) == (job.key, 7, "run-1", "rad", 0)
             assert told["PixelSizeX"] == pytest.approx(1e-6 / 32)
@@ -271,8 +276,23 @@ def test_positions_of_a_job_without_its_folder_are_not_known(tmp_path, make_job)
     np.testing.assert_array_equal(FramePositions(tmp_path).first(2), [[0.0, 0.0], [0.0, 1e-6]])
 
 
+def test_the_images_for_screens_show_their_contrast_though_pixels_are_odd_and_parts_dark() -> None:
+    """A screen lets its colours run from the lowest value to the highest."""
+    y, x = np.mgrid[:50, :80] / 10
+    wave = ((1 + 0.1 * np.sin(3 * x)) * np.exp(0.2j * np.cos(4 * y))).astype(np.complex64)
+    wave[20, 30] = 50 * np.exp(3j)
+    seen = np.ones((50, 80), np.float32)
+    seen[40:] = 0
+    wave[40:] = 7
+    view, job = LiveView(wave, seen, None, (1e-8, 2e-8), (0.0, 0.0)), SimpleNamespace(key="k", scan_id=1, run_uid="run-1")
+    assert view.size_m == pytest.approx((5e-7, 1.6e-6))
+    ends = {name: (picture.pixels.min(), picture.pixels.max()) for name, picture in pictures(view, job, 1, 9, 0.0).items()}
+    assert ends["Image:Phase"] == pytest.approx((-0.2, 0.2), abs=0.01)
+    assert ends["Image:Amplitude"] == pytest.approx((0.9, 1.1), abs=0.01)
+
+
 #: What the Display Builder of Phoebus knows: properties of every widget, and of those on the screen. It says nothing of others.
-COMMON = {"name", "x", "y", "width", "height", "visible", "tooltip"}
+COMMON = {"name", "x", "y", "width", "height", "visible", "tooltip", "rules"}
 COLOURED = {"font", "foreground_color", "background_color", "transparent"}
 TEXT = COLOURED | {"horizontal_alignment", "vertical_alignment", "rotation_step", "wrap_words"}
 PV = {"pv_name", "border_alarm_sensitive"}
@@ -289,7 +309,15 @@ WIDGETS = {
         | {"background_color", "unsigned", "minimum", "maximum"},
     ),
 }
-PARTS = {"color_bar": {"visible", "bar_size"}, "x_axis": AXIS, "y_axis": AXIS, "color_map": {"name"}, "actions": {"action"}}
+PARTS = {
+    "rules": {"rule"},
+    "rules/rule": {"exp", "pv_name"},
+    "color_bar": {"visible", "bar_size"},
+    "x_axis": AXIS,
+    "y_axis": AXIS,
+    "color_map": {"name"},
+    "actions": {"action"},
+}
 COLOUR_MAPS = {"VIRIDIS", "GRAY", "JET", "SPECTRUM", "HOT", "COOL", "SHADED", "MAGMA"}
 
 
@@ -313,6 +341,18 @@ def test_the_screen_for_phoebus_has_variables_and_properties_that_are_there() ->
         assert y >= 0
         assert x + width <= int(display.findtext("width", "0"))
         assert y + height <= int(display.findtext("height", "0"))
+    for rule in display.iter("rule"):
+        assert (rule.get("prop_id"), rule.get("out_exp")) == ("visible", "false")
+        asked = [re.findall(r"\bpv(?:Str)?(\d)\b", place.get("bool_exp", "")) for place in rule.findall("exp")]
+        assert sorted(number for one in asked for number in one) == [str(number) for number in range(len(rule.findall("pv_name")))]
+        assert {place.findtext("value") for place in rule.findall("exp")} <= {"true", "false"}
+    # "Iteration 12 of 0" is nothing to say of a live job.
+    assert {widget.findtext("name") for widget in display.iter("widget") if '"pv0 == 0"' in ElementTree.tostring(widget, "unicode")} == {
+        "Label Iteration",
+        "Iteration",
+        "Label of",
+        "Iterations",
+    }
     (action,) = display.iter("action")
     assert (action.get("type"), action.findtext("pv_name"), action.findtext("value")) == ("write_pv", "$(P)Cancel", "1")
     # Bytes of an array are shown as text.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptyplugin.io.display import limits
 from ptyplugin.io.live_view import LiveView
 from ptyplugin.jobs import Entry
 from ptyplugin.service.epics.records import IMAGES
@@ -25,14 +26,22 @@ class Picture:
 
 
 def pictures(view: LiveView, job: Entry, iteration: int, frames: int, time_s: float) -> dict[str, Picture]:
-    """The images by the names of their records. What was not lit is zero."""
-    waves = {"Image:Phase": np.angle(view.wave) * view.seen, "Image:Amplitude": np.abs(view.wave) * view.seen}
+    """The images by the names of their records."""
+    waves = {"Image:Phase": _for_screens(np.angle(view.wave), view), "Image:Amplitude": _for_screens(np.abs(view.wave), view)}
     if view.probe is not None:
         waves["Image:Probe"] = np.abs(view.probe)
     return {
         name: Picture(np.asarray(pixels, dtype=np.float32), time_s, _attributes(name, view, job, iteration, frames))
         for name, pixels in waves.items()
     }
+
+
+def _for_screens(values: NDArray[np.float32], view: LiveView) -> NDArray[np.float32]:
+    """For colours that run from the lowest value to the highest: a few odd pixels are not these, and what was not lit is dark."""
+    well = view.seen >= 1
+    low, high = limits(values[well] if well.any() else values)
+    shown: NDArray[np.float32] = low + (np.clip(values, low, high) - low) * view.seen
+    return shown
 
 
 def no_pictures() -> dict[str, Picture]:

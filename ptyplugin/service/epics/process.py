@@ -6,6 +6,7 @@ On its standard input comes the site as a line of JSON, then anything whenever t
 from __future__ import annotations
 
 import logging
+import math
 import os
 import select
 import sys
@@ -17,13 +18,13 @@ import numpy as np
 
 from ptyplugin.api.looking import FramePositions, Sight, look
 from ptyplugin.io import read_result
-from ptyplugin.io.live_view import view_of_result, view_of_snapshot
+from ptyplugin.io.live_view import LiveView, view_of_result, view_of_snapshot
 from ptyplugin.io.outcome import outcome_of
 from ptyplugin.jobs import Order, give
 from ptyplugin.model import JobError, PtypluginError, Site, Snapshot
 from ptyplugin.service.complaints import Complaints
 from ptyplugin.service.epics.ca import CaServer
-from ptyplugin.service.epics.images import Picture, pictures
+from ptyplugin.service.epics.images import pictures
 from ptyplugin.service.epics.pva import PvaServer
 from ptyplugin.service.epics.records import Reading, outdated, readings
 from ptyplugin.service.logs import LogFormat, set_up_logs
@@ -44,6 +45,7 @@ class Screens:
         self._running: str | None = None
         self._shown: dict[str, Reading] = {}
         self._image: tuple[str, str, float] | None = None
+        self._size_m = (math.nan, math.nan)
         self._outcome: tuple[str, dict[str, Any]] = ("", {})
         self._positions: tuple[str, FramePositions] | None = None
         self._rest_until = 0.0
@@ -65,7 +67,7 @@ class Screens:
             self._show(sight)
             self._rest_until = time.monotonic() + (time.monotonic() - begun) * (1 / SHARE - 1)
         self._running = sight.job.key if sight and sight.job.state == "running" else None
-        self._post(readings(sight, self._outcome_of(sight), time.time()))
+        self._post(readings(sight, self._outcome_of(sight), time.time(), self._size_m))
         return min(rest_s, LOOK_S) if rest_s > 0 else LOOK_S
 
     def close(self) -> None:
@@ -85,23 +87,26 @@ class Screens:
         if said == self._image or (sight.snapshot is None and (job.result is None or job.state == "running")):
             return
         try:
-            self._servers[0].show(self._pictures(sight))
+            view, more = self._view(sight)
+            self._servers[0].show(pictures(view, job, *more))
+            self._size_m = view.size_m
         except Exception as error:
             # The numbers are of use without the image.
             _log.debug("no image of job %s", job.key, exc_info=True)
             self._complaints.say(f"the image of job {job.key} is not shown over EPICS ({type(error).__name__}: {error})")
         self._image = said
 
-    def _pictures(self, sight: Sight) -> dict[str, Picture]:
+    def _view(self, sight: Sight) -> tuple[LiveView, tuple[int, int, float]]:
+        """What there is to see; after how many iterations, with how many frames, and when it was so."""
         job, snapshot = sight.job, sight.snapshot
         if snapshot is None:
             assert job.result is not None
             result = read_result(job.result)
-            return pictures(view_of_result(result), job, len(result.progress), len(result.positions_m), job.changed_s)
+            return view_of_result(result), (len(result.progress), len(result.positions_m), job.changed_s)
         if self._positions is None or self._positions[0] != job.key:
             self._positions = job.key, FramePositions(self._site.jobs / job.key)
         view = view_of_snapshot(snapshot, self._positions[1].first(snapshot.frames))
-        return pictures(view, job, snapshot.iteration, snapshot.frames, snapshot.taken_s)
+        return view, (snapshot.iteration, snapshot.frames, snapshot.taken_s)
 
     def _outcome_of(self, sight: Sight | None) -> dict[str, Any]:
         if sight is None or sight.job.state not in ("solved", "published"):

@@ -45,6 +45,7 @@ class Reading:
     severity: int = NO_ALARM
 
 
+_UM = 1e6
 #: The end of a text that is longer.
 _CUT = "…"
 _STATES = ("Idle", "Queued", "Running", "Solved", "Published", "Failed", "Cancelled")
@@ -68,6 +69,8 @@ RECORDS = (
     Record("Progress", "number", "Iterations that are done, of all; NaN of a live job", "%", (0.0, 100.0)),
     Record("ETA", "number", "Estimate of the time that is left; NaN if none", "s"),
     Record("Error", "number", "Error of the fit, 0 to 1"),
+    Record("Width", "number", "Width of the object's images; NaN before the first one", "um"),
+    Record("Height", "number", "Height of the object's images; NaN before the first one", "um"),
     Record("Verdict", "enum", "How far to trust the image", choices=_VERDICTS),
     Record("Message", "long text", "Why the job is in this state, or what speaks against its image"),
     Record("Queued", "integer", "Jobs that wait"),
@@ -82,8 +85,13 @@ IMAGES = {
 }
 
 
-def readings(sight: Sight | None, outcome: Mapping[str, Any], now_s: float) -> dict[str, Reading]:
-    """The values of all records but CANCEL, at this Unix time; outcome: what the result file says, where there is one."""
+def readings(
+    sight: Sight | None, outcome: Mapping[str, Any], now_s: float, size_m: tuple[float, float] = (math.nan, math.nan)
+) -> dict[str, Reading]:
+    """The values of all records but CANCEL, at this Unix time.
+
+    outcome: what the result file says, where there is one; size_m: (y, x) of the object's images that are shown
+    """
     if sight is None:
         return {record.name: Reading(record.start) for record in RECORDS if record.name != CANCEL}
     job = sight.job
@@ -103,6 +111,8 @@ def readings(sight: Sight | None, outcome: Mapping[str, Any], now_s: float) -> d
         "Stage": Reading(cut(sight.stage, SHORT_TEXT)),
         **_how_far(sight, is_done),
         "Error": Reading(math.nan if error is None else float(error)),
+        "Width": Reading(_UM * size_m[1]),
+        "Height": Reading(_UM * size_m[0]),
         "Verdict": Reading(_VERDICTS.index(verdict) if verdict in _VERDICTS else 0, doubt),
         "Message": Reading(cut(_message(job, outcome, is_silent), LONG_TEXT), max(alarm, doubt)),
         "Queued": Reading(sight.waiting),
