@@ -24,7 +24,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from benchmarks.serving import serving
+from benchmarks.serving import serving, site_file
 from benchmarks.table import Table, verdict
 from ptyplugin.callbacks import AutoReconstruct
 from ptyplugin.catalog.server import LocalServer
@@ -56,22 +56,16 @@ def run(quick: bool) -> list[Table]:
         _plans(plan, Site(home=Path(folder)), 2 if quick else 10, events)
     live = Table("the same with live jobs, the service up", columns)
     with tempfile.TemporaryDirectory(prefix="ptyplugin-bench-") as folder:
-        file = _site_file(Path(folder))
+        file = site_file(Path(folder), f'data_roots = ["{folder}"]')
         with serving(file, Path(folder)):
             _plans(live, load_site(file), 2 if quick else 6, events, write_frames(Path(folder) / "frames.h5"))
     return [calls, plan, live]
 
 
-def _site_file(folder: Path, catalog: str = "") -> Path:
-    file = folder / "site.toml"
-    file.write_text(f'home = "{folder}/home"\n{catalog}data_roots = ["{folder}"]\nhttp_port = 0\ndevice = "cpu"\n')
-    return file
-
-
 def _states(table: Table, folder: Path, points: int) -> None:
     with LocalServer(folder / "catalog") as server:
         os.environ["TILED_API_KEY"] = server.api_key
-        file = _site_file(folder, f'tiled_uri = "{server.uri}"\n')
+        file = site_file(folder, f'data_roots = ["{folder}"]\ntiled_uri = "{server.uri}"')
         site = load_site(file)
         with serving(file, folder) as service:
             _add(table, "up", "up", site, points)
@@ -211,7 +205,7 @@ def write_frames(path: Path, count: int = _MOST) -> Path:
     return path
 
 
-def _profile(is_live: bool = False) -> Profile:
+def _profile(is_live: bool) -> Profile:
     """Of the plan, whose motors do not say their unit."""
     profile = load_profile("sim")
     axes = {name: getattr(profile.positions, name).model_copy(update={"unit": "um"}) for name in ("y", "x")}

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -27,7 +27,7 @@ import hdf5plugin  # noqa: F401
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.serving import serving
+from benchmarks.serving import serving, site_file, until
 from benchmarks.table import Table, verdict
 from ptyplugin.api import solve_job
 from ptyplugin.catalog import LocalServer
@@ -194,7 +194,7 @@ class _Hall:
                     found.extend(step.at_s for step in ledger.history(entry.key) if step.state == state)
             return bool(found)
 
-        _wait(is_there, f"the {purpose} job of a scan of {scan.count} frames is not {state}", 0.1)
+        until(is_there, f"the {purpose} job of a scan of {scan.count} frames is {state}", _PATIENCE_S, 0.1)
         return found[0]
 
     def _listen(self, scan: _Scan) -> None:
@@ -221,7 +221,7 @@ class _Hall:
 
     def _watch(self, scan: _Scan, held: Path | None) -> None:
         """Note its live images, until the final one is there."""
-        _wait(lambda: scan.ended or self.entries(scan, "live"), "no live job begins", _LOOK_S)
+        until(lambda: scan.ended or self.entries(scan, "live"), "a live job begins", _PATIENCE_S)
         jobs, end_s, seen_s = self.entries(scan, "live"), time.monotonic() + _PATIENCE_S, 0.0
         while jobs and not self._is_over(scan):
             folder = self.site.jobs / jobs[0].key
@@ -266,7 +266,7 @@ def _hall() -> Iterator[_Hall]:
         session = stack.enter_context(_session(folder, file, environment))
         site = load_site(file)
         spool = Spool(spool_folder(site, _CHANNEL))
-        _wait(lambda: bool(np.any(spool.rows_since(0.0)["kind"] == CONNECTED)), "frames are not recorded", 0.1)
+        until(lambda: bool(np.any(spool.rows_since(0.0)["kind"] == CONNECTED)), "frames are recorded", _PATIENCE_S)
         yield _Hall(folder, site, session)
 
 
@@ -281,11 +281,13 @@ def _site_file(folder: Path, catalog: str) -> Path:
             .replace('beamline = "sim"', f'beamline = "{way}"')
         )
         (folder / f"{way}.toml").write_text(profile + channel + "\n", encoding="utf-8")
-    head = f'home = "{folder}/home"\nresults_dir = "{folder}/results"\ndata_roots = ["{folder}/data", "{folder}/mounted"]\n'
-    head += f'path_map = {{ "{folder}/data" = "{folder}/mounted" }}\ntiled_uri = "{catalog}"\ndevice = "cpu"\nhttp_port = 0\n'
-    file = folder / "site.toml"
-    file.write_text(f'{head}[[slot]]\nranks = 2\n[[source]]\nkind = "pva"\nprofiles = ["{folder}/pva.toml"]\n', encoding="utf-8")
-    return file
+    lines = [
+        f'results_dir = "{folder}/results"',
+        f'data_roots = ["{folder}/data", "{folder}/mounted"]',
+        f'path_map = {{ "{folder}/data" = "{folder}/mounted" }}',
+        f'tiled_uri = "{catalog}"',
+    ]
+    return site_file(folder, "\n".join(lines), f'[[slot]]\nranks = 2\n[[source]]\nkind = "pva"\nprofiles = ["{folder}/pva.toml"]')
 
 
 @contextmanager
@@ -303,11 +305,3 @@ def _session(folder: Path, file: Path, environment: dict[str, str]) -> Iterator[
             yield process
         finally:
             process.kill()
-
-
-def _wait(condition: Callable[[], object], what: str, look_s: float) -> None:
-    end = time.monotonic() + _PATIENCE_S
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"{what} within {_PATIENCE_S:g} s")
-        time.sleep(look_s)

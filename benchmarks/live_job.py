@@ -6,13 +6,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -21,17 +17,17 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.serving import home, until
 from benchmarks.table import Table, verdict
 from ptyplugin.api import solve_job
 from ptyplugin.io import read_result
 from ptyplugin.jobs import Entry, grow, submit
-from ptyplugin.model import FrameBlock, GeometryNumbers, Growth, Hdf5Source, Job, Reconstruction, RunSource, Site, SlotNumbers, Snapshot
+from ptyplugin.model import FrameBlock, GeometryNumbers, Growth, Hdf5Source, Job, Reconstruction, RunSource, Site, Snapshot
 from ptyplugin.service import Daemon
 from ptyplugin.service.publisher import Publish
 from ptyplugin.sim.optics import annular_probe, far_field
 from ptyplugin.sim.sample import make_sample
 
-_ROOT = Path(__file__).resolve().parents[1]
 _SIDE, _STEP = 128, 8
 GEOMETRY = GeometryNumbers(energy_ev=8000, distance_m=3, pixel_m=75e-6, shape=(_SIDE, _SIDE))
 #: Growth is handed over so often, seconds.
@@ -82,12 +78,11 @@ class _Seen:
 
 def run(quick: bool) -> list[Table]:
     """All tables."""
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     table = Table("a live job, 2 warm ranks, 128 x 128 px, DM(30)", ["what", "measured", "unit", "limit"])
     table.notes.append(f"Load before: {os.getloadavg()[0]:.1f}.")
-    with _home() as site:
+    with home() as site:
         _followed(table, site, 100 if quick else 500, 50.0)
-    with _home() as site:
+    with home() as site:
         _fast(table, site, 300 if quick else 3000, 300.0)
     return [table]
 
@@ -134,14 +129,14 @@ def _done(site: Site, scan: _Scan, with_final: bool = True) -> tuple[float, floa
         thread.start()
         try:
             warm = submit(site, replace(scan, run="warm").job("final", scan.first))
-            _wait(lambda: any(entry.key == warm and entry.state == "published" for entry in daemon.ledger.list()))
+            until(lambda: any(entry.key == warm and entry.state == "published" for entry in daemon.ledger.list()), "a first job", 300.0)
             begun_s = time.time()
             submit(site, scan.job("live"))
             ended_s = _hand_over(site, scan, begun_s)
             if with_final:
                 submit(site, scan.job("final"))
             keys = [scan.job("live").key, *([scan.job("final").key] if with_final else [])]
-            _wait(lambda: all(any(step.state == "solved" for step in daemon.ledger.history(key)) for key in keys))
+            until(lambda: all(any(step.state == "solved" for step in daemon.ledger.history(key)) for key in keys), "the jobs", 300.0)
             solved = [next(step.at_s for step in daemon.ledger.history(key) if step.state == "solved") for key in keys]
         finally:
             daemon.stop()
@@ -164,23 +159,6 @@ def _hand_over(site: Site, scan: _Scan, begun_s: float) -> float:
         grow(site, scan.growth(done, there))
         done = there
     return time.time()
-
-
-def _wait(condition: object, within_s: float = 300.0) -> None:
-    end = time.monotonic() + within_s
-    while not condition():  # type: ignore[operator]
-        if time.monotonic() > end:
-            raise TimeoutError(f"not within {within_s:g} s")
-        time.sleep(0.01)
-
-
-@contextmanager
-def _home() -> Iterator[Site]:
-    folder = Path(tempfile.mkdtemp(prefix="ptyplugin-bench-"))
-    try:
-        yield Site(home=folder, slot=[SlotNumbers(ranks=2)], data_roots=[folder], device="cpu")
-    finally:
-        shutil.rmtree(folder)
 
 
 def write_scan(path: Path, count: int) -> NDArray[np.float64]:

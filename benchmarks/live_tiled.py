@@ -13,19 +13,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.live_job import GEOMETRY, write_scan
-from benchmarks.serving import serving
+from benchmarks.serving import serving, site_file, until
 from benchmarks.table import Table, verdict
 from ptyplugin.catalog import LocalServer, connect
 from ptyplugin.jobs import Entry, open_read_only
@@ -52,8 +52,6 @@ recipe = "DM(30)"
 [live]
 recipe = "DM(30)"
 """
-
-_Answer = TypeVar("_Answer")
 
 
 def run(quick: bool) -> list[Table]:
@@ -110,7 +108,7 @@ class _Beamline:
         ended_s = time.time()
         end = {"uid": f"{uid}-s", "run_start": uid, "time": ended_s, "exit_status": "success", "num_events": {"primary": count}}
         write("stop", end)
-        _soon(lambda: any(job.state in ("published", "failed") for job in self.jobs(uid, "final")))
+        until(lambda: any(job.state in ("published", "failed") for job in self.jobs(uid, "final")), f"the final job of {uid}", _PATIENCE_S)
         return begun_s, ended_s
 
     def jobs(self, uid: str, purpose: str) -> list[Entry]:
@@ -208,30 +206,22 @@ def _beamline(count: int) -> Iterator[_Beamline]:
             for axis, name in enumerate(_CAPTURED):
                 box[name] = 1e6 * positions_m[:, axis]
         server = stack.enter_context(LocalServer(folder / "catalog", readable=[folder]))
-        site = load_site(_site_file(folder, server.uri))
+        file = _site_file(folder, server.uri)
+        site = load_site(file)
         client = connect(site, server.api_key)
         stack.callback(client.context.close)
-        process = stack.enter_context(serving(folder / "site.toml", folder, (), {"TILED_API_KEY": server.api_key}))
-        _soon(lambda: "connected" in (folder / "serve.log").read_text(encoding="utf-8") or process.poll())
+        process = stack.enter_context(serving(file, folder, (), {"TILED_API_KEY": server.api_key}))
+        log = folder / "serve.log"
+        until(lambda: "connected" in log.read_text(encoding="utf-8") or process.poll(), "the service follows the catalog", _PATIENCE_S)
         yield _Beamline(folder, site, client, positions_m)
 
 
 def _site_file(folder: Path, uri: str) -> Path:
-    profile, file = folder / "bench.toml", folder / "site.toml"
+    profile = folder / "bench.toml"
     profile.write_text(_PROFILE, encoding="utf-8")
-    known = f'home = "{folder}/home"\ntiled_uri = "{uri}"\ndata_roots = ["{folder}"]\nhttp_port = 0\ndevice = "cpu"\n'
-    unseen = f'[path_map]\n"{folder}/det" = "{folder}/not_mounted"\n'
-    file.write_text(f'{known}{unseen}[[slot]]\nranks = 2\n[[source]]\nkind = "tiled"\nprofiles = ["{profile}"]\n', encoding="utf-8")
-    return file
-
-
-def _soon(look: Callable[[], _Answer]) -> _Answer:
-    end_s = time.monotonic() + _PATIENCE_S
-    while not (found := look()):
-        if time.monotonic() > end_s:
-            raise TimeoutError(f"not within {_PATIENCE_S:g} s")
-        time.sleep(0.05)
-    return found
+    unseen = f'path_map = {{ "{folder}/det" = "{folder}/not_mounted" }}'
+    tables = f'[[slot]]\nranks = 2\n[[source]]\nkind = "tiled"\nprofiles = ["{profile}"]'
+    return site_file(folder, f'tiled_uri = "{uri}"\ndata_roots = ["{folder}"]\n{unseen}', tables)
 
 
 if __name__ == "__main__":

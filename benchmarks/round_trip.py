@@ -11,7 +11,7 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.serving import LOOPBACK, screens, serving
+from benchmarks.serving import LOOPBACK, screens, serving, site_file, until
 from benchmarks.table import Table, verdict
 from ptyplugin.callbacks import AutoReconstruct
 from ptyplugin.io.spool import CONNECTED, FRAME, Spool, spool_folder
@@ -88,11 +88,10 @@ def _chain() -> Iterator[_Chain]:
 
 def _site_file(folder: Path) -> tuple[Path, Path]:
     """Site and profile."""
-    profile, file = folder / "bench.toml", folder / "site.toml"
+    profile = folder / "bench.toml"
     profile.write_text((_ROOT / "profiles" / "sim.toml").read_text(encoding="utf-8") + _LIVE, encoding="utf-8")
-    source = f'[[slot]]\nranks = 2\n[[source]]\nkind = "pva"\nprofiles = ["{profile}"]\n'
-    file.write_text(f'home = "{folder}/home"\ndata_roots = ["{folder}"]\nhttp_port = 0\ndevice = "cpu"\n{source}', encoding="utf-8")
-    return file, profile
+    tables = f'[[slot]]\nranks = 2\n[[source]]\nkind = "pva"\nprofiles = ["{profile}"]'
+    return site_file(folder, f'data_roots = ["{folder}"]', tables), profile
 
 
 class _Camera:
@@ -185,7 +184,7 @@ class _Chain:
 
     def begin(self) -> None:
         """Begin the run, and see its first image come to rest."""
-        _wait(lambda: bool(np.any(self._spool.rows_since(0.0)["kind"] == CONNECTED)))
+        until(lambda: bool(np.any(self._spool.rows_since(0.0)["kind"] == CONNECTED)), "the recorder is connected", _PATIENCE_S)
         for name, document in _begun(self._site):
             self._auto(name, document)
         for _ in range(_ACROSS**2):
@@ -247,11 +246,3 @@ def _point(point: int, corner: NDArray[np.int64]) -> Iterator[tuple[str, dict[st
     data = dict(zip(("stage_y", "stage_x"), at_um, strict=True))
     head = {"uid": f"{RUN}-e{point}", "time": time.time(), "seq_num": point + 1, "descriptor": f"{RUN}-d", "filled": {}}
     yield "event", {**head, "data": data, "timestamps": dict.fromkeys(data, time.time())}
-
-
-def _wait(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + _PATIENCE_S
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"the recorder was not connected within {_PATIENCE_S:g} s")
-        time.sleep(0.05)

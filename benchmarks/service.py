@@ -7,21 +7,19 @@ import os
 import shutil
 import signal
 import statistics
-import subprocess
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.service_jobs import job_of
+from benchmarks.serving import home, serving, site_file, until
 from benchmarks.table import Table, verdict
 from ptyplugin.jobs import open_read_only, submit
-from ptyplugin.model import Cancelled, Job, Site, SlotNumbers
+from ptyplugin.model import Cancelled, Job, Site, load_site
 from ptyplugin.service import Daemon, Mpiexec, Place, Wish
 from ptyplugin.service.solving import Task
 
@@ -35,24 +33,15 @@ def run(quick: bool) -> list[Table]:
     """All tables."""
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     table = Table("the service, 2 warm ranks", ["what", "measured", "unit", "limit"])
-    with _home() as site:
+    with home() as site:
         _ways(table, site, 20 if quick else 200)
-    with _home() as site:
+    with home() as site:
         _idle(table, site, 2.0 if quick else 20.0)
-    with _home() as site:
+    with home() as site:
         _killed(table, site, 1 if quick else 5)
-    with _home() as site:
+    with home() as site:
         _memory(table, site, 200 if quick else _MANY, 100 if quick else _FIRST)
     return [table]
-
-
-@contextmanager
-def _home() -> Iterator[Site]:
-    folder = Path(tempfile.mkdtemp(prefix="ptyplugin-bench-"))
-    try:
-        yield Site(home=folder, slot=[SlotNumbers(ranks=2)], data_roots=[folder])
-    finally:
-        shutil.rmtree(folder)
 
 
 def _launch(solve: str) -> Callable[[Place], Mpiexec]:
@@ -92,34 +81,22 @@ def _ways(table: Table, site: Site, count: int) -> None:
     _add(table, "the same through the ledger, with its result file, median", statistics.median(times[1:]), "ms", 40.0)
 
 
-@contextmanager
-def _serving(site: Site, more: str = "") -> Iterator[subprocess.Popen[bytes]]:
-    file = site.home / "site.toml"
-    file.write_text(f'home = "{site.home}"\n{more}\n[[slot]]\nranks = 2\n')
-    with (site.home / "serve.log").open("wb") as log:
-        serving = subprocess.Popen([sys.executable, "-m", "ptyplugin", "serve", "--site", str(file)], stderr=log, env=os.environ)
-    try:
-        yield serving
-    finally:
-        serving.send_signal(signal.SIGTERM)
-        serving.wait(40)
-
-
 def _idle(table: Table, site: Site, seconds: float) -> None:
     # Nobody answers there: all that a catalog costs while there is nothing for it.
-    with _serving(site, 'tiled_uri = "http://127.0.0.1:9"') as serving:
-        known = site.home / "slots" / "1" / "processes.json"
-        _until(known.exists, 120)
-        ranks, publisher = [pid for pid, _ in json.loads(known.read_text())], _publisher_of(serving.pid)
-        _until(lambda: _cpu_s(ranks[0]) == (time.sleep(2.0), _cpu_s(ranks[0]))[1], 120)  # they have warmed up
-        pids = (serving.pid, publisher, *ranks)
+    file = site_file(site.home, 'tiled_uri = "http://127.0.0.1:9"', "[[slot]]\nranks = 2")
+    with serving(file, site.home) as service:
+        known = load_site(file).home / "slots" / "1" / "processes.json"
+        until(known.exists, "ranks begin")
+        ranks, publisher = [pid for pid, _ in json.loads(known.read_text())], _publisher_of(service.pid)
+        until(lambda: _cpu_s(ranks[0]) == (time.sleep(2.0), _cpu_s(ranks[0]))[1], "they have warmed up")
+        pids = (service.pid, publisher, *ranks)
         before = [_cpu_s(pid) for pid in pids]
         time.sleep(seconds)
         used = [100 * (_cpu_s(pid) - was) / seconds for pid, was in zip(pids, before, strict=True)]
         _add(table, "idle daemon with its publisher, of one core", used[0] + used[1], "%", 1.0)
         table.add("its ranks, of one core", max(used[2:]), "%", None)
         _add(table, "idle daemon with its publisher, memory: what is shared counts in part", sum(map(_share_mb, pids[:2])), "MB", 300.0)
-        table.add("of these the daemon alone, memory", _resident_mb(serving.pid), "MB", None)
+        table.add("of these the daemon alone, memory", _resident_mb(service.pid), "MB", None)
         table.add("each of its ranks, memory", max(map(_resident_mb, ranks[:2])), "MB", None)
         begun = time.monotonic()
     table.add("from SIGTERM until all is down, idle", time.monotonic() - begun, "s", None)
@@ -137,13 +114,13 @@ def _killed(table: Table, site: Site, times: int) -> None:
         thread = threading.Thread(target=daemon.run)
         thread.start()
         for _ in range(times):
-            _until(lambda: list(folder.glob("checkpoint.*")), 120)
+            until(lambda: list(folder.glob("checkpoint.*")), "a checkpoint")
             time.sleep(1.0)
             killed = time.time()
             os.kill(json.loads(known.read_text())[1][0], signal.SIGKILL)
-            _until(lambda since=killed: _queued_again(site, parts.job.key, since), 30)
+            until(lambda since=killed: _queued_again(site, parts.job.key, since), "the job is queued again", 30, 0.005)
             back.append(_queued_again(site, parts.job.key, killed) - killed)
-            _until(lambda since=killed + back[-1]: _times(folder)[-1] > since, 60)
+            until(lambda since=killed + back[-1]: _times(folder)[-1] > since, "the job iterates again", 60, 0.005)
             again.append(next(each for each in _times(folder) if each > killed + back[-1]) - killed)
         begun = time.monotonic()
         daemon.stop()
@@ -174,14 +151,6 @@ def _memory(table: Table, site: Site, many: int, first: int) -> None:
 
 def _add(table: Table, what: str, value: float, unit: str, limit: float) -> None:
     table.add(what, value, unit, verdict(value, limit))
-
-
-def _until(condition: Callable[..., object], within_s: float) -> None:
-    end = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"not within {within_s} s")
-        time.sleep(0.005)
 
 
 def _queued_again(site: Site, key: str, after: float) -> float:

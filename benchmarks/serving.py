@@ -1,4 +1,4 @@
-"""The service as a process of its own, as a beamline runs it."""
+"""The service as a process of its own, as a beamline runs it; its site, and waiting for what it does."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
+
+from ptyplugin.model import Site, SlotNumbers, load_site
 
 _START_S, _END_S = 60.0, 40.0
 #: Clients and servers of EPICS stay on this machine.
@@ -20,6 +24,37 @@ LOOPBACK = {
     "EPICS_PVA_ADDR_LIST": "127.0.0.1",
     "EPICS_PVA_AUTO_ADDR_LIST": "NO",
 }
+_Answer = TypeVar("_Answer")
+
+
+def site_file(folder: Path, lines: str = "", tables: str = "") -> Path:
+    """Write the site that lies in ``folder``, without a GPU and without web pages: further lines of its head, and tables."""
+    file = folder / "site.toml"
+    head = f'home = "{folder}/home"\nhttp_port = 0\ndevice = "cpu"\n'
+    file.write_text(f"{head}{lines}\n{tables}\n", encoding="utf-8")
+    return file
+
+
+@contextmanager
+def home() -> Iterator[Site]:
+    """A site of two ranks in a folder of its own, for a daemon in this process; gone with the block."""
+    with tempfile.TemporaryDirectory(prefix="ptyplugin-bench-") as name:
+        folder = Path(name)
+        yield Site(home=folder, slot=[SlotNumbers(ranks=2)], data_roots=[folder], device="cpu")
+
+
+def until(look: Callable[[], _Answer], what: str, within_s: float = 120.0, every_s: float = 0.02) -> _Answer:
+    """Look again and again until there is an answer, which is returned.
+
+    Raises:
+        TimeoutError: there was none in time; it says what was waited for.
+    """
+    end_s = time.monotonic() + within_s
+    while not (found := look()):
+        if time.monotonic() > end_s:
+            raise TimeoutError(f"{what}: not within {within_s:g} s")
+        time.sleep(every_s)
+    return found
 
 
 @contextmanager
@@ -34,9 +69,7 @@ def serving(
         command = [sys.executable, "-m", "ptyplugin", "serve", "--site", str(file), *words]
         process = subprocess.Popen(command, stderr=log, env={**os.environ, **(environment or {})})
     try:
-        end = time.monotonic() + _START_S
-        while not (folder / "home" / "service.json").exists() and time.monotonic() < end:
-            time.sleep(0.1)
+        until((load_site(file).home / "service.json").exists, f"the service takes jobs ({folder / 'serve.log'})", _START_S, 0.1)
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
