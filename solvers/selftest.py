@@ -36,10 +36,10 @@ class Speed:
     transforms: float
 
 
-def speed_of_cpu(fft: FftName | None = None) -> Speed:
+def speed_of_cpu() -> Speed:
     """Of one thread."""
     source, target = np.ones(_CPU_BYTES, np.uint8), np.zeros(_CPU_BYTES, np.uint8)
-    plan = fft_of(fft or best_fft(), (SIDE_PX, SIDE_PX))
+    plan = fft_of(best_fft(), (SIDE_PX, SIDE_PX))
     wave = plan.empty((1, SIDE_PX, SIDE_PX))
     wave[...] = 0
 

@@ -12,7 +12,7 @@ from ptyplugin.api.connections import client_of
 from ptyplugin.model import CatalogError, FramesError, JobParts, Profile, Refusal, ScanError, Site, TiledSource
 
 
-def job_of_run(uid_or_scan_id: str, profile: Profile, site: Site, client: Any = None) -> JobParts:
+def job_of_run(uid_or_scan_id: str, profile: Profile, site: Site, client: Any) -> JobParts:
     """The same job, with the same key, as if the run had been watched.
 
     Raises:

@@ -119,7 +119,7 @@ class Ledger(LedgerView):
             self._move(found, ("queued", "running"), "running", None, changes)
             return self.show(found.key)
 
-    def next(self, fitting: Fitting | None = None) -> Entry | None:
+    def next(self, fitting: Fitting | None) -> Entry | None:
         """The job that ``claim`` would start now."""
         found = self._entries(NEXT_JOB, (fitting or Fitting()).values(now_s()))
         return found[0] if found else None

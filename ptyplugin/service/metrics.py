@@ -73,7 +73,7 @@ def metrics_text(
     ledger: LedgerView,
     slots: Sequence[Slot],
     sources: Sequence[Mapping[str, Any]],
-    counters: Iterable[tuple[str, str, Callable[[], Mapping[str, int]]]] = (),
+    counters: Iterable[tuple[str, str, Callable[[], Mapping[str, int]]]],
 ) -> str:
     """All numbers as they are now.
 

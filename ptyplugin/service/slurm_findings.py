@@ -12,11 +12,11 @@ from ptyplugin.service.pilot import environment_of_ranks, options
 from ptyplugin.service.slurm import Slurm
 
 
-def slurm_found(site: Site, slurm: Slurm | None = None) -> Iterator[Finding]:
+def slurm_found(site: Site) -> Iterator[Finding]:
     """One finding for each slot under Slurm. Nothing is submitted."""
     for number, slot in enumerate(site.slot, start=1):
         if slot.slurm:
-            yield _found(f"slot {number}", site, slot.slurm, slurm or Slurm())
+            yield _found(f"slot {number}", site, slot.slurm, Slurm())
 
 
 def _found(about: str, site: Site, asked: SlurmNumbers, slurm: Slurm) -> Finding:

@@ -40,7 +40,7 @@ class Finished:
         with self._lock:
             self._settled.pop(run_uid, None)
 
-    def is_settled(self, run_uid: str, unended: bool = False) -> bool:
+    def is_settled(self, run_uid: str, unended: bool) -> bool:
         """Whether ``settle`` was told of this run; the ledger is not asked. ``unended``: its end has not come."""
         with self._lock:
             return run_uid in self._settled and (unended or not self._settled[run_uid])
