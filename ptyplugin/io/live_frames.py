@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
@@ -24,12 +25,15 @@ _log = logging.getLogger(__name__)
 #: it is the one in use again, seconds.
 PATIENCE_S, DEADLINE_S, STAY_S = 0.2, 10.0, 5.0
 _PAUSE_S = 0.005
-#: How long frames that are there and cannot be read are tried, seconds.
-_DAMAGED_S = 1.0
+#: How long frames that are there and cannot be read are tried, seconds; and how long a way that is being opened is waited for, if no other
+#: has the frames.
+_DAMAGED_S, _OPENING_S = 1.0, 60.0
+#: How long nobody opens the catalog only to see whether frames that were counted are the right ones, seconds.
+_UNPROVED_S = 5.0
 #: Instead of the way that a frame came by: it has not come; it is there and cannot be read.
 _LACKING, _DAMAGED = -1, -2
-#: Frames that are read at once to see whether they can be.
-_BLOCK = 64
+#: Frames that are read at once to see whether they can be; and those that only a worse way has, which are read at once beside others.
+_BLOCK, _BESIDE = 64, 16
 
 #: Shape (y, x) and type of frames.
 Kind = tuple[tuple[int, int], np.dtype[Any]]
@@ -40,12 +44,18 @@ class Way(Protocol):
 
     name: for people
     is_exact: whether it numbers frames by the detector's file itself, and does not only count along
+    is_opening: whether it may have frames in a moment, and does not know yet
     trouble: why it has no frames now, in a sentence; None if it knows of nothing
     """
 
     name: str
     is_exact: bool
     trouble: str | None
+
+    @property
+    def is_opening(self) -> bool:
+        """See above."""
+        ...
 
     def kind(self) -> Kind | None:
         """Shape (y, x) and type of its frames, if it knows them by now."""
@@ -102,14 +112,14 @@ class LiveFrames:
         self._patience_s, self._deadline_s, self._stay_s = patience_s, deadline_s, stay_s
         self._current = 0
         self._better_since_s: float | None = None
-        self._lacking: tuple[int, float] | None = None
+        self._lacking_since: dict[int, float] = {}
         self._said: list[str] = []
-        self._healed = 0
+        self._healed: Counter[str] = Counter()
         self._damage = ""
-        self._unproved: tuple[int, NDArray[Any], Way] | None = None
+        self._unproved: tuple[int, NDArray[Any], Way, float] | None = None
         self._is_proved = False
         try:
-            self._kind = self._find_kind()
+            self._kind, self._first_way = self._find_kind()
             self.mask = next((mask for way in self._ways if (mask := way.mask()) is not None), None)
         except BaseException:
             self.close()
@@ -128,8 +138,8 @@ class LiveFrames:
     @property
     def notes(self) -> list[str]:
         """Sentences for people: which way the frames came, where that was not the best one."""
-        healed = f"{self._healed} frames that were lost over the network came from {self._ways[0].name}."
-        return [*self._said, *([healed] if self._healed else [])]
+        healed = [f"{count} frames that were lost over the network came from {name}." for name, count in self._healed.items()]
+        return [*self._said, *healed]
 
     def __len__(self) -> int:
         return max(way.count() for way in self._ways)
@@ -140,13 +150,16 @@ class LiveFrames:
             way.close()
 
     def has(self, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(frame,) which of these frames can be read now. The catalog is not asked while those before it may still be in time."""
+        """(frame,) which of these frames can be read now. The catalog is not asked while those before it may still be in time.
+
+        Of what was lost on the way in use, and only a worse one has, some are given at once: all others would wait for that.
+        """
         there = np.zeros(len(frames), dtype=bool)
         for place, way in enumerate(self._ways):
-            if there.all() or (place > self._current and self._lacking_s(frames[~there]) < place * self._patience_s):
-                break
-            if way.kind() == self._kind:
-                there |= way.has(frames)
+            left = self._due(place, frames, np.flatnonzero(~there))
+            if left.size and way.kind() == self._kind:
+                found = left[way.has(frames[left])]
+                there[found[:_BESIDE] if place > self._current and there.any() else found] = True
         return there
 
     def readable(self, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -155,19 +168,19 @@ class LiveFrames:
         for start in range(0, len(frames), _BLOCK):
             part = np.asarray(frames[start : start + _BLOCK], dtype=np.int64)
             counts, from_way = np.empty((part.size, *self.shape), self.dtype), np.full(part.size, _LACKING)
-            left = np.arange(part.size)
             with suppress(FramesError):
                 for place, way in enumerate(self._ways):
-                    left = self._take(way, place, part, left, counts, from_way)
+                    self._take(way, place, part, np.flatnonzero(from_way < 0), counts, from_way)
             can[start : start + _BLOCK] = from_way >= 0
         return can
 
-    def _lacking_s(self, frames: NDArray[np.int64]) -> float:
-        """For how long the first of these has been lacking."""
-        first, now_s = int(frames.min()), time.monotonic()
-        if self._lacking is None or self._lacking[0] != first:
-            self._lacking = (first, now_s)
-        return now_s - self._lacking[1]
+    def _due(self, place: int, frames: NDArray[np.int64], left: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Those of ``left`` that this way is asked for by now: behind the one in use, what has been lacking for a while."""
+        if place <= max(self._current, self._first_way) or not left.size:
+            return left
+        now_s = time.monotonic()
+        since_s = [self._lacking_since.setdefault(frame, now_s) for frame in frames[left].tolist()]
+        return left[now_s - np.array(since_s) >= place * self._patience_s]
 
     def read(self, frames: NDArray[np.int64]) -> NDArray[Any]:
         """Counts (frame, y, x) of these frames, in this order; waits for those that no way has yet.
@@ -183,46 +196,48 @@ class LiveFrames:
             self._prove()
             from_way[left] = _LACKING
             for place, way in enumerate(self._ways):
-                if left.size and (place <= self._current or self._lacking_s(frames[left]) >= place * self._patience_s):
-                    left = self._take(way, place, frames, left, counts, from_way)
+                self._take(way, place, frames, self._due(place, frames, left), counts, from_way)
+                left = left[from_way[left] < 0]
             if left.size:
                 self._check_time(frames[left], bool(np.all(from_way[left] == _DAMAGED)), time.monotonic() - begun_s)
                 time.sleep(_PAUSE_S)
+        for frame in frames.tolist():
+            self._lacking_since.pop(frame, None)
         if frames.size:
             self._note(frames, from_way)
         return counts
 
     def _check_time(self, left: NDArray[np.int64], are_damaged: bool, waited_s: float) -> None:
         """Raise a FramesError if these frames have been waited for long enough."""
-        if waited_s > (min(_DAMAGED_S, self._deadline_s) if are_damaged else self._deadline_s):
+        if min(_DAMAGED_S, self._deadline_s) < waited_s if are_damaged else self._is_too_long(waited_s):
             why = f"cannot be read: {self._damage}" if are_damaged else f"did not come in time. {self._troubles()}"
             raise FramesError(f"{self._run}: {left.size} frames from {left.min()} on {why}")
 
+    def _is_too_long(self, waited_s: float) -> bool:
+        """Whether frames are waited for no longer."""
+        is_opening = any(way.is_opening for way in self._ways)
+        return waited_s > (max(_OPENING_S, self._deadline_s) if is_opening else self._deadline_s)
+
     def _take(
-        self, way: Way, place: int, frames: NDArray[np.int64], left: NDArray[np.int64], counts: NDArray[Any], from_way: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """Those of ``left`` that this way does not give. For none it is not asked: to begin with the catalog takes seconds."""
-        if not left.size:
-            return left
-        kind = way.kind()
+        self, way: Way, place: int, frames: NDArray[np.int64], left: NDArray[np.intp], counts: NDArray[Any], from_way: NDArray[np.int64]
+    ) -> None:
+        """Read those of ``left`` that this way has. For none it is not asked: the catalog takes seconds."""
+        kind = way.kind() if left.size else None
         if kind is None:
-            return left
+            return
         if kind != self._kind:
             what = f"its frames are {_in_words(kind)}, those that came before {_in_words(self._kind)}"
             if way.is_exact:
                 raise FramesError(f"{self._run}: {way.name} does not fit: {what}.")
             self._leave(way, what)
-            return left
-        has = way.has(frames[left])
-        here = left[has]
+            return
+        here = left[way.has(frames[left])]
         self._read(way, place, frames, here, counts, from_way)
         here = here[from_way[here] == place]
         if not way.is_exact and not self._is_proved and self._unproved is None:
             # Dark frames are alike.
             lit = next((each for each in here if counts[each].any()), None)
-            self._unproved = None if lit is None else (int(frames[lit]), counts[lit].copy(), way)
-        rest: NDArray[np.int64] = left[from_way[left] != place]
-        return rest
+            self._unproved = None if lit is None else (int(frames[lit]), counts[lit].copy(), way, time.monotonic())
 
     def _read(
         self, way: Way, place: int, frames: NDArray[np.int64], here: NDArray[np.int64], counts: NDArray[Any], from_way: NDArray[np.int64]
@@ -249,9 +264,12 @@ class LiveFrames:
         """Compare a frame that was only counted with the same one of the file."""
         if self._unproved is None:
             return
-        number, counts, way = self._unproved
+        number, counts, way, since_s = self._unproved
+        is_urgent = time.monotonic() - since_s > _UNPROVED_S
         for exact in self._ways:
-            if exact.is_exact and exact.kind() == self._kind and exact.has(np.array([number]))[0]:
+            # What knows the frame already is open; the catalog may not be.
+            may_be_asked = exact.is_exact and (is_urgent or exact.count() > number)
+            if may_be_asked and exact.kind() == self._kind and exact.has(np.array([number]))[0]:
                 try:
                     is_same = np.array_equal(exact.read(np.array([number]))[0], counts)
                 except (FramesError, CatalogError):
@@ -263,17 +281,25 @@ class LiveFrames:
 
     def _note(self, frames: NDArray[np.int64], from_way: NDArray[np.int64]) -> None:
         """Which way is in use from now on, and what of it was lost."""
-        last, now_s = int(from_way[np.argmax(frames)]), time.monotonic()
-        current = self._ways[self._current]
-        if 0 < self._current >= last:
-            lost = ~current.has(frames)
-            self._healed += int(np.count_nonzero(lost & (frames < current.count())))
+        newest, now_s, self._first_way = int(np.argmax(frames)), time.monotonic(), 0
+        last = int(from_way[newest])
+        if self._current and self._lost_on(self._current, frames)[newest]:
+            # A worse way that only heals is not the one in use.
+            last = min(last, self._current)
+        used = max(last, self._current)
+        if used:
+            self._healed.update(self._ways[place].name for place in from_way[self._lost_on(used, frames)])
         if last >= self._current:
             self._better_since_s = None
         elif self._better_since_s is None:
             self._better_since_s = now_s
         if last > self._current or (self._better_since_s is not None and now_s - self._better_since_s >= self._stay_s):
             self._change_to(last, int(frames[from_way == last].min()))
+
+    def _lost_on(self, place: int, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(frame,) which of these a way does not have, though it has later ones."""
+        way = self._ways[place]
+        return np.asarray(~way.has(frames) & (frames < way.count()))
 
     def _change_to(self, place: int, first: int) -> None:
         before, now = self._ways[self._current], self._ways[place]
@@ -290,14 +316,15 @@ class LiveFrames:
         if sentence not in self._said:
             self._said.append(sentence)
 
-    def _find_kind(self) -> Kind:
+    def _find_kind(self) -> tuple[Kind, int]:
+        """Shape and type of the frames, and the place of the way that knows it."""
         begun_s = time.monotonic()
         while True:
             waited_s = time.monotonic() - begun_s
             for place, way in enumerate(self._ways):
                 if waited_s >= place * self._patience_s and (kind := way.kind()) is not None:
-                    return kind
-            if waited_s > self._deadline_s:
+                    return kind, place
+            if self._is_too_long(waited_s):
                 raise FramesError(f"{self._run}: its frames are nowhere to be had. {self._troubles()}")
             time.sleep(_PAUSE_S)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ class FileWay:
     """
 
     is_exact = True
+    is_opening = False
 
     def __init__(self, path: Path, dataset: str, mask_dataset: str | None, allowed: Callable[[Path], object] | None) -> None:
         self.name = f"the file {path}"
@@ -111,6 +114,7 @@ class SpoolWay:
     """
 
     is_exact = False
+    is_opening = False
 
     def __init__(self, site: Site, detector: Detector, begun_s: float | None) -> None:
         self.name = f"the spool of {detector.key}"
@@ -177,7 +181,11 @@ class SpoolWay:
 
 
 class CatalogWay:
-    """The run's array in the catalog, opened anew when it may have grown."""
+    """The run's array in the catalog, opened anew when it may have grown.
+
+    That takes seconds the first time, since the catalog's client is imported, so a thread does it: what is said here is what is known by
+    now. Only ``read`` asks the catalog itself.
+    """
 
     is_exact = True
     name = "the catalog"
@@ -186,9 +194,16 @@ class CatalogWay:
         self.trouble: str | None = None
         self._open_frames = open_frames
         self._frames: Frames | None = None
+        self._opening: Future[Frames] | None = None
         self._again = _Again(_CATALOG_AGAIN_S)
 
+    @property
+    def is_opening(self) -> bool:
+        """Whether a thread opens it."""
+        return self._opening is not None and not self._opening.done()
+
     def kind(self) -> Kind | None:
+        self._hear()
         if self._frames is None:
             self._open()
         return None if self._frames is None else (self._frames.shape, self._frames.dtype)
@@ -197,6 +212,7 @@ class CatalogWay:
         return 0 if self._frames is None else len(self._frames)
 
     def has(self, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
+        self._hear()
         if frames.size and frames.max() >= self.count():
             self._open()
         return np.asarray(frames < self.count())
@@ -215,18 +231,37 @@ class CatalogWay:
         return None if self._frames is None else self._frames.mask
 
     def give_up(self, sentence: str) -> None:
-        self.trouble, self._frames, self._again = sentence, None, _Again(float("inf"))
+        self.trouble, self._frames, self._opening, self._again = sentence, None, None, _Again(float("inf"))
         self._again.is_due()
 
     def close(self) -> None:
-        """Its connection is not its own."""
+        """Nobody waits for what a thread still opens. The connection is not its own."""
+        self._opening = None
 
     def _open(self) -> None:
-        if not self._again.is_due():
+        if self._opening is not None or not self._again.is_due():
             return
+        if self._frames is None and self.trouble is None:
+            self.trouble = "it has not answered yet"
+        self._opening = Future()
+        # A daemon: a server that does not answer holds up no process that ends.
+        threading.Thread(target=_fulfil, args=(self._opening, self._open_frames), name="open-catalog", daemon=True).start()
+
+    def _hear(self) -> None:
+        """Take over what the thread has opened."""
+        if self._opening is None or not self._opening.done():
+            return
+        opened, self._opening = self._opening, None
         try:
-            self._frames, self.trouble = self._open_frames(), None
+            self._frames, self.trouble = opened.result(), None
         except OutsideDataRoots:
             raise
         except (CatalogError, FramesError) as error:
             self.trouble = str(error)
+
+
+def _fulfil(promise: Future[Frames], open_frames: Callable[[], Frames]) -> None:
+    try:
+        promise.set_result(open_frames())
+    except BaseException as error:
+        promise.set_exception(error)

@@ -19,10 +19,11 @@ _log = logging.getLogger(__name__)
 
 #: Pauses between two looks at frames that were passed over: the first, and the longest, seconds.
 _FIRST_AGAIN_S, _LAST_AGAIN_S = 1.0, 8.0
-#: But at least so many times what a look takes: many large frames take long.
-_REST = 20
-#: How long a rank waits to see growth that another one has seen, and how often it looks, seconds: machines share folders with a delay.
-_SEEN_S, _LOOK_S = 90.0, 0.05
+#: But at least so many times what a look takes; and how long a look may take, seconds, and how many frames are tried at once in it.
+_REST, _LOOK_S, _TRIED = 20, 0.1, 8
+#: How long a rank waits to see growth that another one has seen, and its pause between two looks, seconds: machines share folders with a
+#: delay.
+_SEEN_S, _PAUSE_S = 90.0, 0.05
 
 
 class Arrivals:
@@ -38,6 +39,7 @@ class Arrivals:
         self._scans = [Scan(scan.positions_m, scan.frame_ids)]
         self._admitted = begun
         self._passed_over, self._again_s, self._pause_s = np.empty(0, np.int64), 0.0, _FIRST_AGAIN_S
+        self._resting: list[tuple[float, NDArray[np.int64]]] = []
         self._is_refused = False
         self.notes: list[str] = []
 
@@ -99,8 +101,14 @@ class Arrivals:
         """(frame,) numbers of frames that are known, can be read now, and are not worked on."""
         if self._is_refused or self.known == self.admitted:
             return np.empty(0, np.int64)
-        new = np.setdiff1d(np.arange(self.known), np.concatenate([self._admitted, self._passed_over]))
+        self._resting = [(end_s, numbers) for end_s, numbers in self._resting if end_s > time.monotonic()]
+        known = [self._admitted, self._passed_over, *(numbers for _, numbers in self._resting)]
+        new = np.setdiff1d(np.arange(self.known), np.concatenate(known))
         return np.concatenate([new[self._frames.has(new)], self._healed()])
+
+    def at_hand(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(frame,) which of these this rank can read without waiting."""
+        return self._frames.has(numbers)
 
     def readable(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(frame,) which of these this rank can read: it tries."""
@@ -108,20 +116,27 @@ class Arrivals:
 
     def pass_over(self, numbers: NDArray[np.int64], sentence: str) -> None:
         """Go on without these, which cannot be read for this reason; now and then it is looked whether they can be."""
-        self._passed_over = np.union1d(self._passed_over, numbers)
+        self._passed_over = np.concatenate([self._passed_over, np.setdiff1d(numbers, self._passed_over)])
         self._again_s = time.monotonic() + self._pause_s
         self._pause_s = min(2 * self._pause_s, _LAST_AGAIN_S)
         _log.warning("%d frames are passed over until they can be read (frame %s): %s", len(numbers), where(numbers), sentence)
 
+    def rest(self, numbers: NDArray[np.int64], pause_s: float) -> None:
+        """Go on without these for a while: they may be there a moment later."""
+        self._resting.append((time.monotonic() + pause_s, numbers))
+
     def _healed(self) -> NDArray[np.int64]:
-        """(frame,) those that were passed over and can be read now."""
+        """(frame,) those that were passed over and can be read now. All ranks wait for it, so that it tries some at a time."""
         begun = time.monotonic()
         if not len(self._passed_over) or begun < self._again_s:
             return np.empty(0, np.int64)
-        can = self._frames.readable(self._passed_over)
-        healed, self._passed_over = self._passed_over[can], self._passed_over[~can]
+        left, cannot, healed = self._passed_over, np.empty(0, np.int64), np.empty(0, np.int64)
+        while len(left) and time.monotonic() - begun < _LOOK_S:
+            tried, left = left[:_TRIED], left[_TRIED:]
+            can = self._frames.readable(tried)
+            healed, cannot = np.concatenate([healed, tried[can]]), np.concatenate([cannot, tried[~can]])
+        self._passed_over = np.concatenate([left, cannot])
         now = time.monotonic()
-        # All ranks wait for it meanwhile.
         self._again_s = now + max(self._pause_s, _REST * (now - begun))
         self._pause_s = min(2 * self._pause_s, _LAST_AGAIN_S)
         if len(healed):
@@ -147,7 +162,7 @@ class Arrivals:
                     f"this rank sees {self.known} frames of the {known} that rank 0 sees in {self._folder}: have all nodes see the same "
                     "folder (shared_dir in the site file)."
                 )
-            time.sleep(_LOOK_S)
+            time.sleep(_PAUSE_S)
             self._take_in(known)
 
     def _take_in(self, known: int | None = None) -> None:

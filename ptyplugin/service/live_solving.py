@@ -29,8 +29,8 @@ from ptyplugin.solvers.verbs.cuda.device import DeviceMemoryError
 
 _log = logging.getLogger(__name__)
 
-#: Fewer frames than these are not begun with as long as others may come.
-_FEWEST = 9
+#: Fewer frames than these are not begun with as long as others may come; and the share of those handed over that is begun with at once.
+_FEWEST, _MOST = 9, 0.75
 #: How often ranks that wait look for frames, at first and after some seconds of that, seconds; and how much seldomer with each second.
 _PAUSE_S, _LONG_PAUSE_S, _SELDOMER = 0.02, 0.1, 0.01
 #: How often they say that they are still there, seconds.
@@ -41,9 +41,9 @@ _BEAT_S = 10.0
 class Waits:
     """How long is waited for frames, in seconds.
 
-    aside: before the job makes way for others; late: for frames that were announced, after the end of the run, and at the begin if there
-    are hardly any; begin: before the job begins without some; again: before frames that could not be read are tried again; lost: without
-    growth, before whoever hands it over counts as dead
+    aside: before the job makes way for others; late: for frames that were announced, after the end of the run, if no final job waits, and
+    at the begin if there are hardly any; begin: before the job begins without many; again: before frames that could not be read are tried
+    again; lost: without growth, before whoever hands it over counts as dead
     """
 
     aside_s: float = 3.0
@@ -125,8 +125,9 @@ class _Beginning:
     def _there(self, frames: JobFrames) -> NDArray[np.bool_]:
         every, begun_s = np.arange(len(frames)), time.monotonic()
         while not (there := frames.has(every)).all():
-            waited_s = time.monotonic() - begun_s
-            if waited_s > self._waits.begin_s and np.count_nonzero(there) >= _FEWEST:
+            waited_s, count = time.monotonic() - begun_s, np.count_nonzero(there)
+            # Those that are missing may be lost: the others do not wait for them.
+            if count >= _FEWEST and (count >= _MOST * len(frames) or waited_s > self._waits.begin_s):
                 break
             if waited_s > self._waits.late_s:
                 return np.ones(len(frames), dtype=bool)
@@ -159,7 +160,7 @@ class _Live:
         self._going, self._arrivals, self._pictures, self._ranks = going, arrivals, pictures, ranks
         self._folder, self._wish, self._waits = folder, wish, waits
         self._last: Progress | None = None
-        self._again_s, self._ended_s, self._waiting_s = 0.0, 0.0, 0.0
+        self._ended_s, self._admitted_s, self._waiting_s = 0.0, 0.0, 0.0
 
     def result(self, tell: Callable[[Progress], None]) -> Reconstruction | None:
         """Go on until no frames will come."""
@@ -237,6 +238,7 @@ class _Live:
             self._arrivals.refuse(str(error))
             return False
         self._arrivals.admit(numbers)
+        self._admitted_s = time.monotonic()
         self._pictures.hurry()
         return True
 
@@ -247,15 +249,14 @@ class _Live:
         if len(cannot):
             self._arrivals.pass_over(cannot, sentence)
         else:
-            # They may be there a moment later.
             _log.warning("%d frames cannot be read now: %s", len(numbers), sentence)
-            self._again_s = time.monotonic() + self._waits.again_s
+            self._arrivals.rest(numbers, self._waits.again_s)
 
     def _vote(self) -> _Vote:
         """What rank 0 has seen, and what any rank has been told. All ranks call it together."""
         with failing_together(self._ranks):
             wish, is_first = self._wish(), self._ranks.rank == 0
-            frames, is_over = self._look() if is_first else (np.empty(0, np.int64), False)
+            frames, is_over = self._look(wish) if is_first else (np.empty(0, np.int64), False)
             aside = is_first and not is_over and wish in (Wish.GIVE_WAY, Wish.FINISH) and self._waits_for_growth()
             is_enough = is_over and wish == Wish.FINISH
             known = self._arrivals.known if is_first else 0
@@ -264,32 +265,40 @@ class _Live:
             if not is_first:
                 self._arrivals.hear(known)
                 frames = np.zeros(count, np.int64)
-            frames = self._ranks.sum(frames) if count else np.empty(0, np.int64)
+            frames = self._at_hand(self._ranks.sum(frames)) if count else np.empty(0, np.int64)
         return _Vote(frames, *(bool(value) for value in rest))
 
-    def _look(self) -> tuple[NDArray[np.int64], bool]:
+    def _at_hand(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those that no rank has to wait for: one may see a file later than another, or has to open the catalog first."""
+        here = np.ones(len(frames), dtype=bool) if self._ranks.rank == 0 else self._arrivals.at_hand(frames)
+        return frames[self._ranks.sum(here.astype(np.int64)) >= self._ranks.size]
+
+    def _look(self, wish: Wish) -> tuple[NDArray[np.int64], bool]:
         """On rank 0: which frames are to be admitted now, and whether no more will come."""
         has_ended = self._arrivals.has_ended  # before what may have come just before the end is looked for
         self._arrivals.hear()
-        now = time.monotonic()
-        ready = self._arrivals.ready() if now >= self._again_s else np.empty(0, np.int64)
-        if len(ready):
+        ready, now = self._arrivals.ready(), time.monotonic()
+        if not has_ended:
+            return ready, not len(ready) and self._is_lost()
+        self._ended_s = self._ended_s or now
+        # What is ready here may never be so on another rank.
+        is_late = now - max(self._ended_s, self._admitted_s) > self._waits.late_s
+        if len(ready) and not is_late:
             return ready, False
-        if has_ended:
-            self._ended_s = self._ended_s or now
-            is_late = now - self._ended_s > self._waits.late_s
-            return ready, self._arrivals.known == self._arrivals.admitted or self._arrivals.is_refused or self._gives_up(is_late)
-        return ready, self._is_lost()
+        return ready, self._arrivals.known == self._arrivals.admitted or self._arrivals.is_refused or self._gives_up(is_late, wish)
 
     def _waits_for_growth(self) -> bool:
         """Whether it does for so long that it makes way; what is late after the end of the run comes soon or never."""
         return self._waiting_s > self._waits.aside_s and self._ended_s == 0.0
 
-    def _gives_up(self, is_late: bool) -> bool:
+    def _gives_up(self, is_late: bool, wish: Wish) -> bool:
+        """Whether it does without frames that were announced."""
         missing = self._arrivals.known - self._arrivals.admitted
-        if is_late:
+        if wish == Wish.FINISH:
+            self._arrivals.note(f"{missing} frames had not come when the run ended: they are left to the final job, which waits.")
+        elif is_late:
             self._arrivals.note(f"{missing} frames did not come in time, or cannot be read, and were left out.")
-        return is_late
+        return is_late or wish == Wish.FINISH
 
     def _is_lost(self) -> bool:
         """Whether whoever hands frames over is gone."""

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -292,8 +293,91 @@ def test_a_catalog_that_is_not_needed_is_not_asked(tmp_path: Path, file: SwmrFil
     assert frames.readable(np.arange(5)).all()
     np.testing.assert_array_equal(frames.read(np.arange(5)), COUNTS[:5])
     assert not asked
-    assert frames.readable(np.arange(6)).all()
+    wait_until(lambda: frames.readable(np.arange(6)).all())
     assert asked
+
+
+@contextmanager
+def silent_catalog() -> Iterator[tuple[CatalogWay, threading.Event, list[int]]]:
+    """A way to a catalog that takes 10 s to answer; whether it was asked, and what it has answered."""
+    asked, enough, answered = threading.Event(), threading.Event(), list[int]()
+
+    def answer() -> Frames:
+        asked.set()
+        enough.wait(10.0)
+        answered.append(1)
+        return MemoryFrames(COUNTS)
+
+    yield CatalogWay(answer), asked, answered
+    enough.set()
+
+
+def test_a_catalog_that_does_not_answer_holds_up_no_frame(tmp_path: Path, site: Site, file: SwmrFile, writer: SpoolWriter) -> None:
+    every, there = np.arange(20), np.delete(np.arange(20), 7)
+    with silent_catalog() as (catalog, asked, answered):
+        frames = live(file_way(tmp_path), spool_way(site), catalog)
+        spooled(writer, there.tolist())
+        while not asked.is_set():
+            assert not frames.has(every)[7]
+        assert frames.has(every).tolist() == (every != 7).tolist()
+        assert frames.readable(every).tolist() == (every != 7).tolist()
+        np.testing.assert_array_equal(frames.read(there), COUNTS[there])
+        file.write(0, 8)
+        np.testing.assert_array_equal(frames.read(every), COUNTS[:20])
+        frames.close()
+        assert not answered
+
+
+def test_a_frame_that_was_lost_on_the_network_comes_through_the_catalog_and_no_other(
+    tmp_path: Path, site: Site, writer: SpoolWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ptyplugin.io.live_frames._BESIDE", 2)
+    asked, lost = list[int](), [3, 4, 11, 19]
+
+    class Asked(MemoryFrames):
+        def read(self, frames: np.ndarray) -> np.ndarray:
+            asked.extend(frames.tolist())
+            return super().read(frames)
+
+    frames = live(file_way(tmp_path), spool_way(site), CatalogWay(lambda: Asked(COUNTS)))
+    spooled(writer, [number for number in range(21) if number not in lost])
+    wait_until(lambda: np.count_nonzero(frames.has(np.arange(21))) == 19)
+    left = np.arange(21)
+    while left.size:
+        there = left[frames.has(left)]
+        np.testing.assert_array_equal(frames.read(there), COUNTS[there])
+        left = np.setdiff1d(left, there)
+    # Which frame was compared with the spool's is its own matter.
+    assert set(asked) - {0} == set(lost)
+    assert ["the spool" in note for note in frames.notes] == [True, False]
+    assert frames.notes[1] == "4 frames that were lost over the network came from the catalog."
+
+
+def test_frames_of_the_spool_are_there_at_once_where_it_was_found_first(tmp_path: Path, site: Site, writer: SpoolWriter) -> None:
+    asked = list[int]()
+    spool, catalog = spool_way(site), CatalogWay(lambda: asked.append(1) or MemoryFrames(COUNTS))
+    spooled(writer, range(10))
+    frames = live(file_way(tmp_path), spool, catalog, patience_s=0.4)
+    assert frames.has(np.arange(10)).all()
+    for _ in range(2):
+        np.testing.assert_array_equal(frames.read(np.arange(10)), COUNTS[:10])
+    assert not asked, "not even to see whether they are the right ones, at first"
+
+
+def test_a_catalog_that_is_slow_is_waited_for_if_no_other_way_has_frames() -> None:
+    def slow() -> Frames:
+        time.sleep(0.3)
+        return MemoryFrames(COUNTS)
+
+    assert len(live(CatalogWay(slow), deadline_s=0.05)) == 40
+
+
+def test_what_the_site_does_not_allow_is_an_error_on_the_way_through_the_catalog_too(tmp_path: Path) -> None:
+    def outside() -> Frames:
+        raise OutsideDataRoots("this file is not below the data roots.")
+
+    with pytest.raises(OutsideDataRoots):
+        live(file_way(tmp_path), CatalogWay(outside))
 
 
 def test_a_catalog_that_goes_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from ptyplugin.jobs import Inbox, Intake, Ledger, write_snapshot
 from ptyplugin.model import JobError, Site, Snapshot
 from ptyplugin.service import Wish, arriving
 from ptyplugin.service.arriving import Arrivals
-from ptyplugin.service.live_solving import Waits, _start, solve_live
+from ptyplugin.service.live_solving import Waits, _Live, _start, solve_live
 from ptyplugin.solvers import OneRank
 
 
@@ -76,6 +76,36 @@ def test_frames_that_were_passed_over_are_looked_at_seldom_if_that_takes_long(ar
         clock.now += 0.1
     # For a twentieth of the time: the ranks wait for it.
     assert len(looks) == 4
+
+
+def test_of_many_frames_that_were_passed_over_some_are_tried_at_a_time_and_all_in_the_end(
+    arrivals: Arrivals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, tried = SimpleNamespace(now=1000.0), list[int]()
+
+    def readable(numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        clock.now += 0.04 * len(numbers)
+        tried.extend(numbers.tolist())
+        return numbers % 2 == 0
+
+    monkeypatch.setattr(arriving, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(arrivals, "_frames", SimpleNamespace(readable=readable))
+    arrivals.pass_over(np.arange(64, 104), "a chunk is damaged.")
+    healed = list[int]()
+    while len(healed) < 20:
+        begun = clock.now
+        healed += arrivals._healed().tolist()
+        assert clock.now - begun < 0.5
+        clock.now += 1.0
+    assert sorted(healed) == list(range(64, 104, 2))
+    assert sorted(tried) == list(range(64, 104))
+
+
+def test_frames_are_admitted_when_no_rank_waits_for_them() -> None:
+    here: Any = SimpleNamespace(at_hand=lambda numbers: numbers != 5)
+    others: Any = SimpleNamespace(rank=1, size=3, sum=lambda mine: mine + 1 + (np.array([4, 5, 6, 7]) != 6))
+    live = _Live(Any, here, Any, others, Path(), lambda: Wish.GO_ON, Waits())  # type: ignore[arg-type]
+    assert live._at_hand(np.array([4, 5, 6, 7])).tolist() == [4, 7]
 
 
 def test_growth_that_another_rank_has_seen_is_waited_for(scan: LiveScan, intake: Intake, arrivals: Arrivals) -> None:

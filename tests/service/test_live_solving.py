@@ -17,10 +17,11 @@ import pytest
 from at_work import at_work
 from live_scan import LiveScan, write_scan
 
+from ptyplugin.api import opening
 from ptyplugin.io import live_frames, read_result
 from ptyplugin.io.ways import FileWay
 from ptyplugin.jobs import GrowthFolder, Inbox, Intake, Ledger, Order, give, read_snapshot
-from ptyplugin.model import Cancelled, FramesError, Progress, Reconstruction, Site
+from ptyplugin.model import Cancelled, CatalogAway, FramesError, Progress, Reconstruction, Site
 from ptyplugin.service import Daemon, Inline, Launcher, Wish, arriving, live_solving, preview, slot
 from ptyplugin.service.live_solving import Waits, solve_live
 from ptyplugin.service.mpiexec import Mpiexec
@@ -233,6 +234,25 @@ def test_frames_that_cannot_be_read_yet_are_tried_again(scan: LiveScan, ledger: 
     assert len(solving.made.positions_m) == 100
 
 
+def test_frames_that_cannot_be_read_yet_hold_up_no_others(scan: LiveScan, ledger: Ledger, until, monkeypatch: pytest.MonkeyPatch) -> None:
+    admit = live_solving.JobSolver.admit
+
+    def admit_others(self, frames, positions) -> None:
+        if len(frames) == 100:
+            raise FramesError("the detector wrote fewer than it announced.")
+        admit(self, frames, positions)
+
+    monkeypatch.setattr(live_solving.JobSolver, "admit", admit_others)
+    solving = Solving(scan, ledger, Waits(again_s=60.0))
+    with going(solving):
+        until(lambda: solving.frames)
+        solving.grow(64, 100)
+        solving.grow(100, 150)
+        until(lambda: solving.frames == 114 or solving.error)
+        solving.wish = Wish.CANCEL
+    assert isinstance(solving.error, Cancelled)
+
+
 @pytest.mark.parametrize(("bad", "heals", "before"), [(70, True, False), (70, False, False), (70, True, True), (7, True, False)])
 def test_a_frame_that_cannot_be_read_holds_up_no_other(
     scan: LiveScan, ledger: Ledger, until, monkeypatch: pytest.MonkeyPatch, bad: int, heals: bool, before: bool
@@ -268,20 +288,46 @@ def test_a_frame_that_cannot_be_read_holds_up_no_other(
     assert [note for note in solving.made.provenance["notes"] if "left out" in note] == ([] if heals else left_out)
 
 
-def test_it_begins_without_first_frames_that_do_not_come(scan: LiveScan, ledger: Ledger, until, monkeypatch: pytest.MonkeyPatch) -> None:
-    lost, has = {7, 8}, FileWay.has
+def test_it_begins_without_first_frames_that_do_not_come_and_whatever_the_catalog_says(
+    scan: LiveScan, ledger: Ledger, until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, has, asked, may_answer = {7, 8}, FileWay.has, threading.Event(), threading.Event()
+
+    def answers_late(*_: object) -> None:
+        asked.set()
+        may_answer.wait(30)
+        raise CatalogAway("it does not answer.")
 
     def has_others(self: FileWay, frames: np.ndarray) -> np.ndarray:
         return has(self, frames) & ~np.isin(frames, list(lost))
 
     monkeypatch.setattr(FileWay, "has", has_others)
-    with going(Solving(scan, ledger)) as solving:
-        until(lambda: solving.frames == 62 or solving.error)
+    monkeypatch.setattr(opening, "_from_catalog", answers_late)
+    scan.site = scan.site.model_copy(update={"tiled_uri": "http://127.0.0.1:1"})
+    with going(Solving(scan, ledger, Waits(begin_s=60.0))) as solving:
+        until(lambda: (solving.frames == 62 and asked.is_set()) or solving.error, 20)
+        may_answer.set()
         lost.clear()
         until(lambda: solving.frames == 64 or solving.error)
         solving.grow(64, 80, ended=True)
     assert solving.error is None
     assert len(solving.made.positions_m) == 80
+
+
+def test_the_final_job_does_not_wait_for_frames_that_the_live_one_lacks(
+    scan: LiveScan, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has = FileWay.has
+    monkeypatch.setattr(FileWay, "has", lambda self, frames: has(self, frames) & (frames != 70))
+    solving = Solving(scan, ledger, Waits(late_s=60.0))
+    solving.wish = Wish.FINISH
+    solving.grow(64, 150, ended=True)
+    with going(solving):
+        pass
+    assert solving.error is None
+    assert len(solving.made.positions_m) == 149
+    notes = [note for note in solving.made.provenance["notes"] if "final job" in note]
+    assert notes == ["1 frames had not come when the run ended: they are left to the final job, which waits."]
 
 
 @contextmanager
