@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rank_group import RankGroup
 
 from ptyplugin.model import Geometry, MemoryFrames, Scan
 
@@ -148,3 +149,16 @@ def experiment() -> Experiment:
 def wide() -> Experiment:
     """100 frames of 32 x 32 px, each showing a small part of the object."""
     return simulate(side=32, grid=(10, 10), step=4.0)
+
+
+@pytest.fixture(scope="session")
+def ranks_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], RankGroup]]:
+    """So many MPI ranks, which tests share."""
+    groups: dict[int, RankGroup] = {}
+
+    def of(size: int) -> RankGroup:
+        return groups.setdefault(size, RankGroup(tmp_path_factory.mktemp("ranks"), size))
+
+    yield of
+    for group in groups.values():
+        group.close()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -154,15 +151,7 @@ def test_what_is_safer(stage: str, safer: str) -> None:
 
 
 @pytest.mark.system
-def test_two_ranks_begin_again_together(experiment: Any, tmp_path: Path) -> None:
-    g = experiment.geometry
-    numbers = {"energy_ev": g.energy_ev, "distance_m": g.distance_m, "pixel_m": g.pixel_m}
-    arrays = {"counts": experiment.frames.counts, "positions_m": experiment.scan.positions_m, "probe": experiment.probe}
-    np.savez(tmp_path / "experiment.npz", **arrays, **numbers)
-    mpiexec, script = Path(sys.executable).with_name("mpiexec"), Path(__file__).with_name("two_ranks.py")
-    command = [mpiexec, "-n", "2", sys.executable, script, tmp_path, RUNS_AWAY, "single", "2", "none"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, done.stderr
-    assert "it was begun again as mPIE(20, friction=0.49" in done.stderr
-    with np.load(tmp_path / "result.npz") as z:
-        assert z["error"] < 0.006
+def test_two_ranks_begin_again_together(experiment: Any, ranks_of: Any) -> None:
+    two = ranks_of(2)(experiment, experiment.probe, RUNS_AWAY)
+    assert "it was begun again as mPIE(20, friction=0.49" in two.log
+    assert two.arrays["error"] < 0.006

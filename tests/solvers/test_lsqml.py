@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -227,28 +224,10 @@ def test_compact_batches_hold_neighbours_and_every_frame_once() -> None:
 
 
 @pytest.mark.system
-def test_two_ranks_find_what_one_finds(experiment: Any, phase_difference: Callable[..., float], tmp_path: Path) -> None:
-    g, k = experiment.geometry, np.arange(32) - 16
+def test_two_ranks_find_what_one_finds(experiment: Any, phase_difference: Callable[..., float], ranks_of: Any) -> None:
+    k = np.arange(32) - 16
     wrong = experiment.probe * np.exp(0.01j * (k[:, None] ** 2 + k[None, :] ** 2))
-    numbers = {"energy_ev": g.energy_ev, "distance_m": g.distance_m, "pixel_m": g.pixel_m}
-    scan = {"counts": experiment.frames.counts, "positions_m": experiment.scan.positions_m, "probe": wrong}
-    np.savez(tmp_path / "experiment.npz", **scan, **numbers)
-    found = []
-    for size in (1, 2):
-        script = [
-            sys.executable,
-            str(Path(__file__).with_name("two_ranks.py")),
-            str(tmp_path),
-            "LSQML(40, batch=10)",
-            "single",
-            str(size),
-            "none",
-        ]
-        mpiexec = [str(Path(sys.executable).with_name("mpiexec")), "-n", str(size)]
-        done = subprocess.run(mpiexec + script, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
-        assert done.returncode == 0, done.stdout + done.stderr
-        with np.load(tmp_path / "result.npz") as result:
-            found.append((result["object"][0], float(result["error"])))
-    assert found[1][1] == pytest.approx(found[0][1], rel=0.1)
-    middle = slice(16, 36)
-    assert phase_difference(found[0][0][middle, middle], found[1][0][middle, middle]) < 0.03
+    one, two = (ranks_of(size)(experiment, wrong, "LSQML(40, batch=10)").arrays for size in (1, 2))
+    assert two["error"] == pytest.approx(float(one["error"]), rel=0.1)
+    middle = (0, slice(16, 36), slice(16, 36))
+    assert phase_difference(one["object"][middle], two["object"][middle]) < 0.03

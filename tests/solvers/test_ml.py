@@ -6,8 +6,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -338,21 +336,9 @@ def test_the_page_knows_its_options() -> None:
 
 
 @pytest.mark.system
-def test_two_ranks_compute_what_one_does(experiment: Any, phase_difference: Callable[..., float], tmp_path: Path) -> None:
-    g = experiment.geometry
-    numbers = {"energy_ev": g.energy_ev, "distance_m": g.distance_m, "pixel_m": g.pixel_m}
-    scan = {"counts": experiment.frames.counts, "positions_m": experiment.scan.positions_m, "probe": defocused(experiment)}
-    np.savez(tmp_path / "experiment.npz", **scan, **numbers)
-    found = []
-    for size in (1, 2):
-        script = [sys.executable, str(Path(__file__).with_name("two_ranks.py")), str(tmp_path)]
-        script += ['ML(12, noise="poisson", regularise=0.001)', "double", str(size), "none"]
-        mpiexec = [str(Path(sys.executable).with_name("mpiexec")), "-n", str(size)]
-        done = subprocess.run(mpiexec + script, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
-        assert done.returncode == 0, done.stdout + done.stderr
-        with np.load(tmp_path / "result.npz") as result:
-            found.append((result["object"], result["probe"], float(result["error"])))
-    (one, probe, error), (two, other, same) = found
-    assert same == pytest.approx(error, rel=1e-7)
-    assert np.linalg.norm(two - one) < 1e-6 * np.linalg.norm(one)
-    assert np.linalg.norm(np.abs(other) - np.abs(probe)) < 1e-6 * np.linalg.norm(probe)
+def test_two_ranks_compute_what_one_does(experiment: Any, ranks_of: Any) -> None:
+    recipe = 'ML(12, noise="poisson", regularise=0.001)'
+    one, two = (ranks_of(size)(experiment, defocused(experiment), recipe, precision="double").arrays for size in (1, 2))
+    assert two["error"] == pytest.approx(float(one["error"]), rel=1e-7)
+    assert np.linalg.norm(two["object"] - one["object"]) < 1e-6 * np.linalg.norm(one["object"])
+    assert np.linalg.norm(np.abs(two["probe"]) - np.abs(one["probe"])) < 1e-6 * np.linalg.norm(one["probe"])

@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -233,19 +230,10 @@ def test_the_plan_counts_object_modes_and_fewer_than_one_is_told(experiment: Any
 
 
 @pytest.mark.system
-def test_ranks_agree_on_states_of_the_sample(experiment: Any, tmp_path: Path) -> None:
-    (frames, _), recipe = two_states(experiment), "DM(5) + LSQML(25)"
-    g, positions_m = experiment.geometry, experiment.scan.positions_m
-    numbers = {"energy_ev": g.energy_ev, "distance_m": g.distance_m, "pixel_m": g.pixel_m}
-    np.savez(tmp_path / "experiment.npz", counts=frames.counts, positions_m=positions_m, probe=experiment.probe, **numbers)
-    script = [sys.executable, str(Path(__file__).with_name("two_ranks.py")), str(tmp_path), recipe, "single", "2", "two states"]
-    mpiexec = [str(Path(sys.executable).with_name("mpiexec")), "-n", "2"]
-    done = subprocess.run([*mpiexec, *script], capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, done.stdout + done.stderr
-    one = solve(frames, experiment.scan, g, recipe=Recipe.parse(recipe), start_probe=experiment.probe, object_modes=2)
-    assert one is not None
-    with np.load(tmp_path / "result.npz") as two:
-        assert two["object"].shape == one.object.shape
-        assert float(two["error"]) < 1.3 * one.quality["error"]
-        for mode, other in zip(two["object"], one.object, strict=True):
-            assert np.abs(np.vdot(mode, other)) > 0.9 * np.linalg.norm(mode) * np.linalg.norm(other)
+def test_ranks_agree_on_states_of_the_sample(experiment: Any, ranks_of: Any) -> None:
+    both = replace(experiment, frames=two_states(experiment)[0])
+    one, two = (ranks_of(size)(both, experiment.probe, "DM(5) + LSQML(25)", object_modes=2).arrays for size in (1, 2))
+    assert two["object"].shape == one["object"].shape
+    assert two["error"] < 1.3 * one["error"]
+    for mode, other in zip(two["object"], one["object"], strict=True):
+        assert np.abs(np.vdot(mode, other)) > 0.9 * np.linalg.norm(mode) * np.linalg.norm(other)

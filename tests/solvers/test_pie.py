@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,23 +159,9 @@ def test_the_page_knows_their_options() -> None:
 
 
 @pytest.mark.system
-def test_two_ranks_need_no_more_than_a_third_more_sweeps(experiment: Any, tmp_path: Path) -> None:
-    g = experiment.geometry
-    np.savez(
-        tmp_path / "experiment.npz",
-        counts=experiment.frames.counts,
-        positions_m=experiment.scan.positions_m,
-        probe=wrong_probe(experiment),
-        energy_ev=g.energy_ev,
-        distance_m=g.distance_m,
-        pixel_m=g.pixel_m,
-    )
-    script = [sys.executable, str(Path(__file__).with_name("two_ranks.py")), str(tmp_path), "mPIE(26)", "single", "2", "none"]
-    mpiexec = [str(Path(sys.executable).with_name("mpiexec")), "-n", "2"]
-    done = subprocess.run(mpiexec + script, capture_output=True, text=True, timeout=100, check=False, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, done.stderr
+def test_two_ranks_need_no_more_than_a_third_more_sweeps(experiment: Any, ranks_of: Any) -> None:
+    two = ranks_of(2)(experiment, wrong_probe(experiment), "mPIE(26)").arrays
     one = run(experiment, "mPIE(20)", start_probe=wrong_probe(experiment))
-    with np.load(tmp_path / "result.npz") as two:
-        assert two["error"] < 1.1 * one.quality["error"]
-        phase = experiment.phase_rms(two["object"][0], one.positions_px)
+    assert two["error"] < 1.1 * one.quality["error"]
+    phase = experiment.phase_rms(two["object"][0], one.positions_px)
     assert phase < 1.1 * experiment.phase_rms(one.object[0], one.positions_px)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -228,21 +225,14 @@ def test_the_reference_verbs_find_them_too(moved: tuple[Any, NDArray[np.float64]
     assert rms(off(found, errors)) < 0.2
 
 
-def test_two_ranks_find_the_same(moved: tuple[Any, NDArray[np.float64]], tmp_path: Path) -> None:
+def test_two_ranks_find_the_same(moved: tuple[Any, NDArray[np.float64]], ranks_of: Any) -> None:
     experiment, _ = moved
     recipe = 'AP(8, positions="trials", positions_from=1, positions_every=1, positions_max=3)'
-    geometry = experiment.geometry
-    numbers = {"energy_ev": geometry.energy_ev, "distance_m": geometry.distance_m, "pixel_m": geometry.pixel_m}
-    positions_m = experiment.scan.positions_m
-    np.savez(tmp_path / "experiment.npz", counts=experiment.frames.counts, positions_m=positions_m, probe=experiment.probe, **numbers)
-    script = [sys.executable, str(Path(__file__).with_name("two_ranks.py")), str(tmp_path), recipe, "double", "2", "none"]
-    mpiexec = str(Path(sys.executable).with_name("mpiexec"))
-    subprocess.run([mpiexec, "-n", "2", *script], check=True, timeout=120, capture_output=True, stdin=subprocess.DEVNULL)
+    two = ranks_of(2)(experiment, experiment.probe, recipe, precision="double").arrays
     one = refined(experiment, recipe, precision="double")
-    with np.load(tmp_path / "result.npz") as z:
-        assert one.quality["positions_moved_px"] > 0.5
-        # Which frames are tried is decided on each rank.
-        assert np.median(np.abs(z["positions_px"] - one.positions_px)) < 0.02
+    assert one.quality["positions_moved_px"] > 0.5
+    # Which frames are tried is decided on each rank.
+    assert np.median(np.abs(two["positions_px"] - one.positions_px)) < 0.02
 
 
 @pytest.mark.parametrize("recipe", ['DM(1, positions="newton")', "ePIE(1, positions_every=0)", "LSQML(1, positions_max=-1)"])

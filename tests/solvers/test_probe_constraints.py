@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,18 +62,9 @@ def test_a_stage_keeps_what_the_one_before_has_found(experiment: Any) -> None:
 
 
 @pytest.mark.system
-def test_ranks_keep_a_known_probe(experiment: Any, tmp_path: Path) -> None:
-    g = experiment.geometry
-    numbers = {"energy_ev": g.energy_ev, "distance_m": g.distance_m, "pixel_m": g.pixel_m}
-    counts, positions_m = experiment.frames.counts, experiment.scan.positions_m
-    np.savez(tmp_path / "experiment.npz", counts=counts, positions_m=positions_m, probe=experiment.probe, **numbers)
-    recipe = 'mPIE(4, probe="fixed") + LSQML(3, probe="fixed")'
-    script = [sys.executable, str(Path(__file__).with_name("two_ranks.py")), str(tmp_path), recipe, "single", "2", "none"]
-    mpiexec = [str(Path(sys.executable).with_name("mpiexec")), "-n", "2"]
-    done = subprocess.run([*mpiexec, *script], capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, done.stdout + done.stderr
-    with np.load(tmp_path / "result.npz") as two:
-        assert_scaled(two["probe"], experiment.probe)
+def test_ranks_keep_a_known_probe(experiment: Any, ranks_of: Any) -> None:
+    two = ranks_of(2)(experiment, experiment.probe, 'mPIE(4, probe="fixed") + LSQML(3, probe="fixed")')
+    assert_scaled(two.arrays["probe"], experiment.probe)
 
 
 def test_a_part_that_does_not_move_does_not_shorten_the_others_step() -> None:
