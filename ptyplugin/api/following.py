@@ -48,7 +48,7 @@ class LiveFigure:
         self._closed = threading.Event()
         self.figure = plt.figure(figsize=SIZE_IN)
         self._picture = LivePicture(self.figure)
-        self._timer = self.figure.canvas.new_timer(interval=int(1000 * PERIOD_S), callbacks=[(self._draw, (), {})])
+        self._timer = self.figure.canvas.new_timer(interval=int(1000 * PERIOD_S), callbacks=[(self._ring, (), {})])
         #: Whether it redraws itself.
         self.follows = type(self._timer) is not TimerBase
         if self.follows:
@@ -122,6 +122,10 @@ class LiveFigure:
             scene, trouble = None, f"{type(error).__name__}: {error}"
         with self._lock:
             self._next, self._trouble = scene or self._next, trouble
+
+    def _ring(self) -> None:
+        # Matplotlib forgets a callback that gives False.
+        self._draw()
 
     def _draw(self) -> bool:
         from ptyplugin.io.live_picture import Told

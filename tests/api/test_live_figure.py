@@ -354,9 +354,14 @@ def test_in_a_window_it_follows_by_itself_until_that_is_closed(running: Running,
     window.ring()
     assert "iteration 4 of 20" in words(figure)
     assert len(window.drawn) == 1
-    # What is not new is not drawn.
+    # What is not new is not drawn, and what is new after that is.
     window.ring()
     assert len(window.drawn) == 1
+    running.shows(entry, 6)
+    until(lambda: figure._next is not None and "iteration 6" in figure._next.facts)
+    window.ring()
+    assert "iteration 6 of 20" in words(figure)
+    assert len(window.drawn) == 2
 
     # A disk that hangs holds up the thread that reads, and neither the timer nor the session.
     goes_on = threading.Event()
