@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ptyplugin.io.display import limits, probe_view, said_length
 from ptyplugin.io.live_view import LiveView
-from ptyplugin.io.picture import CURVES, INK, PALE, complex_colours
+from ptyplugin.io.picture import CURVES, INK, PALE, UNSEEN, complex_colours
 from ptyplugin.model import ErrorName
 
 #: Size of a figure, inches, and where its parts lie: left, bottom, width, height.
@@ -103,6 +103,8 @@ class _Map:
         self._bar: Colorbar = figure.colorbar(self._mappable, cax=axes.inset_axes((1.03, 0, 0.035, 1)))
         self._bar.set_label(unit, color=INK)
         self._bar.ax.spines[:].set_visible(False)
+        self._bar.ax.tick_params(labelsize=8)
+        axes.set_facecolor(UNSEEN)
         axes.set_title(title, loc="left", color=INK, fontsize=11)
         axes.set_xlabel("x (µm)", color=PALE, labelpad=1)
         axes.set_ylabel("y (µm)", color=PALE, labelpad=1)
@@ -182,7 +184,7 @@ def _show_probe(axes: Axes, probe: NDArray[np.complex64], pixel_m: tuple[float, 
     axes.clear()
     axes.imshow(complex_colours(mode), interpolation="nearest", aspect=pixel_m[0] / pixel_m[1])
     axes.set_title(f"Probe, {said_length(mode.shape[1] * pixel_m[1])} wide", loc="left", color=INK, fontsize=11)
-    axes.set_xlabel("hue: phase, brightness: amplitude", color=PALE, fontsize=8, labelpad=2)
+    axes.set_xlabel("hue: phase, brightness: amplitude", color=PALE, fontsize=8, labelpad=2, loc="left")
     axes.xaxis.set_ticks([])
     axes.yaxis.set_ticks([])
     axes.set_anchor("W")

@@ -19,6 +19,8 @@ from ptyplugin.model import ErrorName, FileFormatError, Recipe, Reconstruction, 
 
 INK = "#1b2430"
 PALE = "#6b7480"
+#: Behind an object where it was not lit: no colour of an image.
+UNSEEN = "#dbe4f0"
 #: Letters of a recipe that fit into a line.
 _WIDEST_RECIPE = 170
 CURVES: dict[ErrorName, tuple[str, str]] = {
@@ -97,6 +99,7 @@ def _show_map(
     if unit == "rad" and high - low > 1.9 * np.pi:
         colours, low, high = "twilight", -np.pi, np.pi
     image = axes.imshow(values, cmap=colours, vmin=low, vmax=high, alpha=seen, interpolation="nearest")
+    axes.set_facecolor(UNSEEN)
     # A bar made from the norm alone does not fade with the image.
     bar = figure.colorbar(ScalarMappable(image.norm, image.cmap), cax=axes.inset_axes((1.025, 0, 0.035, 1)))
     bar.set_label(unit, color=INK)
