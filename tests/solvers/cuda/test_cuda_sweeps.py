@@ -139,6 +139,23 @@ def test_a_recorded_sweep_gives_the_same_bits(simulate: Callable[..., Any], reci
     np.testing.assert_array_equal(mine.probe, judge.probe)
 
 
+def test_a_sweep_as_it_comes_one_that_is_recorded_and_one_that_is_done_again(
+    simulate: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shortest run that has all three: test_sanitized.py has it done under AddressSanitizer."""
+    e, device, done = simulate(side=24, grid=(4, 4)), HostDevice(), []
+    record = device.record
+
+    def noted(run: Callable[[], Any]) -> Any:
+        replay, given = record(run)
+        done.append("recorded")
+        return lambda: done.append("again") or replay(), given
+
+    monkeypatch.setattr(device, "record", noted)
+    assert np.isfinite(solved(e, "mPIE(3, batch=5)", cuda(device)).object).all()
+    assert done == ["recorded", "again"]
+
+
 @pytest.mark.parametrize("options", ["", ", batch=5", ", batch=5, probe_from=3"])
 def test_a_recorded_sweep_is_done_again_with_steps_of_another_length(
     simulate: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, options: str

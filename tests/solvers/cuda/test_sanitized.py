@@ -26,7 +26,7 @@ def test_sweeps_read_nothing_out_of_bounds() -> None:
         "no:cacheprovider",
         str(sweeps),
         "-k",
-        "recorded and mPIE",
+        "as_it_comes",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **sanitized})
     assert done.returncode == 0, done.stdout + done.stderr
