@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ptyplugin.catalog.connection import connect, warm_up
+from ptyplugin.catalog.connection import connect, scopes_missing, warm_up
 from ptyplugin.catalog.documents import TILED_MIMETYPE, run_documents
 from ptyplugin.catalog.frames import CatalogFrames
 from ptyplugin.catalog.live import LIVE, LiveImages
 from ptyplugin.catalog.publishing import PUBLISHED, PUBLISHING, publish
-from ptyplugin.catalog.recent import RecentRun, recent_runs, run_with_uid, runs_with_results
-from ptyplugin.catalog.runs import find_run
+from ptyplugin.catalog.recent import RecentRun, recent_runs, runs_with_results
+from ptyplugin.catalog.runs import find_run, run_with_uid
 from ptyplugin.catalog.samples import array_samples
 from ptyplugin.catalog.searching import root, search
 from ptyplugin.catalog.server import LocalServer
@@ -31,6 +31,7 @@ __all__ = [
     "run_documents",
     "run_with_uid",
     "runs_with_results",
+    "scopes_missing",
     "search",
     "warm_up",
 ]

@@ -12,10 +12,11 @@ import httpx
 from tiled.client import from_context
 from tiled.client.container import DEFAULT_STRUCTURE_CLIENT_DISPATCH, Container
 from tiled.client.context import CannotPrompt, Context
-from tiled.client.utils import ClientError
+from tiled.client.utils import ClientError, handle_error
 from tiled.structures.core import Spec, StructureFamily
 from tiled.utils import OneShotCachedMap
 
+from ptyplugin.catalog.access import NEEDED_SCOPES, inherited, is_refusal, refusal
 from ptyplugin.model import CatalogAway, CatalogError, Site
 
 #: Seconds to wait for a connection, and for an answer (a large array is read in pieces of at most 100 MiB).
@@ -133,11 +134,28 @@ def catalog_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except httpx.HTTPStatusError as error:
-        if error.response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            raise CatalogAway(f"cannot {doing}: the catalog refuses the key. Check TILED_API_KEY and what it allows.") from error
+        if is_refusal(error):
+            raise CatalogAway(f"cannot {doing}: {refusal(error)}") from error
         raise CatalogError(f"cannot {doing}: the catalog answers {error}.") from error
     except httpx.TransportError as error:
         raise CatalogAway(f"cannot {doing}: the catalog does not answer ({error or type(error).__name__}).") from error
+
+
+def scopes_missing(client: Any) -> list[str]:
+    """Those of NEEDED_SCOPES that the key of this client does not have; none where the catalog has no keys with scopes.
+
+    Raises:
+        CatalogError: it is away, or refuses the key.
+    """
+    context = client.context
+    links = context.server_info.authentication.links
+    if links is None or not links.apikey or context.api_key is None:
+        return []
+    with catalog_errors("ask the catalog what the key allows"):
+        has = set(handle_error(context.http_client.get(links.apikey)).json()["scopes"])
+        if "inherit" in has:
+            has |= {scope for role in context.whoami()["roles"] for scope in role["scopes"]}
+    return [scope for scope in NEEDED_SCOPES if scope not in has]
 
 
 def warm_up() -> None:
@@ -174,15 +192,35 @@ def is_conflict(error: Exception) -> bool:
 
 
 def ensure_container(parent: Container, path: str, specs: list[Spec] | None = None) -> Container:
-    """The container at ``path`` ("a/b/c") below ``parent``, made with its parents where missing; ``specs`` mark the last one, if new."""
+    """The container at ``path`` ("a/b/c") below ``parent``, made with its parents where missing; ``specs`` mark the last one, if new.
+
+    Raises:
+        CatalogAway: it is there, and hidden from this user.
+    """
     try:
         return parent[path]
     except KeyError:
         above, _, name = path.strip("/").rpartition("/")
     folder = ensure_container(parent, above) if above else parent
     try:
-        return folder.create_container(name, specs=specs)
+        return folder.create_container(name, specs=specs, access_tags=inherited(folder))
     except ClientError as error:
         if not is_conflict(error):
             raise
-        return folder[name]  # somebody made it a moment ago
+        return existing(folder, name)  # somebody made it a moment ago
+
+
+def existing(folder: Container, name: str) -> Any:
+    """The node that the catalog says is there already.
+
+    Raises:
+        CatalogAway: it is hidden from this user.
+    """
+    try:
+        return folder[name]
+    except KeyError as error:
+        path = "/".join([*folder.path_parts, name])
+        raise CatalogAway(
+            f"the catalog hides {path}, which is there: its access tags have to allow read:metadata to the user of the key in "
+            "TILED_API_KEY."
+        ) from error

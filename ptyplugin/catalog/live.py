@@ -15,11 +15,13 @@ from tiled.structures.array import ArrayStructure, BuiltinDtype
 from tiled.structures.core import StructureFamily
 from tiled.structures.data_source import DataSource
 
+from ptyplugin.catalog.access import inherited
 from ptyplugin.catalog.canvas import Canvas, Extent, canvas_for
 from ptyplugin.catalog.connection import catalog_errors, ensure_container, is_conflict, plain
 from ptyplugin.catalog.publishing import PUBLISHED, PUBLISHING, own_node
+from ptyplugin.catalog.runs import tags_for_result
 from ptyplugin.jobs import Entry
-from ptyplugin.model import Snapshot
+from ptyplugin.model import Site, Snapshot
 
 #: State of a node whose job runs, or ran until it ended without a result.
 LIVE = "live"
@@ -33,13 +35,15 @@ class LiveImages:
     """Puts the snapshots of one job into the catalog. Used by one thread.
 
     client: for the root of the site's catalog
-    path: container of the beamline's results
+    site: says where the beamline's results lie, and its runs
     job: what the ledger has on it
     extent_m: where the scan will go, if it is known
     """
 
-    def __init__(self, client: Any, path: str, job: Entry, extent_m: Extent | None = None) -> None:
-        self._client, self._path, self._job, self._extent_m = client, path, job, extent_m
+    def __init__(self, client: Any, site: Site, job: Entry, extent_m: Extent | None = None) -> None:
+        self._client, self._site, self._job, self._extent_m = client, site, job, extent_m
+        self._beamline = str(job.beamline)
+        self._path = site.processed_path.format(beamline=self._beamline)
         self._node: Container | None = None
         self._canvas: Canvas | None = None
         self._number = 0
@@ -81,7 +85,9 @@ class LiveImages:
             self._node = None
 
     def _open(self) -> Container:
-        node = own_node(ensure_container(plain(self._client), self._path), self._job.key, live_metadata(self._job))
+        folder = ensure_container(plain(self._client), self._path)
+        tags = tags_for_result(self._client, self._site, self._beamline, folder, self._job.run_uid)
+        node = own_node(folder, self._job.key, live_metadata(self._job), tags)
         self._number = int(node.metadata.get("live", {}).get("current", 0))
         if node.metadata["state"] not in (LIVE, PUBLISHING, PUBLISHED):
             # It failed or was cancelled, and has begun again.
@@ -102,7 +108,7 @@ class LiveImages:
         while here is None:
             self._number += 1
             try:
-                here = canvases.create_container(str(self._number))
+                here = canvases.create_container(str(self._number), access_tags=inherited(node))
             except ClientError as error:
                 # A daemon that was killed may have begun with it.
                 if not is_conflict(error):
@@ -112,7 +118,7 @@ class LiveImages:
         structure = ArrayStructure(shape=canvas.shape, chunks=chunks, dims=("y", "x"), data_type=dtype)
         for name in _images(np.zeros((1, 1), np.complex64)):
             source = DataSource(structure=structure, structure_family=StructureFamily.array)
-            self._arrays[name] = here.new(StructureFamily.array, [source], key=name)
+            self._arrays[name] = here.new(StructureFamily.array, [source], key=name, access_tags=inherited(node))
             self._written[name] = np.zeros(canvas.shape, np.float32)
         return canvas
 

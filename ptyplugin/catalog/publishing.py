@@ -22,7 +22,9 @@ from tiled.structures.data_source import Asset, DataSource, Management
 from tiled.structures.table import TableStructure
 from tiled.utils import ensure_uri
 
-from ptyplugin.catalog.connection import catalog_errors, ensure_container, is_conflict, plain
+from ptyplugin.catalog.access import inherited, is_refusal, lacking
+from ptyplugin.catalog.connection import catalog_errors, ensure_container, existing, is_conflict, plain
+from ptyplugin.catalog.runs import tags_for_result
 from ptyplugin.io import read_result
 from ptyplugin.model import CatalogError, ErrorName, Progress, Reconstruction, Site, Verdict, geometry_numbers
 
@@ -78,11 +80,12 @@ def publish(client: Any, site: Site, result_path: Path, key: str, folders: dict[
     with catalog_errors(f"publish {result_path.name} at {path}/{key}"):
         if path not in folders:
             folders[path] = ensure_container(plain(client), path)
-        made = _new_node(folders[path], key, metadata)
+        tags = tags_for_result(client, site, metadata["beamline"], folders[path], metadata["scan_uid"])
+        made = _new_node(folders[path], key, metadata, tags)
         node = _left_node(folders[path], key, metadata) if made is None else made
         if node.metadata["state"] != PUBLISHED:
             if node.metadata["state"] != PUBLISHING:
-                node.update_metadata(metadata, drop_revision=True)
+                node.update_metadata(metadata, access_tags=tags, drop_revision=True)
             # Each request costs the server the same, whatever it is about: what is known is not asked (decision record 0018).
             present = set(node) if made is None else set()
             _put_arrays(node, reconstruction, result_path, present)
@@ -160,21 +163,21 @@ def is_final(metadata: Mapping[str, Any]) -> bool:
     return metadata.get("purpose") != "live" and metadata.get("state") in (PUBLISHING, PUBLISHED)
 
 
-def own_node(folder: Container, key: str, metadata: dict[str, Any]) -> Container:
+def own_node(folder: Container, key: str, metadata: dict[str, Any], tags: list[str] | None = None) -> Container:
     """The node of this job: a new one, or the one that an earlier try, or the job's live image, has left.
 
     Raises:
         CatalogError: what is there is another one's.
     """
-    made = _new_node(folder, key, metadata)
+    made = _new_node(folder, key, metadata, tags)
     # An empty container is false.
     return _left_node(folder, key, metadata) if made is None else made
 
 
-def _new_node(folder: Container, key: str, metadata: dict[str, Any]) -> Container | None:
+def _new_node(folder: Container, key: str, metadata: dict[str, Any], tags: list[str] | None) -> Container | None:
     """None if there is one."""
     try:
-        return folder.create_container(key, metadata=metadata, specs=[SPEC])
+        return folder.create_container(key, metadata=metadata, specs=[SPEC], access_tags=tags)
     except ClientError as error:
         if not is_conflict(error):
             raise
@@ -182,7 +185,7 @@ def _new_node(folder: Container, key: str, metadata: dict[str, Any]) -> Containe
 
 
 def _left_node(folder: Container, key: str, metadata: dict[str, Any]) -> Container:
-    node = folder[key]
+    node: Container = existing(folder, key)
     same = all(node.metadata.get(name) == metadata[name] for name in ("job", "scan_uid", "recipe"))
     if SPEC.name not in {spec.name for spec in node.specs} or not same or "state" not in node.metadata:
         raise CatalogError(
@@ -205,13 +208,15 @@ def _put_arrays(node: Container, reconstruction: Reconstruction, result_path: Pa
         by_reference = by_reference and _register(node, name, values, result_path, is_proven)
         is_proven = by_reference
         if not by_reference:
-            node.write_array(values, key=name, dims=_AXES[name])
+            node.write_array(values, key=name, dims=_AXES[name], access_tags=inherited(node))
 
 
 def _is_whole(node: Container, name: str, values: NDArray[Any]) -> bool:
     try:
         stored = node[name].read()
     except _UNREADABLE as error:
+        if is_refusal(error):
+            raise
         logger.info("%s of an interrupted publication cannot be read (%s) and is written again", name, error)
         return False
     return stored.dtype == values.dtype and np.array_equal(stored, values)
@@ -230,7 +235,13 @@ def _register(node: Container, name: str, values: NDArray[Any], result_path: Pat
         management=Management.external,
         assets=[Asset(data_uri=ensure_uri(str(result_path.absolute())), is_directory=False, parameter="data_uris", num=0)],
     )
-    array = node.new(StructureFamily.array, [source], key=name)
+    try:
+        array = node.new(StructureFamily.array, [source], key=name, access_tags=inherited(node))
+    except ClientError as error:
+        if lacking(error) != ["register"]:
+            raise
+        logger.info("%s is sent to the catalog by value: the key in TILED_API_KEY does not allow register", result_path)
+        return False
     if is_proven:
         return True
     # One line through the middle is proof enough: another file would not have it.
@@ -240,6 +251,8 @@ def _register(node: Container, name: str, values: NDArray[Any], result_path: Pat
             return True
         reason = "the server reads another file at its path"
     except _UNREADABLE as error:
+        if is_refusal(error):
+            raise
         reason = str(error)
     logger.info("%s is sent to the catalog by value: %s", result_path, reason)
     node.delete_contents(name)
@@ -253,5 +266,5 @@ def _put_progress(node: Container, progress: list[Progress], is_there: bool) -> 
         written = node["progress"]
     else:
         source = DataSource(structure_family=StructureFamily.table, structure=TableStructure.from_arrow_table(table))
-        written = node.new(StructureFamily.table, [source], key="progress")
+        written = node.new(StructureFamily.table, [source], key="progress", access_tags=inherited(node))
     written.write(table)

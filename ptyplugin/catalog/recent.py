@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tiled.client.container import Container
-from tiled.queries import Comparison, Eq, In, SpecsQuery
+from tiled.queries import Comparison, In, SpecsQuery
 
 from ptyplugin.catalog.connection import catalog_errors, plain
 from ptyplugin.catalog.publishing import SPEC, is_final
-from ptyplugin.model import CatalogError, Site
+from ptyplugin.catalog.runs import runs_of
+from ptyplugin.model import Site
 
 #: How many runs are asked for at once whether they have results.
 _AT_ONCE = 100
@@ -33,24 +33,13 @@ def recent_runs(client: Any, site: Site, beamline: str, since_s: float) -> list[
         CatalogError: the catalog is away, refuses, or has no such beamline.
     """
     with catalog_errors(f"look for recent runs of {beamline}"):
-        runs = _raw(client, site, beamline)
+        runs = runs_of(client, site, beamline)
         found = [node.metadata for node in runs.search(Comparison("ge", "start.time", since_s)).sort(("start.time", 1)).values()]
     return [
         RecentRun(start["uid"], float(start["time"]), bool(metadata.get("stop")))
         for metadata in found
         if isinstance(start := metadata.get("start"), dict | type(metadata)) and isinstance(start.get("uid"), str)
     ]
-
-
-def run_with_uid(client: Any, site: Site, beamline: str, uid: str) -> Container | None:
-    """The beamline's run with exactly this uid, if there is one.
-
-    Raises:
-        CatalogError: the catalog is away, refuses, or has no such beamline.
-    """
-    with catalog_errors(f"look for run {uid}"):
-        found = list(_raw(client, site, beamline).search(Eq("start.uid", uid)).values()[:1])
-    return found[0] if found else None
 
 
 def runs_with_results(client: Any, site: Site, beamline: str, uids: Iterable[str]) -> set[str]:
@@ -69,11 +58,3 @@ def runs_with_results(client: Any, site: Site, beamline: str, uids: Iterable[str
             nodes = results.search(In("scan_uid", asked[begin : begin + _AT_ONCE])).values()
             found |= {str(node.metadata.get("scan_uid")) for node in nodes if is_final(node.metadata)}
     return found
-
-
-def _raw(client: Any, site: Site, beamline: str) -> Container:
-    path = site.raw_path.format(beamline=beamline)
-    try:
-        return plain(client)[path]
-    except KeyError as error:
-        raise CatalogError(f"the catalog has no folder {path}: check the beamline's name, and raw_path in the site file.") from error

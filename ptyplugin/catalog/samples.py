@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tiled.structures.core import StructureFamily
 
 from ptyplugin.catalog.connection import catalog_errors, family, plain
-from ptyplugin.catalog.recent import run_with_uid
+from ptyplugin.catalog.runs import run_with_uid
 from ptyplugin.io.hdf5_samples import flat
 from ptyplugin.model import CatalogError, FramesError, Site, TiledSource
 

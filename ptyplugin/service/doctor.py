@@ -41,6 +41,12 @@ def _client(site: Site) -> Any:
     return client_of(site)
 
 
+def _missing(client: Any) -> list[str]:
+    from ptyplugin.catalog import scopes_missing
+
+    return scopes_missing(client)
+
+
 def _devices() -> Devices:
     return Devices(drivers_cards(), ask_cupy())
 
@@ -54,6 +60,7 @@ class Means:
     client: Callable[[Site], Any] = _client
     cpu_test: Callable[[], Finding] | None = None
     cards_test: Callable[[Devices], Iterator[Finding]] = self_test_of_cards
+    missing: Callable[[Any], list[str]] = _missing
 
 
 def examine(site: Site | None, device: DeviceName = "auto", means: Means | None = None) -> Iterator[Finding]:
@@ -72,7 +79,7 @@ def examine(site: Site | None, device: DeviceName = "auto", means: Means | None 
         yield from _folders(site)
         yield _slots(site)
         yield from slurm_found(site)
-        yield from _catalog(site, means.client)
+        yield from _catalog(site, means)
     else:
         yield Finding("site", "missing", "no site file is named: its folders and Tiled were not looked at", "--site FILE or PTYPLUGIN_SITE")
     yield (means.cpu_test or self_test_of_cpu)()
@@ -186,18 +193,22 @@ def _cannot_write(folder: Path) -> str:
         return f"cannot be written ({error.strerror})" if there == folder else f"cannot be made in {there} ({error.strerror})"
 
 
-def _catalog(site: Site, client: Callable[[Site], Any]) -> Iterator[Finding]:
+def _catalog(site: Site, means: Means) -> Iterator[Finding]:
     if site.tiled_uri is None:
         yield Finding("Tiled", "missing", "no catalog is named: results stay as files", "set tiled_uri in the site file to publish them")
         return
     place = _without_secrets(site.tiled_uri)
     key = "with the key in TILED_API_KEY" if os.environ.get("TILED_API_KEY") else "without a key (TILED_API_KEY is not set)"
     try:
-        list(client(site).keys().head(1))
+        client = means.client(site)
+        list(client.keys().head(1))
+        missing = ", ".join(means.missing(client))
     except CatalogError as error:
         yield Finding("Tiled", "wrong", str(error), "start the server, or correct tiled_uri in the site file or TILED_API_KEY")
-    else:
-        yield Finding("Tiled", "ok", f"{place} answers, {key}")
+        return
+    todo = "reading is enough for a session; the service needs a key as in docs/how-to/look-after-the-service.md"
+    finding = Finding("Tiled", "missing", f"the key in TILED_API_KEY does not allow {missing}", todo)
+    yield finding if missing else Finding("Tiled", "ok", f"{place} answers, {key}")
 
 
 def _without_secrets(uri: str) -> str:

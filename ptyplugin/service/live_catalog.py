@@ -58,7 +58,7 @@ class SiteImages:
         from ptyplugin.catalog import LiveImages, connect
 
         self._client = connect(self._site) if self._client is None else self._client
-        return LiveImages(self._client, self._site.processed_path.format(beamline=job.beamline), job, self._extent_m(job))
+        return LiveImages(self._client, self._site, job, self._extent_m(job))
 
     def _extent_m(self, job: Entry) -> Extent | None:
         """Where a live job's scan will go; the object of a final one is as large as it gets."""
@@ -129,13 +129,13 @@ class LiveCatalog:
                 rest_s = took_s * (1 / SHARE - 1) if self._images.keys() <= known else 0.0
                 stop.wait(max(PERIOD_S - took_s, min(rest_s, LONGEST_S - took_s)))
             else:
-                self._news.set()
                 stop.wait(wait_s)
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
     def send(self) -> bool:
-        """Show what there is to show now; False, and it stays to be shown, when the catalog is away."""
-        for key in list(self._due):
+        """Show what there is to show now; False, and it stays to be shown, when the catalog is away or refuses all of it."""
+        due, left, refused = list(self._due), 0, self.outcomes["refused"]
+        for key in due:
             with self._lock:
                 job, snapshot = self._due.pop(key)
             try:
@@ -144,15 +144,17 @@ class LiveCatalog:
                 self._complaints.say(redacted(f"{error} The images of jobs that run wait for it; results are not touched by this."))
                 with self._lock:
                     self._due.setdefault(key, (job, snapshot))
-                return False
+                left += 1
             except Exception as error:
                 # Whatever the catalog does, it is only an image on the way.
                 _log.debug("job %s cannot be shown", key, exc_info=True)
                 self.outcomes["refused"] += 1
                 self._complaints.say(redacted(f"the image of job {key} is not shown in the catalog ({' '.join(str(error).split())})."))
-            else:
-                self._complaints.over()
-        return True
+        if left:
+            self._news.set()
+        elif due and refused == self.outcomes["refused"]:
+            self._complaints.over()
+        return left < max(1, len(due))
 
     def _show(self, job: Entry, snapshot: Snapshot | None) -> None:
         if snapshot is not None:

@@ -23,7 +23,7 @@ from ptyplugin.model import CatalogError, Job, Reconstruction, Site, Snapshot
 
 MakeResult = Callable[..., tuple[Path, str, Reconstruction]]
 PIXEL_M = (1e-8, 2e-8)
-PATH = "sim/processed/ptyplugin"
+SITE, PATH = Site(), "sim/processed/ptyplugin"
 
 
 def snapshot(job: str, shape: tuple[int, int], corner: tuple[int, int] = (0, 0), iteration: int = 1, seed: int = 0) -> Snapshot:
@@ -89,7 +89,7 @@ def job_of(make_result: MakeResult, tmp_path: Path) -> Callable[[str, int], tupl
 @pytest.mark.system
 def test_an_image_grows_until_the_result_takes_its_place(client: Any, site: Site, job_of: Callable[..., tuple[Path, Entry]]) -> None:
     result, job = job_of("run-live", 31)
-    live = LiveImages(client, PATH, job)
+    live = LiveImages(client, SITE, job)
     first = snapshot(job.key, (60, 80))
     assert live.put(first) == 2
     assert live.put(first) == 0
@@ -137,7 +137,7 @@ def test_an_image_grows_until_the_result_takes_its_place(client: Any, site: Site
     # A snapshot that was late, or on its way meanwhile, does not make it unfinished, whoever brings it.
     live.put(snapshot(job.key, (90, 100), (-30, -10), 3))
     assert client[f"{PATH}/{job.key}"].metadata["quality"]["error"] == 0.01
-    assert LiveImages(client, PATH, job).put(larger) == 0
+    assert LiveImages(client, SITE, job).put(larger) == 0
     assert client[f"{PATH}/{job.key}"].metadata["state"] == "published"
 
 
@@ -153,18 +153,18 @@ def test_what_a_final_result_has_replaced_is_found_when_asked_for(
     def found(where: Any = folder, **query: Any) -> list[str]:
         return [node.item["id"] for node in search(where, scan_uid="run-replaced", **query)]
 
-    LiveImages(client, PATH, live).put(first)
+    LiveImages(client, SITE, live).put(first)
     assert found() == found(client) == [live.key], "there is nothing else yet"
-    LiveImages(client, PATH, final)._open()
+    LiveImages(client, SITE, final)._open()
     assert found() == found(client) == [live.key], "the final one has no image yet"
     assert found(live=True) == [final.key, live.key]
-    LiveImages(client, PATH, final).put(first)
-    LiveImages(client, PATH, final).end("failed", "it was too dark.")
+    LiveImages(client, SITE, final).put(first)
+    LiveImages(client, SITE, final).end("failed", "it was too dark.")
     assert found() == [final.key, live.key], "its final job has failed"
     publish(client, site, result, final.key)
-    LiveImages(client, PATH, live).end("cancelled", "the final image of its run has taken its place.")
-    LiveImages(client, PATH, again).put(first)
-    LiveImages(client, PATH, elsewhere).put(first)
+    LiveImages(client, SITE, live).end("cancelled", "the final image of its run has taken its place.")
+    LiveImages(client, SITE, again).put(first)
+    LiveImages(client, SITE, elsewhere).put(first)
     for where in (folder, client):
         assert found(where) == [elsewhere.key, final.key]
         assert found(where, limit=1) == [elsewhere.key]
@@ -183,10 +183,10 @@ def test_what_a_final_result_has_replaced_is_found_when_asked_for(
 @pytest.mark.system
 def test_another_daemon_goes_on_with_a_canvas_of_its_own(client: Any, job_of: Callable[..., tuple[Path, Entry]]) -> None:
     _, job = job_of("run-again", 32)
-    LiveImages(client, PATH, job).put(snapshot(job.key, (40, 40)))
+    LiveImages(client, SITE, job).put(snapshot(job.key, (40, 40)))
     # It had begun with another canvas when it was killed.
     client[f"{PATH}/{job.key}/live"].create_container("2")
-    after = LiveImages(client, PATH, job)
+    after = LiveImages(client, SITE, job)
     after.put(snapshot(job.key, (50, 50), iteration=2))
     node = client[f"{PATH}/{job.key}"]
     assert node.metadata["live"]["current"] == 3
@@ -198,10 +198,10 @@ def test_another_daemon_goes_on_with_a_canvas_of_its_own(client: Any, job_of: Ca
     after.put(snapshot(job.key, (50, 50), iteration=3))
     assert node.refresh().metadata["state"] == "live"
     # The next daemon hears of its end only.
-    LiveImages(client, PATH, job).end("cancelled", "somebody asked for it.")
+    LiveImages(client, SITE, job).end("cancelled", "somebody asked for it.")
     assert (node.refresh().metadata["state"], node.metadata["sentence"]) == ("cancelled", "somebody asked for it.")
     never_shown = replace(job, key="f" * 16)
-    LiveImages(client, PATH, never_shown).end("failed", "it was too dark.")
+    LiveImages(client, SITE, never_shown).end("failed", "it was too dark.")
     assert never_shown.key not in client[PATH]
 
 
@@ -212,7 +212,7 @@ def test_subscribers_get_blocks_that_their_websockets_take(
 ) -> None:
     """A canvas of several MB, and a subscriber with the default limit of 1 MB."""
     _, job = job_of("run-streamed", 33)
-    live = LiveImages(client, PATH, job)
+    live = LiveImages(client, SITE, job)
     shape = (2 * BLOCK_PX, 2 * BLOCK_PX)
     live.put(snapshot(job.key, shape))
     array = client[f"{PATH}/{job.key}/live/1/object_phase"]
@@ -247,7 +247,7 @@ def test_what_is_not_this_jobs_stays(client: Any, job_of: Callable[..., tuple[Pa
     _, job = job_of("run-foreign", 34)
     client[PATH].create_container(job.key, metadata={"mine": True})
     with pytest.raises(CatalogError, match="not the result of this job"):
-        LiveImages(client, PATH, job).put(snapshot(job.key, (20, 20)))
+        LiveImages(client, SITE, job).put(snapshot(job.key, (20, 20)))
 
 
 @pytest.mark.system
@@ -258,7 +258,7 @@ def test_a_figure_elsewhere_follows_through_the_catalog(
     monkeypatch.setenv("TILED_API_KEY", server.api_key)
     site = Site(home=folder / "elsewhere", tiled_uri=server.uri)
     result, job = job_of("run-followed", 35)
-    live = LiveImages(client, PATH, job)
+    live = LiveImages(client, SITE, job)
     live.put(snapshot(job.key, (60, 80)))
     figure = ptyplugin.live(site=site)
 

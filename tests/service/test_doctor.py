@@ -32,7 +32,12 @@ WELL = Devices(Driver("580.65.06", (13, 0), (CARD,)), CUPY)
 
 def means(devices: Devices = NOTHING, **other: Any) -> Means:
     there = Means(
-        lambda: devices, lambda _: "MPICH 5", lambda _: Answering(), lambda: Finding("CPU self-test", "ok", ""), lambda *_: iter(())
+        lambda: devices,
+        lambda _: "MPICH 5",
+        lambda _: Answering(),
+        lambda: Finding("CPU self-test", "ok", ""),
+        lambda *_: iter(()),
+        lambda _: [],
     )
     return replace(there, **other)
 
@@ -123,6 +128,9 @@ def test_the_site_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert tiled == Finding("Tiled", "ok", "http://127.0.0.1:8000/ answers, with the key in TILED_API_KEY")
     assert not any(word in str(found) for word in ("secret", "hidden"))
     assert not (tmp_path / "home").exists()
+
+    less = {finding.about: finding for finding in examine(site, means=means(missing=lambda _: ["create:node", "write:data"]))}["Tiled"]
+    assert (less.state, less.said) == ("missing", "the key in TILED_API_KEY does not allow create:node, write:data")
 
     def away(site: Site) -> Any:
         raise CatalogAway("the catalog at http://127.0.0.1:8000 does not answer: is it running?")

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import msgpack
 
 from ptyplugin.callbacks.documents import BASELINE, Wanted
-from ptyplugin.model import CatalogError, Profile, Site, SiteError
+from ptyplugin.model import Profile, Site, SiteError
 from ptyplugin.service.sources.desk import Desk
 from ptyplugin.service.sources.following import CONNECT_S, LARGEST_BYTES, Follower
 from ptyplugin.service.sources.live import is_fresh
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: How long to wait for a message before looking whether to stop; how long a key for a connection is good (seconds).
-_POLL_S, _KEY_S = 0.2, 60
+#: How long to wait for a message before looking whether to stop (seconds).
+_POLL_S = 0.2
 #: Runs of one beamline that are followed together; and seconds that they get to end with the source.
 _MOST_FOLLOWED, _END_S = 8, 1.0
 _CREATED = "container-child-created"
@@ -167,15 +167,5 @@ def _address_of(context: Any, path: str) -> str:
 
 
 def _headers_of(context: Any) -> dict[str, str]:
-    """With which to connect."""
-    return {"Authorization": f"Apikey {key}"} if (key := _key_of(context)) else {}
-
-
-def _key_of(context: Any) -> str | None:
-    """What the websocket takes: a key of its own for a moment where people log in, else the one that all requests have."""
-    if not context.server_info.authentication.providers:
-        return context.api_key if isinstance(context.api_key, str) else None
-    try:
-        return str(context.create_api_key(expires_in=_KEY_S, note="ptyplugin streaming")["secret"])
-    except Exception as error:
-        raise CatalogError(f"the catalog gives no key for its stream ({type(error).__name__}): check what TILED_API_KEY allows.") from error
+    """With which to connect: the key of all requests. Tiled's own client makes one for each connection, which takes a key that may."""
+    return {"Authorization": f"Apikey {context.api_key}"} if context.api_key else {}
