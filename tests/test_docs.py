@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from ptyplugin.cli.app import app
 from ptyplugin.model import Profile, Site, load_site
+from ptyplugin.solvers.verbs import Verbs
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md"), ROOT / "tests" / "README.md"])
@@ -199,6 +200,51 @@ def check_part_of_profile(table: dict[str, object], where: str) -> None:
     assert table.keys() <= Profile.model_fields.keys(), f"{where}: keys of neither a site nor a profile: {sorted(table)}"
     for key, value in table.items():
         TypeAdapter(Profile.model_fields[key].annotation).validate_python(value)
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from models_in(inner)
+
+
+def keys_of(model: type[BaseModel]) -> Iterator[str]:
+    """Of a table and all tables in it."""
+    for name, field in model.model_fields.items():
+        yield name
+        for inner in models_in(field.annotation):
+            yield from keys_of(inner)
+
+
+@pytest.mark.parametrize(("page", "model"), [("reference/site.md", Site), ("how-to/write-a-profile.md", Profile)])
+def test_every_key_of_a_file_is_explained(page: str, model: type[BaseModel]) -> None:
+    """In code, between backticks or as TOML: a word of a sentence explains no key."""
+    file = ROOT / "docs" / page
+    shown = [*re.findall(r"`([^`\n]+)`", file.read_text(encoding="utf-8")), *(text for _, text in tables_in(file))]
+    words = set(re.findall(r"\w+", " ".join(shown)))
+    assert sorted(set(keys_of(model)) - words) == []
+
+
+def test_every_command_is_explained() -> None:
+    told = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert [command for command in commands_of(typer.main.get_command(app)) if command not in told] == []
+
+
+def commands_of(command: Any, name: str = "ptyplugin") -> Iterator[str]:
+    inner = getattr(command, "commands", {})
+    for word, each in inner.items():
+        yield from commands_of(each, f"{name} {word}")
+    if not inner:
+        yield name
+
+
+def test_every_verb_has_its_line() -> None:
+    page = (ROOT / "docs" / "explanations" / "decisions" / "0002-verbs.md").read_text(encoding="utf-8")
+    lines = "".join(re.findall(r"^\|(.*?) \|", page, re.MULTILINE))
+    told, rules = set(re.findall(r"(\w+)\(", lines)), {"batch_frames", "finish", "use_less_memory"}
+    reserved = {"coefficient_sums", "mix_probe", "to_next_slice", "transmit"}
+    assert told - reserved | rules == {name for name, verb in vars(Verbs).items() if callable(verb) and not name.startswith("_")}
 
 
 def test_example_sites_are_sites() -> None:
