@@ -20,14 +20,14 @@ class MalformedDocument(ValueError):
 
 
 def table(value: Any) -> Mapping[str, Any]:
-    """A mapping, or MalformedDocument."""
+    """A mapping; raises MalformedDocument for all else."""
     if not isinstance(value, Mapping):
         raise MalformedDocument(f"a {type(value).__name__} stands where a dictionary is expected")
     return value
 
 
 def text(value: Any) -> str:
-    """A text that can be written as UTF-8, or MalformedDocument."""
+    """A text that can be written as UTF-8; raises MalformedDocument for all else."""
     if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
         raise MalformedDocument(f"a {type(value).__name__} stands where a text of at most {_LONGEST_TEXT} characters is expected")
     value.encode()
@@ -43,7 +43,7 @@ def text_or_none(value: Any) -> str | None:
 
 
 def whole(value: Any, low: int = 0, high: int = 2**53) -> int:
-    """A whole number from ``low`` to ``high``, or MalformedDocument."""
+    """A whole number from ``low`` to ``high``; raises MalformedDocument for all else."""
     number = -1 if isinstance(value, bool) else operator.index(value)
     if not low <= number <= high:
         raise MalformedDocument(f"a whole number from {low} to {high} is expected where another stands")
@@ -86,7 +86,7 @@ def moment(value: Any) -> float:
 
 
 def span(value: Any, most: int) -> range:
-    """A half-open {start, stop} of at most ``most`` numbers, or MalformedDocument."""
+    """A half-open {start, stop} of at most ``most`` numbers; raises MalformedDocument for all else."""
     ends = table(value)
     start, stop = whole(ends["start"], high=LARGEST_NUMBER), whole(ends["stop"], high=LARGEST_NUMBER)
     if stop - start > most:

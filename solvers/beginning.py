@@ -117,6 +117,7 @@ def margin_px(recipe: Recipe) -> int:
 
 
 def check_modes(probe_modes: int, object_modes: int) -> None:
+    """Raise a SolverError for a number of modes below 1."""
     for name, modes in (("probe_modes", probe_modes), ("object_modes", object_modes)):
         if modes < 1:
             raise SolverError(f"{name} = {modes}: give 1 or more.")

@@ -181,7 +181,12 @@ def _seen(rests: NDArray[np.float32], subpixel: Subpixel) -> NDArray[np.float32]
 
 
 def check_longer(frames: Frames, scan: Scan, longer: Frames, longer_scan: Scan) -> None:
-    """Check that a scan begins with what there was."""
+    """Check that a scan begins with what there was.
+
+    Raises:
+        ScanError: it does not, its frames and positions are not of one number, or a monitor came only now.
+        SolverError: the frames have another shape.
+    """
     if len(longer) != len(longer_scan):
         raise ScanError(f"{len(longer)} frames but {len(longer_scan)} positions were to be admitted: give one position per frame.")
     count, (_, steps, _) = len(scan), longer_scan.positions_m.shape

@@ -69,7 +69,7 @@ def real_parts(array: Array) -> Iterator[Array]:
 
 @contextmanager
 def device_errors(what: str) -> Iterator[None]:
-    """Errors of CUDA and NCCL as ours."""
+    """Raise errors of CUDA and NCCL as DeviceLost."""
     try:
         yield
     except RuntimeError as error:

@@ -247,6 +247,7 @@ class JobSolver(Solver):
         return begun
 
     def result(self) -> Reconstruction | None:
+        """See Solver; with the job, its notes, versions and times as provenance."""
         made = super().result()
         if made is None:
             return None

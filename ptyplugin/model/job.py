@@ -280,7 +280,11 @@ def canonical_json(value: Any) -> bytes:
 
 
 def read_border(model: type[_Model], data: bytes, what: str) -> _Model:
-    """Read a pydantic model from JSON and turn its error into one sentence."""
+    """Read a pydantic model from JSON.
+
+    Raises:
+        JobError: it is no ``what``; one sentence names the place of the first mistake.
+    """
     try:
         return model.model_validate_json(data)
     except ValidationError as error:

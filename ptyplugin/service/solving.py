@@ -126,7 +126,13 @@ def solve_to_file(
 
 @contextmanager
 def in_one_sentence(task: Task, log: TextIO) -> Iterator[None]:
-    """Whatever goes wrong inside becomes an error of ours with one sentence; the traceback of the unexpected goes to the job's log."""
+    """Whatever goes wrong inside becomes an error of ours with one sentence; the traceback of the unexpected goes to the job's log.
+
+    Raises:
+        DiskError: a disk is full, read-only or away.
+        SolverError: something that nobody expected.
+        PtypluginError: as it was.
+    """
     try:
         yield
     except PtypluginError:
