@@ -7,7 +7,32 @@ from xdist.scheduler import LoadScopeScheduling
 #: Tests of these files share a server, whose start takes 5 to 20 s: beginning of the path -> group.
 TOGETHER = {"tests/catalog/": "catalog", "tests/sim/test_ioc_": "ioc"}
 #: Groups that take more than 10 s, the longest first: the workers end together.
-LONGEST = ("catalog", "tests/system/test_live_paths.py")
+LONGEST = (
+    "tests/system/test_sim_session.py",
+    "tests/system/test_live_paths.py",
+    "catalog",
+    "tests/system/test_demo.py",
+    "ioc",
+    "tests/service/test_mpiexec.py",
+    "tests/cli/test_ctrl_c.py",
+    "tests/solvers/test_plan.py",
+    "tests/service/test_pilots.py",
+    "tests/solvers/test_ranks.py",
+    "tests/system/test_absent_services.py",
+    "tests/solvers/cuda/test_device_ranks.py",
+    "tests/service/test_daemon_killed.py",
+    "tests/system/test_slurm.py",
+    "tests/service/test_epics.py",
+    "tests/solvers/cuda/test_cuda_sweeps.py",
+    "tests/cli/test_commands.py",
+    "tests/service/test_resume.py",
+    "tests/service/test_live_solving.py",
+    "tests/solvers/test_real_data.py",
+    "tests/benchmarks/test_gpu_benchmark.py",
+    "tests/solvers/cuda/test_sanitized.py",
+    "tests/api/test_bad_input.py",
+    "tests/api/test_runs.py",
+)
 
 
 def group_of(test: str) -> str:
