@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ _log = logging.getLogger(__name__)
 
 #: Seconds between two looks, and at least between two redraws.
 PERIOD_S = 0.5
+#: What the names of matplotlib's backends with windows have in them.
+_WINDOWS = ("qt", "tk", "gtk", "wx", "macosx")
 #: Figures that are open: what is only seen would be collected as garbage.
 _OPEN: set[LiveFigure] = set()
 
@@ -22,9 +25,9 @@ _OPEN: set[LiveFigure] = set()
 def live(*, site: Site | Path | None = None) -> LiveFigure:
     """Open a figure that follows the job that runs now: phase, amplitude, probe, errors, frames; in the end its result, then the next job.
 
-    With a window (``%matplotlib qt`` or ``widget`` in IPython and Jupyter) it redraws itself, at most twice a second, until it is closed;
-    reading is done in a thread, so that no plan waits for it. Without one (``agg``, ``inline``): ``figure.update()`` whenever you like,
-    and ``figure.save("now.png")``.
+    With a window (``%matplotlib qt`` in IPython) and in a notebook it redraws itself, at most twice a second, until it is closed; reading,
+    and what is drawn in a notebook, is done in a thread, so that no plan waits for it, and a cell that runs one does not hold it up.
+    Elsewhere (``agg``): ``figure.update()`` whenever you like. ``figure.save("now.png")`` anywhere.
 
     site: whose jobs; by default what PTYPLUGIN_SITE names. Where its folders are on another machine, its catalog is asked.
     """
@@ -38,21 +41,32 @@ class LiveFigure:
         # Matplotlib is only for those who plot.
         import matplotlib.pyplot as plt
         from matplotlib.backend_bases import TimerBase
+        from matplotlib.figure import Figure
 
         from ptyplugin.io.live_picture import SIZE_IN, LivePicture
 
-        self._stage, self._lock = stage, threading.Lock()
+        self._stage, self._lock, self._drawing = stage, threading.Lock(), threading.RLock()
         self._next: Scene | None = None
         self._trouble = self._drawn_trouble = ""
         self._mark: tuple[Any, ...] | None = None
         self._closed = threading.Event()
-        self.figure = plt.figure(figsize=SIZE_IN)
+        in_page = _is_notebook() and not any(name in plt.get_backend().lower() for name in _WINDOWS)
+        self.figure = Figure(figsize=SIZE_IN) if in_page else plt.figure(figsize=SIZE_IN)
         self._picture = LivePicture(self.figure)
         self._timer = self.figure.canvas.new_timer(interval=int(1000 * PERIOD_S), callbacks=[(self._ring, (), {})])
+        self._has_window = not in_page and type(self._timer) is not TimerBase
+        #: Its place in a notebook.
+        self._page: Any = None
         #: Whether it redraws itself.
-        self.follows = type(self._timer) is not TimerBase
-        if self.follows:
-            self._follow(plt)
+        self.follows = in_page or self._has_window
+        if self._has_window:
+            self._follow()
+            self.figure.canvas.mpl_connect("close_event", self._end)
+            self._timer.start()
+            plt.show(block=False)
+        elif in_page:
+            self._page = _place(self._png())
+            self._follow()
         else:
             plt.close(self.figure)
             self.update()
@@ -62,7 +76,7 @@ class LiveFigure:
         return f"<LiveFigure: {state}>"
 
     def _repr_png_(self) -> bytes | None:
-        """For notebooks without a window."""
+        """For what shows pictures, where it does not follow."""
         return None if self.follows else self._png()
 
     @property
@@ -74,7 +88,7 @@ class LiveFigure:
         """Look, and draw what is new; whether anything was. One that follows by itself need not be told."""
         if not self.follows:
             self._look()
-        return self._draw()
+        return self._show()
 
     def save(self, path: Path | str) -> None:
         """Write the picture as it is.
@@ -94,12 +108,13 @@ class LiveFigure:
         self._end()
         plt.close(self.figure)
 
-    def _follow(self, plt: Any) -> None:
+    def _follow(self) -> None:
+        if self._page is not None:
+            # One page follows: a cell that is run again would have two.
+            for other in [other for other in _OPEN if other._page is not None]:
+                other.close()
         _OPEN.add(self)
-        self.figure.canvas.mpl_connect("close_event", self._end)
         threading.Thread(target=self._read, name="ptyplugin-live-figure", daemon=True).start()
-        self._timer.start()
-        plt.show(block=False)
 
     def _end(self, *_: object) -> None:
         self._closed.set()
@@ -109,7 +124,16 @@ class LiveFigure:
     def _read(self) -> None:
         while not self._closed.is_set():
             self._look()
+            if self._page is not None:
+                self._show_in_page()
             self._closed.wait(PERIOD_S)
+
+    def _show_in_page(self) -> None:
+        try:
+            self._show()
+        except Exception:
+            # As in a look: perhaps the next one is shown.
+            _log.warning("the picture in the notebook could not be replaced", exc_info=True)
 
     def _look(self) -> None:
         try:
@@ -125,7 +149,16 @@ class LiveFigure:
 
     def _ring(self) -> None:
         # Matplotlib forgets a callback that gives False.
-        self._draw()
+        self._show()
+
+    def _show(self) -> bool:
+        with self._drawing:
+            is_new = self._draw()
+            if is_new and self._has_window:
+                self.figure.canvas.draw_idle()
+            elif is_new and self._page is not None:
+                self._page.update(_image(self._png()))
+        return is_new
 
     def _draw(self) -> bool:
         from ptyplugin.io.live_picture import Told
@@ -140,10 +173,28 @@ class LiveFigure:
             self._picture.show(Told(facts=trouble), None)
         else:
             self._picture.show(Told(scene.headline, trouble or scene.facts, dict(scene.errors), list(scene.frames)), scene.view)
-        self.figure.canvas.draw_idle()
         return True
 
     def _png(self) -> bytes:
         buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", dpi=100, facecolor="white")
+        with self._drawing:
+            self.figure.savefig(buffer, format="png", dpi=100, facecolor="white")
         return buffer.getvalue()
+
+
+def _is_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
+def _image(png: bytes) -> Any:
+    from IPython.display import Image
+
+    return Image(data=png, format="png")  # type: ignore[no-untyped-call]
+
+
+def _place(png: bytes) -> Any:
+    """Show a picture below the cell that runs; ``update`` of what this gives replaces it, also from threads and from later cells."""
+    from IPython.display import display
+
+    return display(_image(png), display_id=True)  # type: ignore[no-untyped-call]

@@ -141,10 +141,11 @@ class _Curves:
         (self._frames,) = self._frames_axes.plot([], [], color=PALE, linewidth=1.2, linestyle="--", drawstyle="steps-post")
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("iteration", color=PALE, labelpad=1)
         axes.set_ylabel("error", color=INK)
+        axes.yaxis.set_label_coords(-0.0615, 0.5)  # as far out as there is room, however long the numbers are
         self._frames_axes.set_ylabel("frames (dashed)", color=PALE)
         for one in (axes, self._frames_axes):
             one.tick_params(colors=PALE, labelsize=8)
@@ -155,7 +156,6 @@ class _Curves:
         self._frames_axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
 
     def show(self, told: Told) -> None:
-        self._frames_axes.set_visible(True)
         drawn = []
         for name, line in self._lines.items():
             points = [point for point in told.errors.get(name, ()) if point[1] > 0]
@@ -167,11 +167,13 @@ class _Curves:
         for axes in (self._axes, self._frames_axes):
             axes.relim()
             axes.autoscale_view()
-        if len(told.frames) < 2:
-            iteration, count = told.frames[0] if told.frames else (1, 0)
+        if len(told.frames) == 1:
+            ((iteration, count),) = told.frames
             self._frames.set_data([iteration - 1, iteration + 1], [count, count])
             self._axes.set_xlim(iteration - 1, iteration + 1, auto=None)
         self._frames_axes.set_ylim(0, 1.1 * max((count for _, count in told.frames), default=1))
+        for axes in (self._axes, self._frames_axes):
+            axes.set_visible(bool(drawn or told.frames))
         self._nothing.set_visible(not drawn)
         self._axes.legend(handles=drawn, frameon=False, loc="lower right", bbox_to_anchor=(1.0, 0.97), ncols=max(len(drawn), 1), fontsize=8)
 

@@ -219,6 +219,7 @@ def test_between_live_and_final_job_the_last_image_stays_and_says_what_it_is(run
     assert f"Scan 17  ·  sim  ·  final  ·  still the image of live job {live.key[:8]}" in words(figure)
     assert f"job {final.key}" in words(figure)
     assert {"Object phase", "Object amplitude"} <= shown(figure).keys()
+    assert not [axes for axes in figure.figure.axes if axes.get_visible() and "error" in axes.get_ylabel()], "there is none yet"
     assert figure.scene is not None
     assert figure.scene.purpose == "live"
     # One that was opened just now has it too.
@@ -377,3 +378,34 @@ def test_in_a_window_it_follows_by_itself_until_that_is_closed(running: Running,
     assert window.Timer.running == []
     until(lambda: readers() == 0)
     assert repr(figure) == "<LiveFigure: closed>"
+
+
+def test_in_a_notebook_its_picture_is_replaced_also_while_a_cell_runs(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cell that runs a plan keeps the kernel's main thread."""
+    display = pytest.importorskip("IPython.display", reason="IPython is not installed")
+    monkeypatch.setattr(following, "PERIOD_S", 0.02)
+    monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel=None))
+    pages: list[list[Any]] = []
+
+    def place(first: Any, display_id: bool) -> SimpleNamespace:
+        pages.append([first])
+        return SimpleNamespace(update=pages[-1].append)
+
+    monkeypatch.setattr(display, "display", place)
+    entry = running.begin(make_job())
+    figure = ptyplugin.live(site=running.site)
+    assert figure.follows
+    assert not plt.get_fignums()
+    running.shows(entry, 4)
+    until(lambda: "iteration 4 of 20" in words(figure))
+    until(lambda: len(pages[0]) > 1 and all(picture.data.startswith(b"\x89PNG") for picture in pages[0]))
+    # The cell is run again.
+    again = ptyplugin.live(site=running.site)
+    until(lambda: "iteration 4 of 20" in words(again) and readers() == 1)
+    assert (repr(figure), repr(again)) == ("<LiveFigure: closed>", "<LiveFigure: follows by itself>")
+    last = len(pages[0])
+    running.shows(entry, 6)
+    until(lambda: "iteration 6 of 20" in words(again) and len(pages[1]) > 2)
+    assert len(pages[0]) == last
+    again.close()
+    until(lambda: readers() == 0)
