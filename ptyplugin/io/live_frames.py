@@ -29,11 +29,13 @@ _PAUSE_S = 0.005
 #: has the frames.
 _DAMAGED_S, _OPENING_S = 1.0, 60.0
 #: How long nobody opens the catalog only to see whether frames that were counted are the right ones, seconds.
-_UNPROVED_S = 5.0
+_UNPROVED_S = 30.0
+#: How long no new frame has come before those that were lost on the way in use are asked for on a worse one, seconds; and how many at once.
+_QUIET_S, _HEALED = 2.0, 16
 #: Instead of the way that a frame came by: it has not come; it is there and cannot be read.
 _LACKING, _DAMAGED = -1, -2
-#: Frames that are read at once to see whether they can be; and those that only a worse way has, which are read at once beside others.
-_BLOCK, _BESIDE = 64, 16
+#: Frames that are read at once to see whether they can be.
+_BLOCK = 64
 
 #: Shape (y, x) and type of frames.
 Kind = tuple[tuple[int, int], np.dtype[Any]]
@@ -113,6 +115,7 @@ class LiveFrames:
         self._current = 0
         self._better_since_s: float | None = None
         self._lacking_since: dict[int, float] = {}
+        self._newest, self._newest_s = -1, 0.0
         self._said: list[str] = []
         self._healed: Counter[str] = Counter()
         self._damage = ""
@@ -152,14 +155,15 @@ class LiveFrames:
     def has(self, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(frame,) which of these frames can be read now. The catalog is not asked while those before it may still be in time.
 
-        Of what was lost on the way in use, and only a worse one has, some are given at once: all others would wait for that.
+        Nor is it for frames that were lost on the way in use, as long as others come: whoever reads these would wait for that.
         """
         there = np.zeros(len(frames), dtype=bool)
         for place, way in enumerate(self._ways):
             left = self._due(place, frames, np.flatnonzero(~there))
+            if place > self._current > 0:
+                left = self._in_no_hurry(frames, left)
             if left.size and way.kind() == self._kind:
-                found = left[way.has(frames[left])]
-                there[found[:_BESIDE] if place > self._current and there.any() else found] = True
+                there[left] = way.has(frames[left])
         return there
 
     def readable(self, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -173,6 +177,12 @@ class LiveFrames:
                     self._take(way, place, part, np.flatnonzero(from_way < 0), counts, from_way)
             can[start : start + _BLOCK] = from_way >= 0
         return can
+
+    def _in_no_hurry(self, frames: NDArray[np.int64], left: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Those of ``left`` for which a worse way than the one in use is asked: what is late there; in a pause, some that were lost."""
+        is_lost = frames[left] < self._ways[self._current].count()
+        is_quiet = time.monotonic() - self._newest_s > _QUIET_S
+        return np.sort(np.concatenate([left[~is_lost], left[is_lost][: _HEALED if is_quiet else 0]]))
 
     def _due(self, place: int, frames: NDArray[np.int64], left: NDArray[np.intp]) -> NDArray[np.intp]:
         """Those of ``left`` that this way is asked for by now: behind the one in use, what has been lacking for a while."""
@@ -282,6 +292,8 @@ class LiveFrames:
     def _note(self, frames: NDArray[np.int64], from_way: NDArray[np.int64]) -> None:
         """Which way is in use from now on, and what of it was lost."""
         newest, now_s, self._first_way = int(np.argmax(frames)), time.monotonic(), 0
+        if frames[newest] > self._newest:
+            self._newest, self._newest_s = int(frames[newest]), now_s
         last = int(from_way[newest])
         if self._current and self._lost_on(self._current, frames)[newest]:
             # A worse way that only heals is not the one in use.
