@@ -9,6 +9,7 @@ from ptyplugin.callbacks.documents import EXTENTS, MOTORS
 from ptyplugin.callbacks.fields import numbers
 from ptyplugin.callbacks.quantities import metres_per_step
 from ptyplugin.callbacks.run import CollectedRun
+from ptyplugin.callbacks.settling import Extent
 from ptyplugin.model import Axis, Profile, PtypluginError
 
 #: No stage goes farther, metres.
@@ -17,7 +18,7 @@ _FARTHEST_M = 1e3
 _JOINTS = "_-"
 
 
-def announced_extent(run: CollectedRun, profile: Profile) -> tuple[tuple[float, float], tuple[float, float]] | None:
+def announced_extent(run: CollectedRun, profile: Profile) -> Extent | None:
     """Lowest and highest position (y, x) in metres, as the start document announces them; None if it does not, or not for both axes.
 
     Plans that move relative to where they stand announce it relative, too: whoever uses it looks whether the scan keeps to it.

@@ -17,7 +17,7 @@ from ptyplugin.callbacks.locating import LatePositions, PositionReader, parted
 from ptyplugin.callbacks.pairing import FrameAt, Record
 from ptyplugin.callbacks.quantities import in_stored_unit
 from ptyplugin.callbacks.run import CollectedRun
-from ptyplugin.callbacks.settling import far_outside, width_of_line
+from ptyplugin.callbacks.settling import far_outside, standing_still, width_of_line
 from ptyplugin.model import (
     ENERGY_UNITS_EV,
     LENGTH_UNITS_M,
@@ -104,11 +104,14 @@ def refusal(run: CollectedRun, profile: Profile, reason: str) -> Refusal:
 
 def _parts(run: CollectedRun, profile: Profile) -> JobParts:
     notes = notes_on(run, profile)
-    records = within(run.records, profile, notes)
+    records = within(run, profile, notes)
     monitor = _monitor(records, profile, notes)
     parts = _job(run, records, monitor, profile)
-    length_m, width_m = width_of_line(positions_of(records, profile).mean(axis=1))
-    if width_m < min(parts.job.geometry.build().object_pixel_m):
+    at_m, pixel_m = positions_of(records, profile).mean(axis=1), parts.job.geometry.build().object_pixel_m
+    if stood := standing_still(at_m, max(pixel_m)):
+        notes.append(stood)
+    length_m, width_m = width_of_line(at_m)
+    if width_m < min(pixel_m):
         notes.append(f"The scan is one line of {length_m:.3g} m: the image is a strip along it, as wide as the beam.")
     return JobParts(parts.job.model_copy(update={"notes": notes}), parts.arrays)
 
@@ -166,13 +169,14 @@ def _job(run: CollectedRun, records: Sequence[Record], monitor: NDArray[np.float
     return JobParts(job, arrays)
 
 
-def within(records: Sequence[Record], profile: Profile, notes: list[str]) -> Sequence[Record]:
-    """The records that are part of the scan; a note says how many are not.
+def within(run: CollectedRun, profile: Profile, notes: list[str]) -> Sequence[Record]:
+    """The records of the run that are part of the scan; a note says how many are not.
 
     Raises:
         ScanError: as ``positions_of``.
     """
-    far = far_outside(positions_of(records, profile).mean(axis=1))
+    records = run.records
+    far = far_outside(positions_of(records, profile).mean(axis=1), announced_extent(run, profile))
     if not far.any():
         return records
     notes.append(f"Left out, frames far outside of the scan (was the stage still on its way?): {far.sum()} of {len(records)}.")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptyplugin.callbacks.announcing import announced_extent
 from ptyplugin.callbacks.assemble import assemble_live, growth_of
 from ptyplugin.callbacks.collector import MOST_OPEN_RUNS, Output, RunEnded, RunStarted
 from ptyplugin.callbacks.locating import Locator, PositionReader
@@ -232,7 +233,7 @@ class LiveRuns:
         if not found:
             return []
         new = sorted(found, key=lambda record: record.frame_id)
-        far = far_outside(np.concatenate([*run.at, _means(new)]))[-len(new) :]
+        far = far_outside(np.concatenate([*run.at, _means(new)]), announced_extent(about, self._profile))[-len(new) :]
         run.keep(record for record, is_far in zip(new, far, strict=True) if is_far)
         return [record for record, is_far in zip(new, far, strict=True) if not is_far]
 

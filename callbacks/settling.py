@@ -1,30 +1,55 @@
-"""Frames that were taken far away from the scan: while the stage came from where it was parked, or settled at the begin of a line."""
+"""Frames that were taken where the scan should not be: the stage was on its way, settled at the begin of a line, or stood still."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+#: Lowest and highest (yx), metres.
+Extent = tuple[tuple[float, float], tuple[float, float]]
+
 #: Most frames of a scan lie between these shares of each coordinate; what is beyond them by more than they span is no part of it.
 _INNER = 0.1, 0.9
+#: Share of the frames that keep to what was announced, at least: of lines that settle for long they may be few.
+_KEEP = 0.2
 #: Of fewer frames nobody can say what the scan is.
 _FEWEST = 9
+#: An axis went on if this share of what it covers is new ground: the last line of a grid adds nothing to the others.
+_NEW_GROUND = 0.25
 
 
-def far_outside(positions_m: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which frames lie farther outside of the others than the scan is long, (frame,).
+def far_outside(positions_m: NDArray[np.float64], announced_m: Extent | None = None) -> NDArray[np.bool_]:
+    """Which frames lie farther outside of the scan than it is long, (frame,).
 
     positions_m: (frame, yx) m
+    announced_m: lowest and highest (yx) that the scan announced, m; believed if enough frames keep to it. Else the scan is where most are.
     """
-    if len(positions_m) < _FEWEST or not np.isfinite(positions_m).all():
-        return np.zeros(len(positions_m), dtype=bool)
-    low = np.quantile(positions_m, _INNER[0], axis=0, method="higher")
-    high = np.quantile(positions_m, _INNER[1], axis=0, method="lower")
-    length = float((high - low).max())
-    if length <= 0:
-        return np.zeros(len(positions_m), dtype=bool)
-    beyond = np.maximum(low - positions_m, positions_m - high)
-    return np.asarray(beyond.max(axis=1) > length)
+    if len(positions_m) >= _FEWEST and np.isfinite(positions_m).all():
+        first = np.quantile(positions_m, _INNER[0], axis=0, method="higher")
+        most = first, np.quantile(positions_m, _INNER[1], axis=0, method="lower")
+        for low, high in (np.asarray(announced_m or most), most):
+            beyond = np.maximum(low - positions_m, positions_m - high).max(axis=1)
+            far = np.asarray(beyond > np.max(high - low))
+            if np.max(high - low) > 0 and far.mean() <= 1 - _KEEP:
+                return far
+    return np.zeros(len(positions_m), dtype=bool)
+
+
+def standing_still(positions_m: NDArray[np.float64], least_m: float) -> str:
+    """A sentence if one axis stood still to the end, while the other one went where it had not been before; else nothing.
+
+    positions_m: (frame, yx) m, in their order; least_m: what counts as a move
+    """
+    for axis, name in enumerate("yx"):
+        own, other = positions_m[:, axis], positions_m[:, 1 - axis]
+        moves = np.flatnonzero(np.abs(own - own[-1]) > least_m)
+        if not len(moves) or len(own) - 1 - moves[-1] < _FEWEST:
+            continue
+        before, after = other[: moves[-1] + 1], other[moves[-1] + 1 :]
+        new_m = max(after.max() - before.max(), before.min() - after.min())
+        if new_m > max(least_m, _NEW_GROUND * np.ptp(other)):
+            return f"{name} stood still during the last {len(after)} of {len(own)} frames, and {'xy'[axis]} went on: was a motor stalled?"
+    return ""
 
 
 def width_of_line(positions_m: NDArray[np.float64]) -> tuple[float, float]:

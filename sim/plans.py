@@ -84,7 +84,7 @@ def ptycho_fly(
         "plan_name": "ptycho_fly",
         "plan_type": "generator",
         "detectors": [detector.name, capture.name],
-        "motors": [],
+        "motors": list(capture.motors),
         **_extent(trajectory.positions),
         **(md or {}),
     }
@@ -120,7 +120,7 @@ def _in_a_sentence(plan: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
     """
     try:
         return (yield from plan)
-    except (FailedStatus, TimeoutError) as error:
+    except (FailedStatus, TimeoutError, ConnectionError) as error:
         # Of a device that is gone, unstaging fails as well: what was wrong first is said.
         first = error.__context__
         raise DeviceError(str(first) if isinstance(first, DeviceError) else _sentence(error)) from None
@@ -131,7 +131,9 @@ def _sentence(error: Exception) -> str:
     said = f"{error} {cause}"
     device, pv = _DEVICE.search(said), _PV.search(said)
     who = (device[1] if device else "a device") + (f" ({pv[1]})" if pv else "")
-    if silent := _SILENT.search(said):
+    if isinstance(cause, ConnectionError):
+        what = "was disconnected"
+    elif silent := _SILENT.search(said):
         what = f"had nothing new for {silent[1]} s"
     else:
         what = "did not answer in time" if isinstance(cause, TimeoutError) else f"failed: {' '.join(str(cause).split())[:_LONGEST]}"

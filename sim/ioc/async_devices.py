@@ -9,10 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
+import aioca
 import numpy as np
 from event_model import DataKey
 from ophyd_async.core import (
     Array1D,
+    AsyncStatus,
     DetectorDataLogic,
     DetectorTriggerLogic,
     FlyableLogic,
@@ -48,6 +50,39 @@ from ptyplugin.sim.ioc.trajectory import Trajectory
 
 #: How long a fly scan may take beyond its own time, and how long a frame of it may take to be computed, seconds.
 _PATIENCE_S, _PREPARE_S = 60.0, 0.1
+#: How long an IOC that is gone is waited for, only to tell it to stop, seconds.
+_GONE_S = 1.0
+
+
+def _pv(signal: SignalR[Any]) -> str:
+    return str(signal.source.partition("://")[2])
+
+
+async def _check_connected(signal: SignalR[Any]) -> None:
+    """Raises ConnectionError if the signal's IOC is gone; one that is slow is another matter."""
+    try:
+        await aioca.connect(_pv(signal), timeout=_GONE_S)
+    except aioca.CANothing as error:
+        raise ConnectionError(signal.source) from error
+
+
+async def _while_connected(status: AsyncStatus, signal: SignalR[Any]) -> None:
+    """Wait for the status; raises ConnectionError as soon as the signal's IOC is gone, of which no put is ever told."""
+    lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def hear(value: Any) -> None:
+        if not value.ok and not lost.done():
+            lost.set_exception(ConnectionError(signal.source))
+
+    watched = aioca.camonitor(_pv(signal), hear, notify_disconnect=True)
+    try:
+        await asyncio.wait({status.task, lost}, return_when=asyncio.FIRST_COMPLETED)
+        if lost.done():
+            lost.result()
+        await status
+    finally:
+        watched.close()
+        lost.cancel()
 
 
 class TriggerMode(StrictEnum):
@@ -95,6 +130,12 @@ class FrameDetector(AreaDetector[DetectorDriver]):
             trigger_logic=_TriggerLogic(driver),
             name=name,
         )
+
+    @AsyncStatus.wrap
+    async def unstage(self) -> None:
+        """Stop it, if its IOC is there."""
+        await _check_connected(self.driver.acquire)
+        await super().unstage()
 
 
 class Monochromator(StandardReadable):
@@ -179,13 +220,21 @@ class _CaptureDataLogic(DetectorDataLogic):
 class PositionCapture(StandardDetector):
     """What the encoders of y and x, um, and the beam's monitor said during each frame of a fly scan, in a file of its own.
 
-    Samples per frame: set ``io.samples_per_frame``, and prepare as many ``collections_per_event``.
+    Samples per frame: set ``io.samples_per_frame``, and prepare as many ``collections_per_event``. ``motors``: names of those of y and x.
     """
+
+    motors = CAPTURED["y"][0], CAPTURED["x"][0]
 
     def __init__(self, prefix: str, path_provider: PathProvider, name: str = "") -> None:
         self.io = CaptureIO(prefix)
         self.add_detector_logics(_CaptureTriggerLogic(), _CaptureDataLogic(self.io, path_provider))
         super().__init__(name=name)
+
+    @AsyncStatus.wrap
+    async def unstage(self) -> None:
+        """Stop it, if its IOC is there."""
+        await _check_connected(self.io.capture)
+        await super().unstage()
 
 
 @dataclass
@@ -209,7 +258,11 @@ class _FlyLogic(FlyableLogic[Trajectory, Any]):
         return self.fly.start.set(True, timeout=ctx + _PATIENCE_S)
 
     async def on_complete(self, ctx: Any) -> None:
-        await ctx
+        await _while_connected(ctx, self.fly.start)
+
+    async def on_unstage(self) -> None:
+        await _check_connected(self.fly.start)
+        await self.stop()
 
     async def stop(self) -> None:
         if await self.fly.start.get_value():

@@ -40,7 +40,7 @@ class Beamline:
         MotorRecord(self.database, "theta", unit="deg", velocity=_DEGREES_PER_S, limits=(-180.0, 180.0))
         self.detector = AreaDetector(self.database, instrument, self._paths, self._faults, images, folder)
         self._serve_energy()
-        self._capture = Capture(self.database, folder, _RATE)
+        self._capture = Capture(self.database, folder, _RATE, self._faults)
         FlyController(self.database, instrument, self.stages, self._faults, [self._trigger_detector, self._capture.take])
         self.database.add("ion:Rate_RBV", _RATE, units="1/s")
         for name, call in {"motor_stalled": self._stall, "wrong_unit": self._say_units}.items():

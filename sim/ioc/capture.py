@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ptyplugin.model.errors import DeviceError, DiskError
 from ptyplugin.sim.ioc.async_devices import CAPTURED, CaptureIO
 from ptyplugin.sim.ioc.database import YES_NO, Database, signals_of
+from ptyplugin.sim.ioc.faults import Faults
 from ptyplugin.sim.ioc.files import GrowingFile
 from ptyplugin.sim.ioc.fly import Measured
 from ptyplugin.sim.ioc.instrument import UNIT
@@ -21,9 +25,11 @@ class Capture:
     rate: of the ion chamber in a steady beam, counts per second: it is captured too
     """
 
-    def __init__(self, database: Database, folder: Path, rate: float) -> None:
-        self._pv, self._rate = database, rate
+    def __init__(self, database: Database, folder: Path, rate: float, faults: Faults) -> None:
+        self._pv, self._rate, self._faults = database, rate, faults
         self._file: GrowingFile | None = None
+        #: Samples that are captured and not written yet.
+        self._held: list[dict[str, NDArray[np.float64]]] = []
         for full, kind in signals_of(CaptureIO(database.prefix + POS)):
             database.add_kind(full.removeprefix(database.prefix), kind)
         for name, value in {"FilePath": f"{folder}/", "FileName": "positions", "SamplesPerFrame": 1}.items():
@@ -31,19 +37,30 @@ class Capture:
         database.after_put(f"{POS}Capture", self._capture)
 
     async def take(self, measured: Measured, first: int, end: int) -> None:
-        """Write the samples of the frames from ``first`` to before ``end``, if it is armed."""
-        if self._file is None:
+        """Capture the samples of the frames from ``first`` to before ``end``, if it is armed."""
+        end = min(end, self._faults["capture_off"] or end)
+        if self._file is None or end <= first:
             return
         encoders = measured.encoders[first:end]
         samples = encoders.shape[1]
         monitor = (measured.intensity[first:end] * self._rate * measured.exposure_s / samples).repeat(samples)
-        values = {"y": encoders[..., 0].ravel(), "x": encoders[..., 1].ravel(), "monitor": monitor}
-        await self._pv.set(f"{POS}NumCaptured_RBV", self._file.append(values))
+        self._held.append({"y": encoders[..., 0].ravel(), "x": encoders[..., 1].ravel(), "monitor": monitor})
+        held = sum(len(each["y"]) for each in self._held)
+        captured = self._file.count + held
+        if held >= self._faults["late_positions"] * samples:
+            self._write(self._file)
+        await self._pv.set(f"{POS}NumCaptured_RBV", captured)
+
+    def _write(self, file: GrowingFile) -> None:
+        for values in self._held:
+            file.append(values)
+        self._held.clear()
 
     async def close(self) -> None:
         """Close the file if one is open."""
         file, self._file = self._file, None
         if file is not None:
+            self._write(file)
             file.close()
 
     async def _capture(self, choice: str) -> None:

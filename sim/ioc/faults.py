@@ -16,6 +16,11 @@ FAULTS = {
     "motor_stalled": ("fault:MotorStalled", "x stands still after that many frames of a fly scan, or that many moves from now on"),
     "drop_frames": ("fault:DropFrames", "each n-th frame is not sent over PVAccess; it is in the file"),
     "duplicate_ids": ("fault:DuplicateIds", "each n-th frame is sent twice over PVAccess"),
+    "capture_off": ("fault:CaptureOff", "the position capture falls silent after that many frames of a fly scan"),
+    "late_positions": (
+        "fault:LatePositions",
+        "captured positions come into their file that many frames at a time, the last of them at the end",
+    ),
     "wrong_unit": ("fault:WrongUnit", "1: the motor records of y and x say mm and mean um"),
 }
 
