@@ -19,12 +19,16 @@ from ptyplugin.cli.sim import app as sim
 
 EXIT_CODES = "[bold]Exit codes[/bold]: 0 fine; 1 it failed, one sentence on stderr says why; 2 wrong usage; 130 stopped by Ctrl-C."
 
-_HELP = """The ptychographic image in the catalog, a moment after the scan.
+_HELP = """The ptychographic image in the catalog, while the scan runs and after it.
 
 A first try, and one with a file of your own:
 
     ptyplugin demo
     ptyplugin reconstruct scan.cxi --probe-modes 2 --png scan.png
+
+A beamline of your own to play with, in IPython:
+
+    ptyplugin sim session
 
 What works on this machine, and what to do about the rest:
 
