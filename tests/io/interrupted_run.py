@@ -1,6 +1,6 @@
 """Run by test_checkpoint_files.py under mpiexec: reconstruct, with a checkpoint after each second iteration.
 
-usage: interrupted_run.py FOLDER whole|killed|resumed RECIPE ...
+usage: interrupted_run.py FOLDER whole,killed|resumed RECIPE ...
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,9 @@ def run(folder: Path, what: str, recipe: str, ranks: MpiRanks, last: bool) -> No
 
 def main(folder: Path, what: str, *recipes: str) -> None:
     ranks = MpiRanks(MPI.COMM_WORLD)
-    for number, recipe in enumerate(recipes):
+    for each, (number, recipe) in product(what.split(","), enumerate(recipes)):
         (folder / str(number)).mkdir(exist_ok=True)
-        run(folder / str(number), what, recipe, ranks, recipe == recipes[-1])
+        run(folder / str(number), each, recipe, ranks, recipe == recipes[-1])
 
 
 if __name__ == "__main__":

@@ -171,6 +171,6 @@ def test_a_run_in_memory_needs_little_more_than_counts_and_waves(tmp_path: Path)
     ],
 )
 def test_no_more_waves_are_kept_than_the_plan_knows_of(tmp_path: Path, recipe: str) -> None:
-    """Those of all frames would be 393 MB."""
-    said = _measured(tmp_path, 3000, recipe)
+    """Those of all frames would be 197 MB, more than there is between what is needed and what is said."""
+    said = _measured(tmp_path, 1500, recipe)
     assert said["peak_bytes"] < said["needed_bytes"]
