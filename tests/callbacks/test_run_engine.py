@@ -15,6 +15,7 @@ from urllib.parse import urlparse
 import h5py
 import numpy as np
 import pytest
+from at_work import until
 
 # ophyd would start threads that look for EPICS servers.
 os.environ.setdefault("OPHYD_CONTROL_LAYER", "dummy")
@@ -314,17 +315,9 @@ def test_a_plan_does_not_care_for_inbox_and_service(
         (tmp_path / "in").unlink()
     engine.unsubscribe(token)
     gc.collect()
-    (item,) = _waited_for(Inbox(inbox))
+    until(Inbox(inbox).waiting)
+    (item,) = Inbox(inbox).waiting()
     assert Job.from_bytes((item / "job.json").read_bytes()).source.run_uid == uid
-
-
-def _waited_for(inbox: Inbox) -> list[Path]:
-    import time
-
-    end = time.monotonic() + 20.0
-    while not inbox.waiting() and time.monotonic() < end:
-        time.sleep(0.05)
-    return inbox.waiting()
 
 
 class _CaptureAcquire(DetectorAcquireLogic):

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgpack
 import pytest
+from at_work import until
 
 from benchmarks.scan_burst import fill, runs_of, scan_documents, send_and_solve, write_frames, write_profile, zmq_proxy
 from ptyplugin.callbacks import live
@@ -24,13 +25,6 @@ from ptyplugin.service.sources import Sources, SourceState, sweeping
 pytestmark = pytest.mark.system
 Documents = list[tuple[str, dict[str, Any]]]
 SIM = Path(__file__).resolve().parents[2] / "profiles" / "sim.toml"
-
-
-def until(condition: Callable[[], object], within_s: float = 100.0) -> None:
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end, f"not within {within_s} s"
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from at_work import until
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
@@ -96,14 +97,16 @@ def daemon(site: Site, fails: bool = False) -> Iterator[Daemon]:
             thread.join(20)
 
 
-def until(site: Site, key: str, state: str) -> None:
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
+def becomes(site: Site, key: str, state: str) -> None:
+    def is_there() -> bool:
         with open_read_only(site.ledger) as view:
-            if [entry.state for entry in view.list() if entry.key == key] == [state]:
-                return
-        time.sleep(0.02)
-    raise AssertionError(f"{key} did not become {state}")
+            return [entry.state for entry in view.list() if entry.key == key] == [state]
+
+    until(is_there, what=f"{key} did not become {state}")
+
+
+def says(path: Path, text: str) -> bool:
+    return path.exists() and text in path.read_text(errors="replace")
 
 
 def said(result: Result) -> str:
@@ -113,7 +116,7 @@ def said(result: Result) -> str:
 def test_cancel_and_retry_with_a_daemon(site: Site) -> None:
     first, second = submit(site, make_job(1)), submit(site, make_job(2))
     with daemon(site):
-        until(site, first, "running")
+        becomes(site, first, "running")
         waits = run("cancel", second[:8])
         assert (waits.exit_code, waits.stdout) == (0, f"job {second} is cancelled.\n"), waits.output
         runs = run("cancel", 1, "--json")
@@ -131,7 +134,7 @@ def test_cancel_and_retry_with_a_daemon(site: Site) -> None:
             again = run("retry", name)
             assert again.exit_code == 0, again.output
             assert f"job {key} is" in said(again)
-            until(site, key, state)
+            becomes(site, key, state)
 
 
 def test_orders_without_a_daemon_wait_for_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +149,7 @@ def test_orders_without_a_daemon_wait_for_it(site: Site, monkeypatch: pytest.Mon
     assert f"job {key} waits in the inbox: no daemon has taken it in yet" in said(shown)
     assert len(Inbox(site.inbox).waiting()) == 2
     with daemon(site):
-        until(site, key, "cancelled")
+        becomes(site, key, "cancelled")
 
 
 def test_orders_that_make_no_sense_are_sentences(site: Site) -> None:
@@ -156,7 +159,7 @@ def test_orders_that_make_no_sense_are_sentences(site: Site) -> None:
     with Ledger(site.ledger) as ledger:
         ledger.put_unreadable(torn, "it was torn.")
     with daemon(site, fails=True):
-        until(site, key, "failed")
+        becomes(site, key, "failed")
         no = run("cancel", key)
         assert (no.exit_code, no.stdout) == (1, "")
         assert f"job {key} is failed: only one that is queued or running can be cancelled." in said(no)
@@ -218,8 +221,8 @@ def test_list_and_show_say_that_no_daemon_runs(site: Site) -> None:
     assert listed.stderr.strip() == "no daemon runs (ptyplugin serve): this is what was noted last; 1 more wait in the inbox."
     assert "no daemon runs: it goes on when one is started (ptyplugin serve)." in run("show", 1).stdout
     with daemon(site) as working, Sources(site) as sources, Operations(site, working, sources):
-        until(site, make_job(2).key, "running")
-        until_text(site.home / "service.json", "port")
+        becomes(site, make_job(2).key, "running")
+        until(lambda: says(site.home / "service.json", "port"))
         assert "no daemon" not in said(run("list")) + said(run("show", 2))
 
 
@@ -229,8 +232,8 @@ def test_why_no_job_can_begin_is_said_with_those_that_wait(site: Site, monkeypat
     monkeypatch.setattr(Scripted, "look", lambda _: False)
     submit(site, make_job(1))
     with daemon(site) as working, Sources(site) as sources, Operations(site, working, sources):
-        until(site, make_job(1).key, "queued")
-        until_text(site.home / "service.json", "port")
+        becomes(site, make_job(1).key, "queued")
+        until(lambda: says(site.home / "service.json", "port"))
         assert f"no job can begin now: {waits}." in said(run("list"))
         assert f"sentence no job can begin now: {waits}." in said(run("show", 1))
         assert record(seen := _seen(site))["held_up"] == f"no job can begin now: {waits}."
@@ -278,11 +281,11 @@ def test_logs(site: Site) -> None:
     assert none.exit_code == 1
     assert f"job {key} has no log" in said(none)
     with daemon(site):
-        until(site, key, "running")
+        becomes(site, key, "running")
         followed: list[Result] = []
         thread = threading.Thread(target=lambda: followed.append(run("logs", key, "--follow")))
         thread.start()
-        until_text(site.jobs / key / "log.txt", "begun")
+        until(lambda: says(site.jobs / key / "log.txt", "begun"))
         with (site.jobs / key / "log.txt").open("ab") as log:
             log.write(b"\xff a line that came later\n")
         give(site, Order(order="cancel", job=key))
@@ -295,13 +298,6 @@ def test_logs(site: Site) -> None:
     answer = json.loads(run("logs", 1, "--json").stdout)
     assert (answer["key"], answer["text"]) == (key, followed[0].stdout)
     assert run("logs", 1, "--json", "--follow").exit_code == 2
-
-
-def until_text(path: Path, text: str) -> None:
-    end = time.monotonic() + 30
-    while not (path.exists() and text in path.read_text(errors="replace")):
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def entries(site: Site) -> Board:

@@ -27,9 +27,9 @@ def at_work(run: Callable[[threading.Event], object], *wake: Callable[[], object
     assert not thread.is_alive(), f"told to stop, it has not ended within {within_s} s"
 
 
-def until(condition: Callable[[], object], within_s: float = 30.0) -> None:
-    """Wait for a condition."""
+def until(condition: Callable[[], object], within_s: float = 60.0, what: str = "it did not come") -> None:
+    """Wait for a condition; what: the sentence if it does not come."""
     end = time.monotonic() + within_s
     while not condition():
-        assert time.monotonic() < end, f"not within {within_s} s"
+        assert time.monotonic() < end, f"{what}: waited for {within_s:g} s"
         time.sleep(0.01)
