@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tiled.client.base import BaseClient
 from tiled.client.container import Container
-from tiled.client.utils import ClientError
+from tiled.client.utils import ClientError, handle_error
 from tiled.structures.array import ArrayStructure, BuiltinDtype
 from tiled.structures.core import StructureFamily
 from tiled.structures.data_source import DataSource
 
 from ptyplugin.catalog.access import inherited
 from ptyplugin.catalog.canvas import Canvas, Extent, canvas_for
-from ptyplugin.catalog.connection import catalog_errors, ensure_container, is_conflict, plain
+from ptyplugin.catalog.connection import catalog_errors, ensure_container, is_conflict
 from ptyplugin.catalog.publishing import PUBLISHED, PUBLISHING, own_node
 from ptyplugin.catalog.runs import tags_for_result
 from ptyplugin.jobs import Entry
@@ -29,6 +30,15 @@ LIVE = "live"
 CANVASES = "live"
 #: Side of a block, pixels: as float32 0.8 MB, for a subscriber takes messages of up to 1 MB unless he says otherwise.
 BLOCK_PX = 448
+
+
+class Blocks(BaseClient):
+    """An array that is only written. Tiled's own client imports Dask for it, which the daemon would carry for nothing else."""
+
+    def write(self, values: NDArray[np.float32], number: tuple[int, int]) -> None:
+        """Put a block in its place."""
+        place, kind = self.item["links"]["block"].format(*number), {"Content-Type": "application/octet-stream"}
+        handle_error(self.context.http_client.put(place, content=values.tobytes(), headers=kind))
 
 
 class LiveImages:
@@ -47,7 +57,7 @@ class LiveImages:
         self._node: Container | None = None
         self._canvas: Canvas | None = None
         self._number = 0
-        self._arrays: dict[str, Any] = {}
+        self._arrays: dict[str, Blocks] = {}
         #: What lies in the catalog, by array; NaN where that is not known.
         self._written: dict[str, NDArray[np.float32]] = {}
 
@@ -85,7 +95,7 @@ class LiveImages:
             self._node = None
 
     def _open(self) -> Container:
-        folder = ensure_container(plain(self._client), self._path)
+        folder = ensure_container(lean(self._client), self._path)
         tags = tags_for_result(self._client, self._site, self._beamline, folder, self._job.run_uid)
         node = own_node(folder, self._job.key, live_metadata(self._job), tags)
         self._number = int(node.metadata.get("live", {}).get("current", 0))
@@ -97,7 +107,7 @@ class LiveImages:
     def _found(self) -> Container | None:
         """The node that an earlier daemon has left, if it is this job's."""
         try:
-            node: Container = plain(self._client)[f"{self._path}/{self._job.key}"]
+            node: Container = lean(self._client)[f"{self._path}/{self._job.key}"]
         except KeyError:
             return None
         return node if node.metadata.get("job") == self._job.key and "state" in node.metadata else None
@@ -137,7 +147,7 @@ class LiveImages:
         if np.array_equal(values, before[block]):
             return False
         before[block] = np.nan
-        self._arrays[name].write_block(values, number)
+        self._arrays[name].write(values, number)
         before[block] = values
         return True
 
@@ -157,6 +167,11 @@ class LiveImages:
             "origin_m": list(canvas.origin_m),
             "frame_shape": list(snapshot.probe.shape[-2:]),
         }
+
+
+def lean(node: Any) -> Container:
+    """The same container, whose arrays are only written."""
+    return Container(node.context, item=node.item, structure_clients={"container": Container, "array": Blocks})
 
 
 def live_metadata(job: Entry) -> dict[str, Any]:
