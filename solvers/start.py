@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,13 @@ from ptyplugin.solvers.way import Walk
 
 _LOG = logging.getLogger(__name__)
 
-#: A trial reconstruction: how many frames, of which side, or larger to hold this share of the counts; and what it does.
+#: A trial reconstruction: how many frames, of which side, or larger by such steps to hold this share of the counts.
 _TRIAL_FRAMES = 36
-_TRIAL_SIDE_PX = 128
+_TRIAL_SIDE_PX, _TRIAL_SIDE_STEP_PX = 64, 32
 _TRIAL_COUNTS = 0.98
-_TRIAL = Recipe.parse("ePIE(6)")
+#: What it does: with spots of all sizes, each so many times the one before; then with so many about the best of them.
+_COARSE, _RATIO = Recipe.parse("ePIE(2)"), 1.44
+_FINE, _NEAR = Recipe.parse("ePIE(3)"), 8
 
 
 def probe_from_data(
@@ -34,21 +36,21 @@ def probe_from_data(
     """The start probe (y, x) that the frames themselves suggest, the same on all ranks. All ranks call it together.
 
     Near field: the square root of the mean frame, propagated back. Far field: its inverse transform, defocused; the defocus is the
-    one with which a short trial reconstruction of some neighbouring frames explains them best. No smaller spot is tried than one
-    that overlaps with its neighbours.
+    one with which a short trial reconstruction of some neighbouring frames explains them best (decision record 0021). No smaller spot
+    is tried than one that overlaps with its neighbours.
 
     positions_px: (frame, yx) of all frames of the scan, object pixels.
     """
     mean = _mean_frame(frames, len(positions_px), ranks)
     if geometry.near_field:
         return _near_field_probe(mean, geometry)
-    trial = _trial_frames(frames, positions_px, mean, ranks)
+    trial = _trial_of(frames, positions_px, mean, geometry, ranks)
     step = median_step(positions_px)
     smallest, largest = 0.6 * step, 0.35 * min(geometry.shape)
-    count = 2 + max(0, int(np.ceil(np.log(largest / smallest) / np.log(1.2))))
-    spots = smallest * 1.2 ** np.arange(count)
-    best = _best_spot(np.concatenate([spots, -spots]), mean, trial, geometry, seed, ranks)
-    best = _best_spot(best * np.geomspace(0.91, 1.1, 5), mean, trial, geometry, seed, ranks)
+    count = max(2, 1 + int(np.ceil(np.log(largest / smallest) / np.log(_RATIO))))
+    spots = smallest * _RATIO ** np.arange(count)
+    best = _best_spot(np.concatenate([spots, -spots]), _COARSE, trial, seed, ranks)
+    best = _best_spot(best * np.geomspace(_RATIO**-0.5, _RATIO**0.5, _NEAR), _FINE, trial, seed, ranks)
     _LOG.info("start probe from the data: a spot of RMS radius %.1f px, scan step %.1f px", best, step)
     return far_field_probe(mean, best)
 
@@ -95,14 +97,16 @@ def _near_field_probe(mean: NDArray[np.float64], geometry: Geometry) -> NDArray[
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """Neighbouring frames, cropped to low frequencies."""
+    """Neighbouring frames, and the mean frame (y, x), cropped to low frequencies."""
 
     frames: RankFrames
+    mean: NDArray[np.float64]
+    geometry: Geometry
     object_shape: tuple[int, int]
     reduction: float  # of the object's resolution, geometric mean of y and x
 
 
-def _trial_frames(frames: RankFrames, positions_px: NDArray[np.float64], mean: NDArray[np.float64], ranks: Ranks) -> _Trial:
+def _trial_of(frames: RankFrames, positions_px: NDArray[np.float64], mean: NDArray[np.float64], geometry: Geometry, ranks: Ranks) -> _Trial:
     """The neighbouring frames that differ most from the mean frame, gathered on every rank, cropped to low frequencies."""
     chosen = _liveliest_neighbours(_liveliness(frames, mean, len(positions_px), ranks), positions_px)
     side = _trial_side(mean)
@@ -115,14 +119,15 @@ def _trial_frames(frames: RankFrames, positions_px: NDArray[np.float64], mean: N
     good = low_frequencies(frames.good, side)
     rests = np.zeros(corners.shape, dtype=np.float32)
     chosen_frames = RankFrames(np.arange(len(chosen)), corners, rests, ranks.sum(counts), good)
-    return _Trial(chosen_frames, shape, float(np.sqrt(reduction.prod())))
+    small = replace(geometry, shape=(side, side))
+    return _Trial(chosen_frames, low_frequencies(mean, side), small, shape, float(np.sqrt(reduction.prod())))
 
 
 def _trial_side(mean: NDArray[np.float64]) -> int:
     """The smallest sensible side (px) that holds nearly all counts, so that a trial on large frames stays quick."""
     side: int = min(_TRIAL_SIDE_PX, *mean.shape)
     while side < min(mean.shape) and low_frequencies(mean, side).sum() < _TRIAL_COUNTS * mean.sum():
-        side = min(side + 64, *mean.shape)
+        side = min(side + _TRIAL_SIDE_STEP_PX, *mean.shape)
     return side
 
 
@@ -134,9 +139,9 @@ def low_frequencies(frame: NDArray[Any], side: int) -> NDArray[Any]:
 
 def _liveliness(frames: RankFrames, mean: NDArray[np.float64], frame_count: int, ranks: Ranks) -> NDArray[np.float64]:
     """(frame,): distance of each frame of the scan to the mean frame, in square roots of counts."""
-    distances = np.zeros(frame_count)
+    distances, middle = np.zeros(frame_count), np.sqrt(mean)
     for number, counts in zip(frames.numbers, frames.counts, strict=True):
-        distances[number] = (((np.sqrt(counts) - np.sqrt(mean)) * frames.good) ** 2).sum()
+        distances[number] = (((np.sqrt(counts) - middle) * frames.good) ** 2).sum()
     return np.asarray(ranks.sum(distances))
 
 
@@ -149,29 +154,26 @@ def _liveliest_neighbours(liveliness: NDArray[np.float64], positions: NDArray[np
     return np.sort(best[1])
 
 
-def _best_spot(spots: NDArray[np.float64], mean: NDArray[np.float64], trial: _Trial, geometry: Geometry, seed: int, ranks: Ranks) -> float:
-    """Which spot explains the trial frames best; the ranks share the work and agree."""
+def _best_spot(spots: NDArray[np.float64], recipe: Recipe, trial: _Trial, seed: int, ranks: Ranks) -> float:
+    """With which spot ``recipe`` explains the trial frames best; the ranks share the work and agree."""
     errors = np.zeros(len(spots))
     for place in range(ranks.rank, len(spots), ranks.size):
-        errors[place] = _trial_error(float(spots[place]), mean, trial, geometry, seed)
+        errors[place] = _trial_error(float(spots[place]), recipe, trial, seed)
     errors = ranks.sum(errors)
-    _LOG.debug("trial spots %s px gave errors %s", spots, errors)
+    _LOG.debug("%s with spots of %s px gave errors %s", recipe, spots, errors)
     return float(spots[int(np.argmin(errors))])
 
 
-def _trial_error(spot_px: float, mean: NDArray[np.float64], trial: _Trial, geometry: Geometry, seed: int) -> float:
-    side = trial.frames.good.shape[0]
-    small = Geometry(geometry.energy_ev, geometry.distance_m, geometry.pixel_m, (side, side))
-    verbs, frames = verbs_of("cpu", small), trial.frames
-    probe = far_field_probe(low_frequencies(mean, side), spot_px / trial.reduction).astype(np.complex64)[None]
+def _trial_error(spot_px: float, recipe: Recipe, trial: _Trial, seed: int) -> float:
+    # SciPy has nothing to plan: pyFFTW spends 0.1 to 0.3 s on a side that it has not seen.
+    verbs, frames, shape = verbs_of("cpu", trial.geometry, fft="scipy"), trial.frames, trial.geometry.shape
+    probe = far_field_probe(trial.mean, spot_px / trial.reduction).astype(np.complex64)[None]
     counts = float((frames.counts * frames.good).sum(dtype=np.float64))
     way = Walk(frames, verbs, OneRank(), len(frames), counts, counts / len(frames), seed)
-    state = State(
-        start_object(trial.object_shape, probe.dtype), probe, np.empty((0, 1, side, side)), window_of(frames.corners, (side, side))
-    )
+    state = State(start_object(trial.object_shape, probe.dtype), probe, np.empty((0, 1, *shape)), window_of(frames.corners, shape))
     verbs.fix_power(state.probe, np.ones(1, probe.dtype), way.power)
     try:
-        walk(_TRIAL, state, way)
+        walk(recipe, state, way)
     except SolverError:
         return float("inf")
     return way.progress[-1].errors["error"]
