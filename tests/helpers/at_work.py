@@ -1,4 +1,4 @@
-"""What works in a thread while a test looks on, and waiting that ends."""
+"""What works in a thread while a test looks on, what became of a job, and waiting that ends."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from ptyplugin.jobs import open_read_only
+from ptyplugin.model import JobError, LedgerError, Site
 
 
 @contextmanager
@@ -33,3 +36,12 @@ def until(condition: Callable[[], object], within_s: float = 60.0, what: str = "
     while not condition():
         assert time.monotonic() < end, f"{what}: waited for {within_s:g} s"
         time.sleep(0.01)
+
+
+def state_of(site: Site, key: str) -> str | None:
+    """The state of a job in the ledger's file; None while the daemon has not come so far."""
+    try:
+        with open_read_only(site.ledger) as view:
+            return view.show(key).state
+    except (LedgerError, JobError):
+        return None

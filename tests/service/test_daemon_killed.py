@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from at_work import state_of
 
 from ptyplugin.io import read_result
 from ptyplugin.jobs import open_read_only, submit
-from ptyplugin.model import JobError, LedgerError, Site
+from ptyplugin.model import Site
 from ptyplugin.service import Daemon, Inline
 from ptyplugin.service.processes import Process, make_sure_they_are_gone, make_temporary
 
@@ -39,14 +40,6 @@ def start(site: Site) -> Iterator[Start]:
         daemon.communicate()
 
 
-def _state(site: Site, key: str) -> str | None:
-    try:
-        with open_read_only(site.ledger) as view:
-            return view.show(key).state
-    except (LedgerError, JobError):
-        return None  # the daemon is not so far yet
-
-
 def _ranks(site: Site, folder: Path) -> list[Process]:
     """The processes that the daemon remembers, once the job iterates."""
     file, starts = site.home / "slots" / "1" / "processes.json", folder / "starts"
@@ -65,10 +58,10 @@ def test_a_daemon_killed_in_the_middle_of_a_job_takes_its_ranks_along(site, star
     assert len(ranks) == 3
     daemon.send_signal(signal.SIGKILL)
     until(lambda: not any(process.alive for process in ranks), 10)
-    assert _state(site, job.key) == "running"
+    assert state_of(site, job.key) == "running"
 
     start(2)
-    until(lambda: _state(site, job.key) == "published")
+    until(lambda: state_of(site, job.key) == "published")
     assert len((folder / "starts").read_text().split()) == 2
     with open_read_only(site.ledger) as view:
         states = [step.state for step in view.history(job.key)]
@@ -79,7 +72,7 @@ def test_a_rank_that_was_killed_is_tried_again(site, start, make_job, until) -> 
     job = make_job(kill=1)
     submit(site, job)
     start(2)
-    until(lambda: _state(site, job.key) == "published")
+    until(lambda: state_of(site, job.key) == "published")
     with open_read_only(site.ledger) as view:
         again = view.history(job.key)[2]
     assert again.state == "queued"

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from at_work import at_work
+from at_work import at_work, state_of
 
 from ptyplugin.api import make_job, open_scan
 from ptyplugin.io import read_result
 from ptyplugin.jobs import Ledger, open_read_only, submit
-from ptyplugin.model import Job, JobError, LedgerError, Site
+from ptyplugin.model import Job, Site
 from ptyplugin.service import Daemon, Inline, Mpiexec, Wish
 
 QUICK = "quick_checkpoints:solve"
@@ -49,14 +49,6 @@ def _iterations(folder: Path) -> list[int]:
     return [int(line) for line in file.read_text().split()] if file.exists() else []
 
 
-def _state(site: Site, key: str) -> str | None:
-    try:
-        with open_read_only(site.ledger) as view:
-            return view.show(key).state
-    except (LedgerError, JobError):
-        return None  # the daemon is not so far yet
-
-
 def _check_the_end(site: Site, job: Job) -> None:
     """Each iteration is in the result once; the second start did not begin at the first; nothing is left behind."""
     folder, result = site.jobs / job.key, read_result(site.results / f"{job.key}.h5")
@@ -77,7 +69,7 @@ def test_a_rank_that_is_killed_is_not_started_from_the_beginning(reading_site: S
         until(lambda: len(_iterations(folder)) > 12 and len(list(folder.glob("checkpoint.*.npz"))) >= 2, 60)
         # The ranks are remembered first, what started them last.
         os.kill(json.loads((reading_site.home / "slots" / "1" / "processes.json").read_text())[0][0], signal.SIGKILL)
-        until(lambda: _state(reading_site, submitted.key) == "published", 100)
+        until(lambda: state_of(reading_site, submitted.key) == "published", 100)
     _check_the_end(reading_site, submitted)
     assert "goes on from its checkpoint after iteration" in (folder / "log.txt").read_text()
     with open_read_only(reading_site.ledger) as view:
@@ -92,7 +84,7 @@ def test_a_daemon_that_is_stopped_keeps_what_its_ranks_have_done(reading_site: S
         with running(reading_site, 1, "quick_checkpoints:solve_without"):
             until(lambda start=start: len(_iterations(folder)) > (12 if start == 1 else ITERATIONS - 1), 100)
             if start == 2:
-                until(lambda: _state(reading_site, submitted.key) == "published")
+                until(lambda: state_of(reading_site, submitted.key) == "published")
         assert bool(list(folder.glob("checkpoint.*.npz"))) == (start == 1)
     assert _iterations(folder) == list(range(1, ITERATIONS + 1)), "no iteration was done twice"
     with open_read_only(reading_site.ledger) as view:
@@ -143,6 +135,6 @@ def test_a_job_that_fails_leaves_no_checkpoint(reading_site: Site, submitted: Jo
 
     with Daemon(reading_site, Failing(QUICK)) as daemon:
         daemon.run_once()
-    assert _state(reading_site, submitted.key) == "failed"
+    assert state_of(reading_site, submitted.key) == "failed"
     assert 1 < len(_iterations(folder)) < ITERATIONS
     assert not list(folder.glob("*checkpoint*"))

@@ -1,11 +1,11 @@
 """The phase metric: the same number as the benchmarks', blind to what ptychography cannot know."""
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
+from bench_scripts import script
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -18,16 +18,8 @@ SIDE = 32
 
 
 @pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    path = Path(__file__).resolve().parents[2].parent / "shared" / "bench" / "common.py"
-    if not path.exists():
-        pytest.skip("the benchmarks' common.py is not beside the checkout")
-    spec = importlib.util.spec_from_file_location("bench_common", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def bench(shared: Path) -> Any:
+    return script(shared, "common")
 
 
 def scan() -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
@@ -53,14 +45,14 @@ def disturbed(truth: NDArray[np.complex128], case: int) -> NDArray[np.complex128
 
 
 @pytest.mark.parametrize("case", range(8))
-def test_same_number_as_the_benchmarks(bench: ModuleType, case: int) -> None:
+def test_same_number_as_the_benchmarks(bench: Any, case: int) -> None:
     truth, positions = scan()
     wave = disturbed(truth, case)
     expected = bench.phase_rms(wave, truth, positions.astype(int), SIDE)
     assert phase_rms(wave, truth, positions, SIDE) == pytest.approx(expected, rel=1e-6)
 
 
-def test_same_number_as_the_benchmarks_on_measured_data(bench: ModuleType) -> None:
+def test_same_number_as_the_benchmarks_on_measured_data(bench: Any) -> None:
     path = Path(bench.__file__ or "").parents[1] / "data" / "reference"
     found = sorted(path.glob("*velociprobe*.npz"))
     if not found:

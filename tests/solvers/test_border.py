@@ -6,15 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from experiments import run
 
-from ptyplugin.model import Recipe, Reconstruction
-from ptyplugin.solvers import algorithms, solve
-
-
-def run(experiment: Any, recipe: str, **how: Any) -> Reconstruction:
-    result = solve(experiment.frames, experiment.scan, experiment.geometry, recipe=Recipe.parse(recipe), **how)
-    assert result is not None
-    return result
+from ptyplugin.solvers import algorithms
 
 
 @pytest.mark.parametrize("name", sorted(algorithms._ALGORITHMS))

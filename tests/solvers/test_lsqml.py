@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.optimize
+from experiments import run
 from numpy.typing import NDArray
 
-from ptyplugin.model import Geometry, MemoryFrames, Recipe, RecipeError, Reconstruction, Scan
+from ptyplugin.model import Geometry, MemoryFrames, Recipe, RecipeError, Scan
 from ptyplugin.solvers import check_recipe, solve
 from ptyplugin.solvers.batches import Batch, RankFrames, in_compact_batches
 from ptyplugin.solvers.verbs.least_squares import best_lengths
@@ -23,12 +24,6 @@ SHAPE = (12, 10)
 
 def random(rng: np.random.Generator, *shape: int) -> NDArray[np.complex128]:
     return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
-
-
-def run(experiment: Any, recipe: str, **how: Any) -> Reconstruction:
-    result = solve(experiment.frames, experiment.scan, experiment.geometry, recipe=Recipe.parse(recipe), **how)
-    assert result is not None
-    return result
 
 
 class Problem:

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from experiments import run
 from numpy.typing import NDArray
 
-from ptyplugin.model import Geometry, MemoryFrames, Recipe, RecipeError, Reconstruction, Scan
+from ptyplugin.model import Geometry, MemoryFrames, Recipe, RecipeError, Scan
 from ptyplugin.solvers import check_recipe, solve
 from ptyplugin.solvers.algorithms.ml import MlOptions, sweep
 from ptyplugin.solvers.batches import Batch, RankFrames, in_blocks
@@ -30,12 +31,6 @@ NOISES = ["amplitude", "gaussian", "poisson"]
 
 def random(rng: np.random.Generator, *shape: int) -> NDArray[np.complex128]:
     return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
-
-
-def run(experiment: Any, recipe: str, **how: Any) -> Reconstruction:
-    result = solve(experiment.frames, experiment.scan, experiment.geometry, recipe=Recipe.parse(recipe), **how)
-    assert result is not None
-    return result
 
 
 def defocused(experiment: Any) -> NDArray[np.complex128]:

@@ -11,22 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from experiments import run
 from numpy.typing import NDArray
 
-from ptyplugin.model import Geometry, Recipe, RecipeError, Reconstruction
-from ptyplugin.solvers import check_recipe, solve
+from ptyplugin.model import Geometry, Recipe, RecipeError
+from ptyplugin.solvers import check_recipe
 from ptyplugin.solvers.algorithms import pie
 from ptyplugin.solvers.batches import Batch, RankFrames, in_random_batches
 from ptyplugin.solvers.verbs.cpu import CpuVerbs
 from ptyplugin.solvers.verbs.reference import ReferenceVerbs
 
 GEOMETRY = Geometry(8000.0, 1.0, 75e-6, (24, 20))
-
-
-def run(experiment: Any, recipe: str, **how: Any) -> Reconstruction:
-    result = solve(experiment.frames, experiment.scan, experiment.geometry, recipe=Recipe.parse(recipe), **how)
-    assert result is not None
-    return result
 
 
 def wrong_probe(experiment: Any) -> NDArray[Any]:

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from bench_scripts import script
 
 from ptyplugin.model import Geometry, MemoryFrames, Recipe, Scan
 from ptyplugin.sim.metric import phase_rms
 from ptyplugin.solvers import Solver
-
-
-def script(shared: Path, name: str) -> Any:
-    """A script beside the data, as a module."""
-    spec = importlib.util.spec_from_file_location(name, shared / "bench" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_mpie_needs_a_dozen_sweeps_and_goes_on_falling(shared: Path, tmp_path: Path) -> None:

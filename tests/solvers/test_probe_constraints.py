@@ -6,21 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from experiments import run
 from numpy.typing import NDArray
 
-from ptyplugin.model import Recipe, RecipeError, Reconstruction
-from ptyplugin.solvers import Solver, algorithms, solve
+from ptyplugin.model import Recipe, RecipeError
+from ptyplugin.solvers import Solver, algorithms
 from ptyplugin.solvers.probe_constraints import centre_of_mass, centre_probe, off_middle
 from ptyplugin.solvers.verbs.least_squares import best_lengths
 from ptyplugin.solvers.way import model_errors
 
 ALGORITHMS = sorted(algorithms._ALGORITHMS)
-
-
-def run(experiment: Any, recipe: str, **how: Any) -> Reconstruction:
-    result = solve(experiment.frames, experiment.scan, experiment.geometry, recipe=Recipe.parse(recipe), **how)
-    assert result is not None
-    return result
 
 
 def assert_scaled(probe: NDArray[Any], start: NDArray[Any]) -> None:

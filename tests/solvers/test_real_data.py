@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from bench_scripts import script
 
 from ptyplugin.model import Geometry, MemoryFrames, Recipe, Reconstruction, Scan
 from ptyplugin.model.geometry import HC_EV_M
@@ -27,19 +26,9 @@ def open_scan(path: Path) -> tuple[MemoryFrames, Scan, Geometry]:
     return MemoryFrames(counts, mask), Scan(positions, np.arange(len(positions))), Geometry(*numbers, counts.shape[1:], focus)
 
 
-def bench(shared: Path, name: str) -> Any:
-    """A script beside the data, as a module."""
-    spec = importlib.util.spec_from_file_location(name, shared / "bench" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def independent_error(shared: Path, data: Path, result: Reconstruction) -> float:
     """The error as the scorer beside the data computes it."""
-    scorer = bench(shared, "score_real")
+    scorer = script(shared, "score_real")
     return float(scorer.score(scorer.load_data(str(data)), result.object, result.probe, result.positions_px)["error"])
 
 
@@ -68,8 +57,8 @@ def test_siemens_star_in_the_near_field_from_the_frames_alone(shared: Path) -> N
 
 def test_difference_map_finds_the_simulated_sample_from_a_wrong_start_probe(shared: Path, tmp_path: Path) -> None:
     """400 frames of 128 x 128 px, the start probe with a third too much defocus."""
-    bench(shared, "make_dataset").main("A", tmp_path / "A.npz")
-    data = bench(shared, "common").load(tmp_path / "A.npz")
+    script(shared, "make_dataset").main("A", tmp_path / "A.npz")
+    data = script(shared, "common").load(tmp_path / "A.npz")
     geometry = Geometry(HC_EV_M / float(data["wavelength"]), float(data["distance"]), float(data["det_psize"]), (128, 128))
     scan = Scan(data["pos"] * float(geometry.object_pixel_m[0]), np.arange(400))
     result = solve(MemoryFrames(data["data"]), scan, geometry, recipe=Recipe.parse("DM(60)"), start_probe=data["probe_init"])
@@ -78,4 +67,4 @@ def test_difference_map_finds_the_simulated_sample_from_a_wrong_start_probe(shar
     y, x = np.rint(result.positions_px[0] - data["pos"][0]).astype(int)
     part = result.object[0, max(y, 0) :, max(x, 0) :][: on_truth.shape[0] - max(-y, 0), : on_truth.shape[1] - max(-x, 0)]
     on_truth[max(-y, 0) :, max(-x, 0) :][: part.shape[0], : part.shape[1]] = part
-    assert bench(shared, "common").phase_rms(on_truth, data["obj"], data["pos"], 128) <= 0.06
+    assert script(shared, "common").phase_rms(on_truth, data["obj"], data["pos"], 128) <= 0.06

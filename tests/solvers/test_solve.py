@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from experiments import run
 from numpy.typing import NDArray
 
 from ptyplugin.model import (
@@ -28,12 +29,6 @@ from ptyplugin.solvers import DEFAULT, Solver, check_recipe, solve
 from ptyplugin.solvers.batches import Batches
 from ptyplugin.solvers.state import State, fill_waves
 from ptyplugin.solvers.verbs import Verbs
-
-
-def run(experiment: Any, recipe: str, **how: Any) -> Reconstruction:
-    result = solve(experiment.frames, experiment.scan, experiment.geometry, recipe=Recipe.parse(recipe), **how)
-    assert result is not None
-    return result
 
 
 def plain_error(result: Reconstruction, counts: NDArray[Any]) -> float:
