@@ -247,6 +247,13 @@ def test_every_verb_has_its_line() -> None:
     assert told - reserved | rules == {name for name, verb in vars(Verbs).items() if callable(verb) and not name.startswith("_")}
 
 
+def test_every_page_is_in_the_index() -> None:
+    index = ROOT / "docs" / "README.md"
+    linked = {(index.parent / link).resolve() for link in LINK.findall(index.read_text(encoding="utf-8"))}
+    pages = {page for page in PAGES if page.is_relative_to(index.parent)} - {index}
+    assert [page.name for page in pages if not linked & {page, page.parent}] == []
+
+
 def test_example_sites_are_sites() -> None:
     for path in EXAMPLES:
         if path.name == "site.toml":
