@@ -37,7 +37,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def until() -> Callable[..., None]:
-    """Wait for a condition: until(lambda: ..., within_s=60, what="...")."""
+    """Wait for a condition: until(lambda: ..., within_s=100, what="...")."""
     return at_work.until
 
 

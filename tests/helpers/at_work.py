@@ -30,7 +30,7 @@ def at_work(run: Callable[[threading.Event], object], *wake: Callable[[], object
     assert not thread.is_alive(), f"told to stop, it has not ended within {within_s} s"
 
 
-def until(condition: Callable[[], object], within_s: float = 60.0, what: str = "it did not come") -> None:
+def until(condition: Callable[[], object], within_s: float = 100.0, what: str = "it did not come") -> None:
     """Wait for a condition; what: the sentence if it does not come."""
     end = time.monotonic() + within_s
     while not condition():
