@@ -178,4 +178,6 @@ def test_a_pilot_for_each_reconstruction(cluster, tmp_path: Path, small_cxi: Pat
         going.wait_for(lambda: going.is_done(job))
         assert read_result(going.result_of(job)).quality["error"] < 0.1
         going.wait_for(lambda: not going.queue())
+        _a_live_job_grows_and_its_final_one_follows(going, tmp_path / "live.h5")
+        going.wait_for(lambda: not going.queue())
     assert cluster.ranks() == []
