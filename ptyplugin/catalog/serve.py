@@ -15,11 +15,6 @@ import sys
 import threading
 from pathlib import Path
 
-import uvicorn
-from tiled.commandline.main import cli_app
-from tiled.config import parse_configs
-from tiled.server.app import build_app_from_config
-
 #: Seconds that requests under way are given when the server is told to end.
 GRACE_S = 3
 
@@ -36,11 +31,19 @@ def end_with_parent() -> None:
 
 def main(config: Path, database: Path, descriptor: int) -> None:
     """Serve ``config`` on the bound socket ``descriptor``; the SQLite ``database`` is made if it is not there."""
+    # To look for what is free among all that is imported here would be a fifth of the start.
+    gc.disable()
+    import uvicorn
+    from tiled.commandline.main import cli_app
+    from tiled.config import parse_configs
+    from tiled.server.app import build_app_from_config
+
     if not database.exists():
         cli_app(["catalog", "init", f"sqlite:///{database}"], standalone_mode=False)
     app = build_app_from_config(parse_configs(config))
     # What was imported stays: to look for what is free need not go through it with every few requests.
     gc.freeze()
+    gc.enable()
     server = uvicorn.Server(uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=GRACE_S))
     server.run(sockets=[socket.socket(fileno=descriptor)])
 
