@@ -3,7 +3,8 @@
 ``python -m benchmarks.live_tiled [--quick]``, or the part ``live_tiled`` of ``make bench``. All on this machine: a Tiled server, a session
 that writes a fly scan into it (TiledWriter, ``batch_size=1``, a collect batch each quarter of a second), ``ptyplugin serve`` with a source
 ``tiled`` and two warm ranks, and a subscriber of the growing image. The service does not see the detector's file: its frames come through
-the catalog, the captured positions from their file. Frames and positions lie in their files beforehand.
+the catalog, the captured positions from their file. Frames and positions lie in their files beforehand: of a file that is ahead of its
+array in the catalog Tiled gives frames only where both have the same axes (0.2.20; else it answers 422), so these are (frame, 1, y, x).
 """
 
 from __future__ import annotations
@@ -202,6 +203,10 @@ def _beamline(count: int) -> Iterator[_Beamline]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ptyplugin-bench-"))).resolve()
         (folder / "det").mkdir()
         positions_m = write_scan(folder / "det" / "frames.h5", count)
+        with h5py.File(folder / "det" / "frames.h5", "r+") as file:
+            frames = file["entry/data/data"][()][:, None]
+            del file["entry/data/data"]
+            file.create_dataset("entry/data/data", data=frames, chunks=(1, *frames.shape[1:]))
         with h5py.File(folder / "box.h5", "w") as box:
             for axis, name in enumerate(_CAPTURED):
                 box[name] = 1e6 * positions_m[:, axis]

@@ -18,6 +18,8 @@ from ptyplugin.model import CatalogAway, CatalogError, FramesError, Site, TiledS
 
 #: Bytes asked for at once: large enough to fill the line, small beside a worker's memory.
 REQUEST_BYTES = 32 * 2**20
+#: Bytes between two frames that are fetched with them, as each rank has some frames of a range: one more request costs the server more.
+BETWEEN_BYTES = 2**20
 
 
 class CatalogFrames:
@@ -76,9 +78,10 @@ class CatalogFrames:
         return counts
 
     def _requests(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-        """Half-open ranges along the first axis that hold ``rows`` (sorted) and nothing else, none above REQUEST_BYTES."""
-        most = max(1, REQUEST_BYTES // (prod(self._array.shape[1:]) * self.dtype.itemsize))
-        gaps = np.flatnonzero(np.diff(rows) > 1) + 1
+        """Half-open ranges along the first axis that hold ``rows`` (sorted), and little else; none above REQUEST_BYTES."""
+        row_bytes = prod(self._array.shape[1:]) * self.dtype.itemsize
+        most = max(1, REQUEST_BYTES // row_bytes)
+        gaps = np.flatnonzero(np.diff(rows) > 1 + BETWEEN_BYTES // row_bytes) + 1
         for first, last in pairwise([0, *gaps.tolist(), len(rows)] if len(rows) else []):
             for begin in range(int(rows[first]), int(rows[last - 1]) + 1, most):
                 yield begin, min(begin + most, int(rows[last - 1]) + 1)

@@ -189,6 +189,12 @@ def test_frames_through_the_catalog_are_those_of_the_file(
     assert (len(frames), frames.shape, frames.dtype, frames.mask) == (len(run.counts), (12, 16), np.uint16, None)
     np.testing.assert_array_equal(frames.read(np.array(wanted)), run.counts[wanted])
     assert frames.read(np.array([], dtype=np.int64)).shape == (0, 12, 16)
+    # Neighbours, and what is wanted a little further on, come with one request.
+    every_second = np.arange(0, frames._array.shape[0], 2)
+    assert [list(frames._requests(every_second)), len(list(frames._requests(every_second * 10_000)))] == [
+        [(0, every_second[-1] + 1)],
+        len(every_second),
+    ]
     # The same in requests of one row each.
     monkeypatch.setattr("ptyplugin.catalog.frames.REQUEST_BYTES", 1)
     np.testing.assert_array_equal(frames.read(np.arange(len(frames))), run.counts)
