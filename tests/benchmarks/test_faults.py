@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.faults.__main__ import keep
+from benchmarks.faults.__main__ import keep, keep_scans
 from benchmarks.faults.fuzz import bytes_to_the_decoder, documents_to_the_collector, fuzz, run_examples
 from benchmarks.faults.small import small
-from benchmarks.faults.table import Row, table
+from benchmarks.faults.table import Row, Scanned, table
 
 
 def test_small_faults_lose_nothing() -> None:
@@ -51,3 +51,14 @@ def test_what_is_lost_stands_below_the_table() -> None:
     text = table([Row("kill -9", 7, 20, 1, 3.0), Row("a full disk", 1, 5, 0, 3.0, "10 s")])
     assert "| kill -9 | 7 | 20 | 1 | 3 |  |" in text
     assert text.endswith("lost in all: 1")
+
+
+def test_what_came_of_misfortunes_of_scans_is_kept(tmp_path) -> None:
+    well, badly = Scanned("one line", "The scan is one line.", "30 of 30 frames", "30 of 30 frames", 0, 4.0), Scanned("aborted", lost=1)
+    badly.want(True, "a live job")
+    badly.want(False, "the run is aborted")
+    keep_scans([well, badly], [0.5, 1.5], tmp_path)
+    text = (tmp_path / "beamline_faults.md").read_text()
+    assert "| one line | The scan is one line. | 30 of 30 frames | 30 of 30 frames | 0 | 4 | ok |" in text
+    assert "| aborted | - | - | - | 1 | 0 | MISSED: the run is aborted |" in text
+    assert "images lost in all: 1" in text

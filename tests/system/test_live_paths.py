@@ -12,11 +12,10 @@ import pytest
 pytest.importorskip("caproto", reason="the simulated IOC needs ptyplugin[sim,epics]")
 pytest.importorskip("p4p", reason="the simulated IOC needs ptyplugin[sim,epics]")
 
-from paths_hall import IDS, Hall, Scan, detector_of, hall, read, until
-
+from benchmarks.paths_hall import IDS, Hall, Scan, check_live_image, detector_of, frames_live, hall, live_job, read, until
 from ptyplugin.catalog import connect, search
 from ptyplugin.io.ways import SpoolWay
-from ptyplugin.jobs import Entry, read_snapshot
+from ptyplugin.jobs import Entry
 from ptyplugin.model import Job
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
@@ -44,33 +43,6 @@ def hold(tmp_path: Path) -> Path:
     return tmp_path / "go"
 
 
-def live_job(there: Hall, scan: Scan) -> Entry:
-    until(lambda: there.entries(scan, "live"), "a live job")
-    (live,) = there.entries(scan, "live")
-    return live
-
-
-def has_frames(there: Hall, live: Entry, count: int) -> bool:
-    return getattr(read_snapshot(there.site.jobs / live.key), "frames", 0) == count
-
-
-def check_live_image(catalog: Any, profile: str, live: Entry, frames: int) -> None:
-    """The image of so many frames is in the catalog."""
-    path = f"{profile}/processed/ptyplugin/{live.key}"
-
-    def shown() -> bool:
-        try:
-            return bool(catalog[path].metadata["live"]["frames"] == frames)
-        except KeyError:
-            return False
-
-    until(shown, "the live image is in the catalog")
-    current = catalog[f"{path}/live/{catalog[path].metadata['live']['current']}"]
-    amplitude, phase = current["object_amplitude"][:], current["object_phase"][:]
-    assert np.isfinite(phase).all()
-    assert np.ptp(phase[amplitude > 0.5 * amplitude.max()]) > 0.5, "the sample is seen"
-
-
 def check_admitted(there: Hall, scan: Scan, live: Entry) -> None:
     """The live job has got the frames of the detector's file, each once."""
     written = read(scan.file, IDS)
@@ -90,7 +62,7 @@ def check_final(there: Hall, catalog: Any, scan: Scan, profile: str, frames: int
 def test_the_file_in_place(there: Hall, catalog: Any, hold: Path) -> None:
     with there.scan("fly", "file", rows=ROWS, columns=COLUMNS, hold=str(hold)) as scan:
         live = live_job(there, scan)
-        until(lambda: has_frames(there, live, FRAMES), "all frames are admitted")
+        until(lambda: frames_live(there, live) == FRAMES, "all frames are admitted")
         check_live_image(catalog, "file", live, FRAMES)
         check_admitted(there, scan, live)
         hold.touch()
@@ -106,13 +78,13 @@ def test_pv_access_with_gaps_and_duplicates_healed_from_the_file(there: Hall, ca
         until(lambda: scan.announced == FRAMES, "all frames are measured")
         ids = read(scan.file, IDS)
         sent = np.flatnonzero(ids % 10)
-        until(lambda: has_frames(there, live, len(sent)), "all frames that were sent are admitted")
+        until(lambda: frames_live(there, live) == len(sent), "all frames that were sent are admitted")
         begun_s = Job.from_bytes((there.site.jobs / live.key / "job.json").read_bytes()).source.begun_s
         way = SpoolWay(there.site, detector_of("pva"), begun_s)
         assert np.flatnonzero(way.has(np.arange(FRAMES))).tolist() == sent.tolist()
         np.testing.assert_array_equal(way.read(sent), read(scan.file)[sent])
         there.mount(scan)
-        until(lambda: has_frames(there, live, FRAMES), "those that were lost come from the file")
+        until(lambda: frames_live(there, live) == FRAMES, "those that were lost come from the file")
         check_live_image(catalog, "pva", live, FRAMES)
         check_admitted(there, scan, live)
         hold.touch()
@@ -125,7 +97,7 @@ def test_catalog_or_stream_is_enough_where_no_file_is_there(there: Hall, catalog
     raw = {"raw": there.catalog.uri} if way == "tiled" else {}
     with there.scan("fly", way, visible=False, rows=ROWS, columns=COLUMNS, hold=str(hold), **raw) as scan:
         live = live_job(there, scan)
-        until(lambda: has_frames(there, live, FRAMES), "all frames are admitted")
+        until(lambda: frames_live(there, live) == FRAMES, "all frames are admitted")
         check_live_image(catalog, way, live, FRAMES)
         check_admitted(there, scan, live)
         hold.touch()
@@ -135,7 +107,8 @@ def test_catalog_or_stream_is_enough_where_no_file_is_there(there: Hall, catalog
 
 def test_two_fly_scans_back_to_back_the_second_of_which_is_aborted(there: Hall, catalog: Any) -> None:
     scans = []
-    for order in ({}, {"abort_after": 30, "period_s": 0.02}):
+    # Of the first one, frames come before their positions.
+    for order in ({"faults": {"LatePositions": 30}}, {"abort_after": 30, "period_s": 0.02}):
         with there.scan("fly", "file", rows=ROWS, columns=COLUMNS, **order) as scan:
             scans.append(scan)
     assert [scan.end["ended"] for scan in scans] == ["success", "abort"]
@@ -183,12 +156,12 @@ def test_a_detector_that_falls_silent_in_a_scan_of_one_line(there: Hall, catalog
     live_job(there, scan)
 
 
-def test_an_ioc_that_is_killed_in_mid_scan_and_comes_back(there: Hall, catalog: Any) -> None:
+def test_an_ioc_that_is_killed_in_mid_scan_and_comes_back(there: Hall, catalog: Any, hold: Path) -> None:
     with there.scan("fly", "file", rows=10, columns=20, patience_s=1.0) as scan:
         until(lambda: scan.announced > 40, "it flies")
         there.ioc.kill()
         live_job(there, scan)
-        there.ioc.restart()
+    there.bring_back_ioc()
     assert scan.end["ended"] == "fail"
     assert scan.end["said"] == scan.end["reason"]
     assert "the fly scan ended early" in scan.end["said"]
@@ -197,7 +170,11 @@ def test_an_ioc_that_is_killed_in_mid_scan_and_comes_back(there: Hall, catalog: 
     assert 40 < scan.announced <= len(read(scan.file))
     result = check_final(there, catalog, scan, "file", scan.announced)
     assert any("exit status 'fail'" in note for note in result.metadata["notes"])
-    with there.scan("fly", "file", rows=ROWS, columns=COLUMNS) as after:
-        pass
+    with there.scan("fly", "pva", visible=False, rows=ROWS, columns=COLUMNS, hold=str(hold)) as after:
+        live = live_job(there, after)
+        until(lambda: frames_live(there, live) == FRAMES, "all frames of the scan after it are admitted")
+        there.mount(after)
+        hold.touch()
     assert after.end["ended"] == "success"
-    until(lambda: [entry.frames for entry in there.entries(after, "final")] == [FRAMES], "the scan after it is handed over")
+    assert "came from the spool of SIM:Pva1:Image" in there.said(live)
+    check_final(there, catalog, after, "pva", FRAMES)

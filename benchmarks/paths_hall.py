@@ -23,14 +23,15 @@ from numpy.typing import NDArray
 
 from ptyplugin.catalog import LocalServer
 from ptyplugin.io.spool import CONNECTED, Detector, Spool, channel_of
-from ptyplugin.jobs import JOB_FILE, LOG_FILE, Entry, open_read_only
+from ptyplugin.jobs import JOB_FILE, LOG_FILE, Entry, open_read_only, read_snapshot
 from ptyplugin.model import Growth, Job, Site, load_site
-from ptyplugin.service import tied
+from ptyplugin.model.own_python import own_python
+from ptyplugin.service.tied import tied_to_us
 from ptyplugin.sim import ioc
 from ptyplugin.sim.eiger_stream import EigerStreamer
 from ptyplugin.sim.ioc.process import Ioc
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 SESSION = Path(__file__).with_name("paths_session.py")
 #: Each way of the frames is a beamline of its own: nothing that is recorded for one is there for another.
 PATHS = ("file", "pva", "tiled", "eiger", "step")
@@ -47,6 +48,7 @@ class Scan:
     file: Path = Path()
     announced: int = 0
     paused: bool = False
+    held: bool = False
     end: dict[str, Any] = field(default_factory=dict)
 
 
@@ -114,6 +116,7 @@ class Hall:
             except BaseException:
                 # The session may wait for what will not come any more.
                 self._session.kill()
+                self._session.wait()
                 raise
             finally:
                 followed.result(_LONGEST_S)
@@ -121,6 +124,7 @@ class Hall:
     def _hear(self, scan: Scan, told: dict[str, Any], profile: str, visible: bool, order: dict[str, Any]) -> None:
         scan.uid = told.get("begun", scan.uid)
         scan.paused = told.get("paused", scan.paused)
+        scan.held = told.get("held", scan.held)
         if "file" in told:
             scan.file = Path(unquote(urlparse(told["file"]).path))
             if visible:
@@ -142,9 +146,19 @@ class Hall:
         """Let the service see the file of a scan."""
         (self.folder / "mounted" / scan.file.name).symlink_to(scan.file)
 
+    def bring_back_ioc(self) -> None:
+        """Start the IOC again; when this returns, the service records its frames again."""
+        begun_s = time.time()
+        self.ioc.restart()
+        until(lambda: _records(self.site, begun_s), "frames are recorded again")
+
     def entries(self, scan: Scan, purpose: str) -> list[Entry]:
         with open_read_only(self.site.ledger) as ledger:
             return ledger.list(run_uid=scan.uid, purpose=purpose)
+
+    def job(self, key: str) -> Entry:
+        with open_read_only(self.site.ledger) as ledger:
+            return ledger.show(key)
 
     def said(self, entry: Entry) -> str:
         """The log of a job."""
@@ -157,6 +171,34 @@ class Hall:
         grown = [Growth.from_bytes(path.read_bytes()) for path in sorted(folder.glob("growth/*/growth.json"))]
         blocks = [block for part in (job, *grown) for block in part.frames]
         return np.concatenate([block.indices() for block in blocks])
+
+
+def live_job(there: Hall, scan: Scan) -> Entry:
+    until(lambda: there.entries(scan, "live"), "a live job")
+    (live,) = there.entries(scan, "live")
+    return live
+
+
+def frames_live(there: Hall, live: Entry) -> int:
+    """Frames of a live image by now."""
+    return int(getattr(read_snapshot(there.site.jobs / live.key), "frames", 0))
+
+
+def check_live_image(catalog: Any, profile: str, live: Entry, frames: int) -> None:
+    """The image of so many frames is in the catalog."""
+    path = f"{profile}/processed/ptyplugin/{live.key}"
+
+    def shown() -> bool:
+        try:
+            return bool(catalog[path].metadata["live"]["frames"] == frames)
+        except KeyError:
+            return False
+
+    until(shown, "the live image is in the catalog")
+    current = catalog[f"{path}/live/{catalog[path].metadata['live']['current']}"]
+    amplitude, phase = current["object_amplitude"][:], current["object_phase"][:]
+    assert np.isfinite(phase).all()
+    assert np.ptp(phase[amplitude > 0.5 * amplitude.max()]) > 0.5, "the sample is seen"
 
 
 def read(path: Path, dataset: str = DATASET) -> NDArray[Any]:
@@ -217,9 +259,13 @@ profiles = ["{folder}/eiger.toml"]
 """
 
 
-def _records(site: Site) -> bool:
+def _records(site: Site, since_s: float = 0.0) -> bool:
+    """Whether the recorder has been connected since then."""
     found = channel_of(site, detector_of("pva"))
-    return found is not None and bool(np.any(Spool(found[1]).rows_since(0.0)["kind"] == CONNECTED))
+    if found is None:
+        return False
+    rows = Spool(found[1]).rows_since(since_s)
+    return bool(np.any((rows["kind"] == CONNECTED) & (rows["received_s"] >= since_s)))
 
 
 def detector_of(beamline: str) -> Detector:
@@ -231,10 +277,10 @@ def detector_of(beamline: str) -> Detector:
 def _service(there: Hall) -> Iterator[None]:
     """``ptyplugin serve``, ended with the block; entered as soon as frames are recorded."""
     environment = {**os.environ, **there.ioc.environment, "TILED_API_KEY": there.catalog.api_key}
-    command = [sys.executable, str(tied.__file__), str(os.getpid()), sys.executable, "-m", "ptyplugin", "serve"]
+    command = [*tied_to_us(), *own_python("ptyplugin", "serve", "--site", there.folder / "site.toml")]
     log_file = there.folder / "serve.log"
     with log_file.open("wb") as log:
-        process = subprocess.Popen([*command, "--site", str(there.folder / "site.toml")], stdout=log, stderr=log, env=environment)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     try:
         until(lambda: _records(there.site) or process.poll() is not None, "the service records frames")
         assert process.poll() is None, log_file.read_text()[-3000:]

@@ -5,10 +5,12 @@ usage: python paths_session.py FOLDER; one order in JSON per line on stdin; line
 
 import asyncio
 import json
+import logging
 import sys
 import threading
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,16 @@ import aioca
 from bluesky import plan_stubs, preprocessors
 from bluesky.callbacks.buffer import BufferingWrapper
 from bluesky.run_engine import RunEngine
-from bluesky.utils import RunEngineInterrupted
+from bluesky.utils import FailedStatus, RunEngineInterrupted
 from bluesky_tiled_plugins import TiledWriter
+from ophyd_async.core import StaticFilenameProvider, StaticPathProvider
 
 from ptyplugin.callbacks import AutoReconstruct
 from ptyplugin.catalog import connect
 from ptyplugin.model import PtypluginError, Site
 from ptyplugin.sim import ioc
+from ptyplugin.sim.ioc.async_devices import FrameDetector
+from ptyplugin.sim.ioc.faults import FAULTS
 from ptyplugin.sim.ioc.trajectory import Trajectory
 from ptyplugin.sim.plans import fermat_spiral, ptycho_fly, ptycho_grid
 
@@ -41,18 +46,24 @@ class Session:
         self.RE.preprocessors.append(preprocessors.SupplementalData(baseline=[self.devices.mono]))
         self.automatic: dict[str, AutoReconstruct] = {}
         self.legacy: Any = None
+        self.warned: list[str] = []
+        logging.getLogger("ptyplugin").addHandler(_Keeper(self.warned))
 
     def in_loop(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self.RE.loop).result(30)
 
     def fly(self, order: dict[str, Any]) -> dict[str, Any]:
-        """A fly scan; its run is not closed before the file ``hold`` is there."""
+        """A fly scan; its run is not closed before the file ``hold`` is there. ``file_name``: of the frames, instead of a new one."""
         self.in_loop(_put(order.get("faults", {})))
         period_s, patience_s = order.get("period_s", 0.01), order.get("patience_s", 10.0)
         # Short exposures: one position for each frame is enough.
         flight = Trajectory.grid(order["rows"], order["columns"], 0.9, period_s=period_s, exposure_s=period_s / 10, turn_s=0.03)
-        devices = self.devices
-        plan = ptycho_fly(devices.detector, devices.capture, devices.fly, flight, samples=3, patience_s=patience_s)
+        devices, detector = self.devices, self.devices.detector
+        if name := order.get("file_name"):
+            paths = StaticPathProvider(StaticFilenameProvider(name), self.folder / "data")
+            detector = FrameDetector("SIM:det:", paths, name="detector")
+            self.in_loop(detector.connect())
+        plan = ptycho_fly(detector, devices.capture, devices.fly, flight, samples=3, patience_s=patience_s)
         return self.run(_held(plan, order.get("hold")), order)
 
     def step(self, order: dict[str, Any]) -> dict[str, Any]:
@@ -77,6 +88,7 @@ class Session:
             raw = BufferingWrapper(TiledWriter(client[f"{profile}/raw"], batch_size=1))
             subscribers.append(raw)
         said, begun_s = None, time.monotonic()
+        self.warned.clear()
         try:
             self.interrupted(plan, subscribers, order)
         except PtypluginError as error:
@@ -88,7 +100,7 @@ class Session:
         flushed = self.automatic[profile].flush(20)
         named = dict(documents)
         status, reason = named["stop"]["exit_status"], named["stop"].get("reason", "")
-        return {"ended": status, "reason": reason, "said": said, "took_s": took_s, "flushed": flushed}
+        return {"ended": status, "reason": reason, "said": said, "took_s": took_s, "flushed": flushed, "warned": list(self.warned)}
 
     def interrupted(self, plan: Any, subscribers: list[Any], order: dict[str, Any]) -> None:
         try:
@@ -128,17 +140,31 @@ class Session:
         return hear
 
 
+class _Keeper(logging.Handler):
+    """Keeps the warnings."""
+
+    def __init__(self, sentences: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._sentences = sentences
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._sentences.append(record.getMessage())
+
+
 async def _put(faults: dict[str, int]) -> None:
-    for name in ("DropFrames", "DuplicateIds", "DetectorOff", "MotorStalled", "WrongUnit"):
-        await aioca.caput(f"SIM:fault:{name}", faults.get(name, 0), wait=True)
+    for pv, _ in FAULTS.values():
+        await aioca.caput(f"SIM:{pv}", faults.get(pv.removeprefix("fault:"), 0), wait=True)
 
 
 def _held(plan: Any, hold: str | None) -> Generator[Any, Any, Any]:
     """The plan, whose run stays open until the file is there."""
 
     def wait() -> Generator[Any, Any, None]:
+        tell(held=True)
         while hold is not None and not Path(hold).exists():
-            yield from plan_stubs.sleep(0.05)
+            # In a plan that has failed already, further devices may fail.
+            with suppress(FailedStatus):
+                yield from plan_stubs.sleep(0.05)
 
     def before(message: Any) -> tuple[Any, None]:
         if message.command != "close_run" or hold is None:
