@@ -28,8 +28,9 @@ _PAUSE_S = 0.005
 #: How long frames that are there and cannot be read are tried, seconds; and how long a way that is being opened is waited for, if no other
 #: has the frames.
 _DAMAGED_S, _OPENING_S = 1.0, 60.0
-#: How long nobody opens the catalog only to see whether frames that were counted are the right ones, seconds.
-_UNPROVED_S = 30.0
+#: How long nobody opens the catalog only to see whether frames that were counted are the right ones, and the pause after a comparison that
+#: could not be made, seconds.
+_UNPROVED_S, _PROVE_AGAIN_S = 30.0, 2.0
 #: How long no new frame has come before those that were lost on the way in use are asked for on a worse one, seconds; and how many at once.
 _QUIET_S, _HEALED = 2.0, 16
 #: Instead of the way that a frame came by: it has not come; it is there and cannot be read.
@@ -120,7 +121,7 @@ class LiveFrames:
         self._healed: Counter[str] = Counter()
         self._damage = ""
         self._unproved: tuple[int, NDArray[Any], Way, float] | None = None
-        self._is_proved = False
+        self._is_proved, self._prove_again_s = False, 0.0
         try:
             self._kind, self._first_way = self._find_kind()
             self.mask = next((mask for way in self._ways if (mask := way.mask()) is not None), None)
@@ -252,14 +253,15 @@ class LiveFrames:
     def _read(
         self, way: Way, place: int, frames: NDArray[np.int64], here: NDArray[np.int64], counts: NDArray[Any], from_way: NDArray[np.int64]
     ) -> None:
-        """Read those of ``here`` that can be read: what is wrong with one frame costs no other."""
+        """Read those of ``here`` that can be read: what is wrong with one frame costs no other, if it was not to heal only."""
         if not here.size:
             return
         try:
             counts[here] = way.read(frames[here])
             from_way[here] = place
         except (FramesError, CatalogError) as error:
-            if here.size > 1 and isinstance(error, FramesError):
+            # A catalog that refuses one of those that were lost elsewhere refuses all, and takes its time for each.
+            if here.size > 1 and isinstance(error, FramesError) and not place > self._current > 0:
                 for half in np.array_split(here, 2):
                     self._read(way, place, frames, half[way.has(frames[half])], counts, from_way)
                 return
@@ -272,7 +274,7 @@ class LiveFrames:
 
     def _prove(self) -> None:
         """Compare a frame that was only counted with the same one of the file."""
-        if self._unproved is None:
+        if self._unproved is None or time.monotonic() < self._prove_again_s:
             return
         number, counts, way, since_s = self._unproved
         is_urgent = time.monotonic() - since_s > _UNPROVED_S
@@ -283,6 +285,7 @@ class LiveFrames:
                 try:
                     is_same = np.array_equal(exact.read(np.array([number]))[0], counts)
                 except (FramesError, CatalogError):
+                    self._prove_again_s = time.monotonic() + _PROVE_AGAIN_S
                     continue
                 self._unproved, self._is_proved = None, True
                 if not is_same:

@@ -280,6 +280,9 @@ class _Live:
         ready, now = self._arrivals.ready(), time.monotonic()
         if not has_ended:
             return ready, not len(ready) and self._is_lost()
+        missing = self._arrivals.known - self._arrivals.admitted - len(ready)
+        if missing and not self._ended_s:
+            _log.warning("the run has ended, and %d frames have not come: %g s more, if no final job waits", missing, self._waits.late_s)
         self._ended_s = self._ended_s or now
         # What is ready here may never be so on another rank.
         is_late = now - max(self._ended_s, self._admitted_s) > self._waits.late_s

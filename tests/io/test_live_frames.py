@@ -359,6 +359,30 @@ def test_a_frame_that_was_lost_on_the_network_comes_through_the_catalog_when_no_
     assert frames.notes[1] == "4 frames that were lost over the network came from the catalog."
 
 
+def test_a_catalog_that_refuses_what_was_lost_is_not_asked_for_each_frame(
+    tmp_path: Path, site: Site, writer: SpoolWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value_s in {"_QUIET_S": 0.0, "_DAMAGED_S": 0.0, "_PROVE_AGAIN_S": 60.0}.items():
+        monkeypatch.setattr(f"ptyplugin.io.live_frames.{name}", value_s)
+    asked, lost = list[int](), np.arange(2, 18)
+
+    class Refusing(MemoryFrames):
+        def read(self, frames: np.ndarray) -> np.ndarray:
+            asked.append(len(frames))
+            raise FramesError("422: Can not reshape.")
+
+    frames = live(file_way(tmp_path), spool_way(site), CatalogWay(lambda: Refusing(COUNTS)))
+    spooled(writer, [0, 1, 18, 19])
+    np.testing.assert_array_equal(frames.read(np.array([0, 1, 18, 19])), COUNTS[[0, 1, 18, 19]])
+    wait_until(lambda: frames.has(lost).all())
+    with pytest.raises(FramesError, match=r"16 frames from 2 on cannot be read: 422"):
+        frames.read(lost)
+    assert not frames.readable(lost).any()
+    assert asked.count(16) >= 2
+    assert asked.count(1) <= 1, "one is compared with the spool's"
+    assert set(asked) <= {1, 16}
+
+
 def test_frames_of_the_spool_are_there_at_once_where_it_was_found_first(tmp_path: Path, site: Site, writer: SpoolWriter) -> None:
     asked = list[int]()
     spool, catalog = spool_way(site), CatalogWay(lambda: asked.append(1) or MemoryFrames(COUNTS))
