@@ -24,11 +24,13 @@ from ptyplugin.model import ErrorName
 SIZE_IN = (11.0, 8.2)
 _PLACES = {
     "phase": (0.065, 0.30, 0.47, 0.565),
-    "amplitude": (0.665, 0.585, 0.25, 0.28),
-    "probe": (0.665, 0.30, 0.25, 0.20),
-    "errors": (0.065, 0.075, 0.86, 0.135),
+    "amplitude": (0.68, 0.585, 0.24, 0.28),
+    "probe": (0.68, 0.30, 0.24, 0.20),
+    "errors": (0.075, 0.075, 0.85, 0.135),
 }
 _UM = 1e6
+#: Height over width, or width over height, of a map at least.
+_FLATTEST = 0.4
 _NOTHING = "No job runs yet: the next one is shown here."
 
 
@@ -102,6 +104,7 @@ class _Map:
         # A bar made from the norm alone does not fade with the image.
         self._bar: Colorbar = figure.colorbar(self._mappable, cax=axes.inset_axes((1.03, 0, 0.035, 1)))
         self._bar.set_label(unit, color=INK)
+        self._bar.locator = MaxNLocator(5)
         self._bar.ax.spines[:].set_visible(False)
         self._bar.ax.tick_params(labelsize=8)
         axes.set_facecolor(UNSEEN)
@@ -126,6 +129,11 @@ class _Map:
         (top, left), (height, width) = view.middle_m, values.shape
         bottom, right = top + height * view.pixel_m[0], left + width * view.pixel_m[1]
         self._image.set_extent((left * _UM, right * _UM, bottom * _UM, top * _UM))
+        # The first lines of a scan are not drawn as a line: there would be no room for what is written beside them.
+        more_y = max(0.0, _FLATTEST * (right - left) - (bottom - top)) / 2
+        more_x = max(0.0, _FLATTEST * (bottom - top) - (right - left)) / 2
+        self._axes.set_xlim((left - more_x) * _UM, (right + more_x) * _UM)
+        self._axes.set_ylim((bottom + more_y) * _UM, (top - more_y) * _UM)
         self._axes.set_aspect("equal")
 
 
@@ -145,7 +153,7 @@ class _Curves:
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("iteration", color=PALE, labelpad=1)
         axes.set_ylabel("error", color=INK)
-        axes.yaxis.set_label_coords(-0.0615, 0.5)  # as far out as there is room, however long the numbers are
+        axes.yaxis.set_label_coords(-0.0647, 0.5)  # as far out as there is room, however long the numbers are
         self._frames_axes.set_ylabel("frames (dashed)", color=PALE)
         for one in (axes, self._frames_axes):
             one.tick_params(colors=PALE, labelsize=8)

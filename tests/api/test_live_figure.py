@@ -14,11 +14,14 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 
 import ptyplugin
 from ptyplugin.api import following, scenes
 from ptyplugin.io import write_result
+from ptyplugin.io.live_picture import Told, live_figure
+from ptyplugin.io.live_view import LiveView
 from ptyplugin.jobs import Entry, Ledger, write_snapshot
 from ptyplugin.model import (
     CatalogError,
@@ -176,6 +179,22 @@ def test_without_a_window_it_is_updated_and_saved(running: Running, tmp_path: Pa
     assert figure.update()
     assert "Scan 18" in words(figure)
     assert "Object phase" not in shown(figure)
+
+
+def test_a_thin_image_has_room_around_it_and_no_words_leave_the_figure() -> None:
+    """As after the first lines of a scan; small errors have long numbers."""
+    wave, probe = waves()
+    view = LiveView(wave[:4], np.ones((4, 60), np.float32), probe[0], (PIXEL_M, PIXEL_M), (0.0, 0.0))
+    figure = live_figure(Told("Scan 17", "9 frames", {"running_error": [(1, 0.00825), (2, 0.00625)]}, [(1, 9), (2, 30000)]), view)
+    FigureCanvasAgg(figure).draw()
+    maps = {axes.get_title(loc="left"): axes for axes in figure.axes}
+    (bottom, top), (left, right) = maps["Object amplitude"].get_ylim(), maps["Object amplitude"].get_xlim()
+    assert bottom - top == pytest.approx(0.4 * (right - left))
+    assert (bottom + top) / 2 == pytest.approx(0.02)
+    all_of_it, (width, height) = figure.get_tightbbox(figure.canvas.get_renderer()), figure.get_size_inches()
+    assert all_of_it.x0 >= 0
+    assert all_of_it.x1 <= width
+    assert all_of_it.y1 <= height
 
 
 def test_one_iteration_is_seen_too(running: Running) -> None:
