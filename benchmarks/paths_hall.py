@@ -156,10 +156,6 @@ class Hall:
         with open_read_only(self.site.ledger) as ledger:
             return ledger.list(run_uid=scan.uid, purpose=purpose)
 
-    def job(self, key: str) -> Entry:
-        with open_read_only(self.site.ledger) as ledger:
-            return ledger.show(key)
-
     def said(self, entry: Entry) -> str:
         """The log of a job."""
         return (self.site.jobs / entry.key / LOG_FILE).read_text()

@@ -64,7 +64,7 @@ class Ground:
         handed = len(self.there.admitted(live))
         snapshot = read_snapshot(self.there.site.jobs / live.key)
         error = min(snapshot.errors.values()) if snapshot else float("nan")
-        came.live = f"{frames} of {scan.announced} frames, error {error:.3f}"
+        came.live = f"{frames} of {scan.announced or handed} frames, error {error:.3f}"
         came.want(frames == handed, f"{handed} frames were handed over, and {frames} are in the live image")
         check_live_image(self.catalog, profile, live, frames)
 
@@ -128,7 +128,7 @@ def _once(sentences: list[str]) -> str:
 
 def _on_the_way(log: str) -> str:
     """What a job's log says about the way of its frames."""
-    return " ".join(line[line.find("frames") - 3 :].strip() for line in log.splitlines() if "came from" in line)
+    return " ".join(line[line.rfind("frames", 0, line.find("came from")) :] for line in log.splitlines() if "came from" in line)
 
 
 def _detector_off(ground: Ground, came: Scanned) -> None:
@@ -250,7 +250,7 @@ def _paused(ground: Ground, came: Scanned) -> None:
         end_s = time.monotonic() + ground.pause_s
         ground.look_at_live(came, scan, "step")
         another = _another_job(there)
-        until(lambda: there.job(another).state == "published", "another job has the ranks meanwhile")
+        until(lambda: another in [entry.key for entry in _published(there)], "another job has the ranks meanwhile")
         time.sleep(max(0.0, end_s - time.monotonic()))
         came.want(there.entries(scan, "live")[0].state in ("running", "queued"), "the live job waits")
         hold.touch()
@@ -260,10 +260,14 @@ def _paused(ground: Ground, came: Scanned) -> None:
 
 def _another_job(there: Hall) -> str:
     """Hand over once more, with another recipe, what was done before; its key."""
-    with open_read_only(there.site.ledger) as ledger:
-        done = next(entry for entry in ledger.list(state="published") if entry.purpose == "final")
+    done = next(entry for entry in _published(there) if entry.purpose == "final")
     job = Job.from_bytes((there.site.jobs / done.key / JOB_FILE).read_bytes())
     return submit(there.site, job.model_copy(update={"recipe": "DM(21)"}))
+
+
+def _published(there: Hall) -> list[Entry]:
+    with open_read_only(there.site.ledger) as ledger:
+        return ledger.list(state="published")
 
 
 def _back_to_back(ground: Ground, came: Scanned) -> None:
@@ -342,6 +346,7 @@ def _came_of(name: str, ground: Ground) -> Scanned:
         MISFORTUNES[name](ground, came)
     except (AssertionError, OSError, RuntimeError, LookupError, ValueError) as error:
         came.missed.append(f"{type(error).__name__}: {error}"[:300])
+    came.said = came.said.replace(str(ground.there.folder), "FOLDER")
     came.seconds = time.monotonic() - begun_s
     sys.stderr.write(f"{name}: {came.seconds:.0f} s{''.join(f'; MISSED {each}' for each in came.missed)}\n")
     return came
