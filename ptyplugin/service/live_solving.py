@@ -83,8 +83,9 @@ def solve_live(
     waits, tell = waits or Waits(), _Tell(on_progress)
     beginning, start = _Beginning(ranks, waits), _start(folder, ranks)
     with JobSolver(job, folder, site, ranks, tell, lambda: wish() == Wish.CANCEL, start, beginning) as going:
-        tell.arrivals = arrivals = Arrivals(job, folder, going.frames, beginning.numbers)
-        pictures = Pictures(folder, ranks, tell, LIVE_S)
+        with failing_together(ranks):
+            tell.arrivals = arrivals = Arrivals(job, folder, going.frames, beginning.numbers)
+            pictures = Pictures(folder, ranks, tell, LIVE_S)
         return _Live(going, arrivals, pictures, ranks, folder, wish, waits).result(tell)
 
 
@@ -161,6 +162,7 @@ class _Live:
         self._folder, self._wish, self._waits = folder, wish, waits
         self._last: Progress | None = None
         self._ended_s, self._admitted_s, self._waiting_s = 0.0, 0.0, 0.0
+        self._quiet_s, self._leaves = 0.0, False
 
     def result(self, tell: Callable[[Progress], None]) -> Reconstruction | None:
         """Go on until no frames will come."""
@@ -170,6 +172,7 @@ class _Live:
         made = self._going.result()
         if made is None:
             return None
+        self._note_end()
         notes = [*made.provenance["notes"], *self._arrivals.notes]
         return replace(made, provenance={**made.provenance, "notes": notes})
 
@@ -279,7 +282,7 @@ class _Live:
         self._arrivals.hear()
         ready, now = self._arrivals.ready(), time.monotonic()
         if not has_ended:
-            return ready, not len(ready) and self._is_lost()
+            return ready, self._is_lost()
         missing = self._arrivals.known - self._arrivals.admitted - len(ready)
         if missing and not self._ended_s:
             _log.warning("the run has ended, and %d frames have not come: %g s more, if no final job waits", missing, self._waits.late_s)
@@ -288,26 +291,26 @@ class _Live:
         is_late = now - max(self._ended_s, self._admitted_s) > self._waits.late_s
         if len(ready) and not is_late:
             return ready, False
-        return ready, self._arrivals.known == self._arrivals.admitted or self._arrivals.is_refused or self._gives_up(is_late, wish)
+        self._leaves = wish == Wish.FINISH
+        return ready, self._arrivals.known == self._arrivals.admitted or self._arrivals.is_refused or is_late or self._leaves
 
     def _waits_for_growth(self) -> bool:
         """Whether it does for so long that it makes way; what is late after the end of the run comes soon or never."""
         return self._waiting_s > self._waits.aside_s and self._ended_s == 0.0
 
-    def _gives_up(self, is_late: bool, wish: Wish) -> bool:
-        """Whether it does without frames that were announced."""
-        missing = self._arrivals.known - self._arrivals.admitted
-        if wish == Wish.FINISH:
-            self._arrivals.note(f"{missing} frames had not come when the run ended: they are left to the final job, which waits.")
-        elif is_late:
-            self._arrivals.note(f"{missing} frames did not come in time, or cannot be read, and were left out.")
-        return is_late or wish == Wish.FINISH
-
     def _is_lost(self) -> bool:
         """Whether whoever hands frames over is gone."""
         if self._waiting_s == 0.0:
             return False
-        quiet_s = time.time() - max(self._arrivals.newest_s, (self._folder / JOB_FILE).stat().st_mtime)
-        if quiet_s > self._waits.lost_s:
-            self._arrivals.note(f"No frames came for {quiet_s:.0f} s, nor the end of the run: it ended with what it had.")
-        return quiet_s > self._waits.lost_s
+        self._quiet_s = time.time() - max(self._arrivals.newest_s, (self._folder / JOB_FILE).stat().st_mtime)
+        return self._quiet_s > self._waits.lost_s
+
+    def _note_end(self) -> None:
+        """Say without which frames it ended, and why: what was missing a moment before may have come after all."""
+        missing = self._arrivals.known - self._arrivals.admitted
+        if not self._ended_s:
+            self._arrivals.note(f"No frames came for {self._quiet_s:.0f} s, nor the end of the run: it ended with what it had.")
+        elif missing and not self._arrivals.is_refused:
+            leaves = f"{missing} frames had not come when the run ended: they are left to the final job, which waits."
+            lacks = f"{missing} frames did not come in time, or cannot be read, and were left out."
+            self._arrivals.note(leaves if self._leaves else lacks)

@@ -151,3 +151,15 @@ def test_what_did_not_come_is_noted_once_and_nobody_makes_way_for_that(
     assert [note for note in made.provenance["notes"] if "in time" in note] == [
         "36 frames did not come in time, or cannot be read, and were left out."
     ]
+
+
+@pytest.mark.parametrize("wish", [Wish.GO_ON, Wish.FINISH])
+def test_what_comes_at_the_last_moment_is_not_noted_as_missing(scan: LiveScan, intake: Intake, wish: Wish) -> None:
+    scan.submit("live")
+    scan.grow(64, 100, ended=True)
+    take_in(scan, intake)
+    always_late = Waits(late_s=-1.0)
+    made = solve_live(scan.live, scan.site.jobs / scan.live.key, scan.site, OneRank(), lambda _: None, lambda: wish, always_late)
+    assert made is not None
+    assert len(made.positions_m) == 100
+    assert not [note for note in made.provenance["notes"] if "frames" in note]

@@ -188,12 +188,15 @@ def test_it_ends_with_all_frames_once_the_final_job_waits(scan: LiveScan, ledger
     assert len(with_all) < 10, "the rest of the recipe is left to the final job"
 
 
-def test_whoever_hands_frames_over_may_die(scan: LiveScan, ledger: Ledger) -> None:
+@pytest.mark.parametrize("others_see", [True, False])
+def test_whoever_hands_frames_over_may_die(scan: LiveScan, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, others_see: bool) -> None:
+    if not others_see:
+        monkeypatch.setattr(live_solving._Live, "_at_hand", lambda _, frames: frames[:0])
     solving = Solving(scan, ledger, Waits(lost_s=1.0))
     with going(solving):
         solving.grow(64, 100)
     assert solving.error is None
-    assert len(solving.made.positions_m) == 100
+    assert len(solving.made.positions_m) == (100 if others_see else 64)
     assert any("nor the end of the run" in note for note in solving.made.provenance["notes"])
 
 
