@@ -165,6 +165,9 @@ class LiveFrames:
                 left = self._in_no_hurry(frames, left)
             if left.size and way.kind() == self._kind:
                 there[left] = way.has(frames[left])
+            if place == max(self._current, self._first_way):
+                # Another rank may be the one that reads them.
+                self._forget(frames[there])
         return there
 
     def readable(self, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -193,6 +196,12 @@ class LiveFrames:
         since_s = [self._lacking_since.setdefault(frame, now_s) for frame in frames[left].tolist()]
         return left[now_s - np.array(since_s) >= place * self._patience_s]
 
+    def _forget(self, frames: NDArray[np.int64]) -> None:
+        """That these were lacking."""
+        if self._lacking_since:
+            for frame in frames.tolist():
+                self._lacking_since.pop(frame, None)
+
     def read(self, frames: NDArray[np.int64]) -> NDArray[Any]:
         """Counts (frame, y, x) of these frames, in this order; waits for those that no way has yet.
 
@@ -212,8 +221,7 @@ class LiveFrames:
             if left.size:
                 self._check_time(frames[left], bool(np.all(from_way[left] == _DAMAGED)), time.monotonic() - begun_s)
                 time.sleep(_PAUSE_S)
-        for frame in frames.tolist():
-            self._lacking_since.pop(frame, None)
+        self._forget(frames)
         if frames.size:
             self._note(frames, from_way)
         return counts

@@ -130,6 +130,16 @@ def test_the_file_is_followed_by_all_frames_without_a_word(tmp_path: Path, file:
     frames.close()
 
 
+def test_nothing_is_kept_of_frames_that_came_and_another_rank_reads(tmp_path: Path, site: Site, file: SwmrFile) -> None:
+    frames = live(file_way(tmp_path), spool_way(site))
+    assert not frames.has(np.arange(40)).any()
+    assert len(frames._lacking_since) == 40
+    file.write(0, 40)
+    wait_until(lambda: frames.has(np.arange(40)).all())
+    assert not frames._lacking_since
+    frames.close()
+
+
 def test_a_file_that_comes_late_is_opened_when_it_comes(tmp_path: Path) -> None:
     """First it is not there, then its writer has it for himself, then it is written in SWMR mode."""
     program = """if True:
@@ -410,9 +420,9 @@ def test_what_the_site_does_not_allow_is_an_error_on_the_way_through_the_catalog
         live(file_way(tmp_path), CatalogWay(outside))
 
 
-def test_a_catalog_that_goes_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_catalog_that_goes_away_is_waited_for_and_asked_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ptyplugin.io.live_frames._DAMAGED_S", 0.0)
-    fails = [20]
+    fails = [2]
 
     class Restarted(MemoryFrames):
         def read(self, frames: Any) -> Any:
@@ -426,8 +436,10 @@ def test_a_catalog_that_goes_away_is_waited_for(monkeypatch: pytest.MonkeyPatch)
 
     np.testing.assert_array_equal(live(ways()).read(np.arange(4)), COUNTS[:4])
     fails[0] = 10**9
+    monkeypatch.setattr("ptyplugin.io.ways._CATALOG_AGAIN_S", 60.0)
     with pytest.raises(FramesError, match=r"did not come in time. the catalog: the catalog at http://t does not answer"):
         live(ways(), deadline_s=0.1).read(np.arange(4))
+    assert fails[0] == 10**9 - 1, "it is left in peace after that"
 
 
 def test_what_is_wrong_with_each_way_is_said_at_the_end(tmp_path: Path, site: Site) -> None:
