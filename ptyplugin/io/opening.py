@@ -43,6 +43,7 @@ from ptyplugin.model import (
     Hdf5Source,
     Job,
     MemoryFrames,
+    OutsideDataRoots,
     RunSource,
     Site,
     TiledSource,
@@ -257,16 +258,25 @@ class _Sources:
         if self._from_catalog is not None and replacement is not None:
             logger.warning("%s is not there; the frames of run %s are read through the catalog", path, replacement.run_uid)
             try:
-                return self._from_catalog(replacement)
-            except CatalogAway:
+                frames = self._from_catalog(replacement)
+                if spool:
+                    # Of a file that is gone the catalog may go on to say how many frames it has.
+                    frames.read(self._first_and_last())
+                return frames
+            except (CatalogAway, OutsideDataRoots):
                 raise
-            except CatalogError as error:
+            except (CatalogError, FramesError) as error:
                 if not spool:
                     raise
                 logger.warning("%s The spool is asked", error)
         if spool:
             return LiveFrames(_called(self._job), [self._file_way(path, source), *spool])
         return self._file(path, source)
+
+    def _first_and_last(self) -> NDArray[np.int64]:
+        """The lowest and the highest number of a frame of the job, in a single file."""
+        numbers = [block.indices() for block in self._job.frames]
+        return np.array([min(each.min() for each in numbers), max(each.max() for each in numbers)])
 
     def _file(self, path: Path, source: Hdf5Source) -> Hdf5Frames:
         return Hdf5Frames(path, source.dataset, mask_dataset=self._job.preparation.mask_dataset, allowed=self._allowed)

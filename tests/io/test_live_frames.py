@@ -529,12 +529,18 @@ def test_a_final_job_takes_the_spool_only_where_neither_file_nor_catalog_is(tmp_
     def without_it(_: TiledSource) -> Frames:
         raise CatalogError("there is no such run.")
 
+    class Gone(MemoryFrames):
+        """Of a file that is not there for the catalog either."""
+
+        def read(self, frames: np.ndarray) -> np.ndarray:
+            raise FramesError("frames cannot be read through the catalog.")
+
     def away(_: TiledSource) -> Frames:
         raise CatalogAway("the catalog does not answer.")
 
     with open_frames(job, site, None, catalog) as frames:
         np.testing.assert_array_equal(frames.read(np.arange(4)), COUNTS[:4])
-    for none in (None, without_it):
+    for none in (None, without_it, lambda _: Gone(COUNTS)):
         with open_frames(job, site, None, none) as frames:
             np.testing.assert_array_equal(frames.read(np.arange(4)), COUNTS[:4] + 1)
             assert "came from the spool" in frames.notes[0]
