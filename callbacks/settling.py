@@ -12,6 +12,9 @@ Extent = tuple[tuple[float, float], tuple[float, float]]
 _INNER = 0.1, 0.9
 #: Share of the frames that keep to what was announced, at least: of lines that settle for long they may be few.
 _KEEP = 0.2
+#: They may be beyond it by this share of its length. So none of a scan that announced its way from where it began is far: either it began
+#: nearby, or hardly any of its frames keep to what was announced.
+_BEYOND = 0.1
 #: Of fewer frames nobody can say what the scan is.
 _FEWEST = 9
 #: An axis went on if this share of what it covers is new ground: the last line of a grid adds nothing to the others.
@@ -29,9 +32,9 @@ def far_outside(positions_m: NDArray[np.float64], announced_m: Extent | None = N
         most = first, np.quantile(positions_m, _INNER[1], axis=0, method="lower")
         for low, high in (np.asarray(announced_m or most), most):
             beyond = np.maximum(low - positions_m, positions_m - high).max(axis=1)
-            far = np.asarray(beyond > np.max(high - low))
-            if np.max(high - low) > 0 and far.mean() <= 1 - _KEEP:
-                return far
+            length_m = np.max(high - low)
+            if length_m > 0 and np.mean(beyond <= _BEYOND * length_m) >= _KEEP:
+                return np.asarray(beyond > length_m)
     return np.zeros(len(positions_m), dtype=bool)
 
 

@@ -30,6 +30,8 @@ def settled(frames: int) -> np.ndarray:
         (np.concatenate([GRID, GRID[:5] + 60 * STEP_M]), None, 5),
         # It announced its way from where it began.
         (GRID + 1e-3, ANNOUNCED, 0),
+        (np.add(GRID, (0, 12 * STEP_M)), ANNOUNCED, 0),
+        (np.add(GRID, (9 * STEP_M, 0)), ANNOUNCED, 0),
         (np.concatenate([GRID, GRID[:5] + 60 * STEP_M]) + 1e-3, ANNOUNCED, 5),
         (GRID[:8] * [1, 0], ANNOUNCED, 0),
         (np.zeros((20, 2)), ((0.0, 0.0), (0.0, 0.0)), 0),
