@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ptyplugin.cli.extras import need
 from ptyplugin.cli.screen import stderr
 
 
@@ -37,6 +38,7 @@ def demo(
         ptyplugin demo --scans 5     and in another terminal:
         ptyplugin jobs watch --site demo-out/site.toml
     """
+    need("the demo", "server", "sim", *([] if in_process else ["epics"]))
     from ptyplugin.cli.demo_beamlines import Way
     from ptyplugin.cli.demo_walk import run_demo
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ptyplugin.cli.sim_site import variables
-from ptyplugin.model import JobError, Profile
+from ptyplugin.model import Profile
 
 if TYPE_CHECKING:
     from ptyplugin.sim.camera import Camera
@@ -48,15 +48,11 @@ def demo_beamline(way: Way, folder: Path, frames: int, modes: int) -> Iterator[D
     """A beamline that writes its files into ``folder``.
 
     Raises:
-        JobError: a package is not installed; the message names it.
         DeviceError: the IOC does not start.
     """
-    make, packages = (_in_process, "server,sim") if way == "in-process" else (_over_epics, "server,sim,epics")
-    try:
-        with make(way, folder, frames, modes) as beamline:
-            yield beamline
-    except ImportError as error:
-        raise JobError(f"the demo needs {error.name}: pip install 'ptyplugin[{packages}]'.") from error
+    make = _in_process if way == "in-process" else _over_epics
+    with make(way, folder, frames, modes) as beamline:
+        yield beamline
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from ptyplugin.cli.extras import need
 from ptyplugin.cli.sentences import one_sentence
 from ptyplugin.cli.sim_session import session
 
@@ -42,7 +43,7 @@ def ioc(
         ptyplugin sim ioc --imperfection jitter_m=2e-8 --imperfection beam_flicker=0.02
         ptyplugin sim ioc --fault drop_frames=10
     """
-    from ptyplugin.model import DeviceError
+    need("the simulated beamline", "sim", "epics")
     from ptyplugin.sim.ioc import faults, imperfections
     from ptyplugin.sim.ioc.server import Settings, environment, serve
 
@@ -66,10 +67,7 @@ def ioc(
     )
     if with_parent:
         threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
-    try:
-        serve(settings, say)
-    except ImportError as error:
-        raise DeviceError(f"the simulated beamline needs {error.name}: pip install 'ptyplugin[sim,epics]'.") from error
+    serve(settings, say)
 
 
 def _end_with_parent() -> None:

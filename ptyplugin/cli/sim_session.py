@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ptyplugin.cli.extras import need
 from ptyplugin.cli.screen import busy, can_redraw, stderr
 from ptyplugin.cli.sim_site import SITE_FILE, WARMING, own_site, variables, why_cold
 
@@ -53,15 +54,12 @@ def session(
         ptyplugin sim session
         ptyplugin sim session -c "RE(ptycho_grid(points=36))"
     """
-    from ptyplugin.model import JobError
+    need("the session", "server", "sim", "epics")
+    from IPython import start_ipython
+    from traitlets.config import Config
 
-    try:
-        from IPython import start_ipython
-        from traitlets.config import Config
+    from ptyplugin.sim import ioc
 
-        from ptyplugin.sim import ioc
-    except ImportError as error:
-        raise JobError(f"the session needs {error.name}: pip install 'ptyplugin[server,sim,epics]'.") from error
     folder, say = folder.absolute(), stderr().print
     with ExitStack() as stack:
         say("starting the catalog (a Tiled server) ...")

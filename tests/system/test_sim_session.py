@@ -58,8 +58,21 @@ def test_scans_become_images_in_the_catalog(tmp_path: Path, options: list[str], 
     assert str(tmp_path) not in running, "service, catalog and IOC end with the session"
 
 
-def test_it_ends_with_the_sentence_of_what_is_missing(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "import sys; sys.modules['IPython'] = None; from ptyplugin.cli import main; main()", "sim", "session"]
+@pytest.mark.parametrize(
+    ("words", "who", "packages", "extras"),
+    [
+        (["demo"], "the demo", "uvicorn, IPython, caproto", "server,sim,epics"),
+        (["demo", "--in-process"], "the demo", "uvicorn, IPython", "server,sim"),
+        (["sim", "session"], "the session", "uvicorn, IPython, caproto", "server,sim,epics"),
+        (["sim", "ioc"], "the simulated beamline", "IPython, caproto", "sim,epics"),
+    ],
+)
+def test_all_that_is_missing_is_said_at_once_and_nothing_is_left(
+    tmp_path: Path, words: list[str], who: str, packages: str, extras: str
+) -> None:
+    hide = "import sys; sys.modules.update(uvicorn=None, IPython=None, caproto=None); from ptyplugin.cli import main; main()"
+    command = [sys.executable, "-c", hide, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 1
-    assert "the session needs IPython: pip install 'ptyplugin[server,sim,epics]'." in done.stderr
+    assert done.stderr == f"ptyplugin: {who} needs {packages}, not installed here: pip install 'ptyplugin[{extras}]'.\n"
+    assert not list(tmp_path.iterdir())
