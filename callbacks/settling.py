@@ -19,6 +19,8 @@ _BEYOND = 0.1
 _FEWEST = 9
 #: An axis went on if this share of what it covers is new ground: the last line of a grid adds nothing to the others.
 _NEW_GROUND = 0.25
+#: An axis is scanned if it covers this share of what the other one does: across a single line a stage drifts, or comes to rest.
+_SCANNED = 0.1
 
 
 def far_outside(positions_m: NDArray[np.float64], announced_m: Extent | None = None) -> NDArray[np.bool_]:
@@ -39,14 +41,14 @@ def far_outside(positions_m: NDArray[np.float64], announced_m: Extent | None = N
 
 
 def standing_still(positions_m: NDArray[np.float64], least_m: float) -> str:
-    """A sentence if one axis stood still to the end, while the other one went where it had not been before; else nothing.
+    """A sentence if one axis of those scanned stood still to the end, while the other went where it had not been before; else nothing.
 
     positions_m: (frame, yx) m, in their order; least_m: what counts as a move
     """
     for axis, name in enumerate("yx"):
         own, other = positions_m[:, axis], positions_m[:, 1 - axis]
         moves = np.flatnonzero(np.abs(own - own[-1]) > least_m)
-        if not len(moves) or len(own) - 1 - moves[-1] < _FEWEST:
+        if not len(moves) or len(own) - 1 - moves[-1] < _FEWEST or np.ptp(own) < _SCANNED * np.ptp(other):
             continue
         before, after = other[: moves[-1] + 1], other[moves[-1] + 1 :]
         new_m = max(after.max() - before.max(), before.min() - after.min())

@@ -50,7 +50,18 @@ def test_a_motor_that_stands_still(axis: int, name: str, other: str) -> None:
     )
 
 
-@pytest.mark.parametrize("positions_m", [GRID, GRID[:9], GRID[:20], GRID[:, ::-1], GRID[::-1], np.zeros((9, 2))])
+#: One line, along which the stage settles, or drifts, across it.
+LINE = STEP_M * np.arange(60.0)
+SETTLES, DRIFTS = 2 * STEP_M * np.exp(-LINE / LINE[3]), LINE / 200
+
+
+@pytest.mark.parametrize(
+    "positions_m",
+    [
+        *(GRID, GRID[:9], GRID[:20], GRID[:, ::-1], GRID[::-1], np.zeros((9, 2))),
+        *(np.stack([across, LINE], axis=1) for across in (SETTLES, DRIFTS)),
+    ],
+)
 def test_a_scan_that_does_not(positions_m: np.ndarray) -> None:
     noise = np.random.default_rng(0).normal(0, 0.01 * STEP_M, positions_m.shape)
     assert standing_still(positions_m + noise, 0.1 * STEP_M) == ""
