@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from ptyplugin.io.live_frames import Kind
 from ptyplugin.io.spool import Detector, Spool, channel_of
 from ptyplugin.io.spool_run import RunInSpool
 from ptyplugin.model import CatalogError, Frames, FramesError, OutsideDataRoots, Site
+
+_log = logging.getLogger(__name__)
 
 #: Seconds between two tries for what is not there yet.
 _FILE_AGAIN_S, _CHANNEL_AGAIN_S, _CATALOG_AGAIN_S = 0.05, 1.0, 0.5
@@ -195,7 +198,8 @@ class CatalogWay:
         self._open_frames = open_frames
         self._frames: Frames | None = None
         self._opening: Future[Frames] | None = None
-        self._again = _Again(_CATALOG_AGAIN_S)
+        self._again, self._read_again = _Again(_CATALOG_AGAIN_S), _Again(_CATALOG_AGAIN_S)
+        self._refusal: CatalogError | None = None
 
     @property
     def is_opening(self) -> bool:
@@ -220,10 +224,14 @@ class CatalogWay:
     def read(self, frames: NDArray[np.int64]) -> NDArray[Any]:
         if self._frames is None:
             raise FramesError("the catalog has not been asked yet.")
+        if self._refusal is not None and not self._read_again.is_due():
+            # Who waits for frames asks all the time.
+            raise self._refusal.with_traceback(None)
         try:
-            counts, self.trouble = self._frames.read(frames), None
+            counts, self.trouble, self._refusal = self._frames.read(frames), None, None
         except CatalogError as error:
-            self.trouble = str(error)
+            self.trouble, self._refusal = str(error), error
+            self._read_again.is_due()
             raise
         return counts
 
@@ -258,6 +266,11 @@ class CatalogWay:
             raise
         except (CatalogError, FramesError) as error:
             self.trouble = str(error)
+        except Exception as error:
+            # Tiled raises anything over an answer that it does not expect: no matter of frames that other ways have.
+            before, self.trouble = self.trouble, f"it cannot be opened ({type(error).__name__}: {error}): is it a Tiled server?"
+            if self.trouble != before:
+                _log.warning("%s: %s", self.name, self.trouble, exc_info=True)
 
 
 def _fulfil(promise: Future[Frames], open_frames: Callable[[], Frames]) -> None:

@@ -404,6 +404,23 @@ def test_frames_of_the_spool_are_there_at_once_where_it_was_found_first(tmp_path
     assert not asked, "not even to see whether they are the right ones, at first"
 
 
+def test_an_answer_of_the_catalog_that_nobody_expects_ends_nothing(
+    tmp_path: Path, file: SwmrFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer() -> Frames:
+        raise KeyError("data")
+
+    file.write(0, 5)
+    catalog = CatalogWay(answer)
+    frames = live(file_way(tmp_path), catalog, deadline_s=0.1)
+    wait_until(lambda: not frames.has(np.arange(6))[5] and "KeyError" in str(catalog.trouble))
+    np.testing.assert_array_equal(frames.read(np.arange(5)), COUNTS[:5])
+    with pytest.raises(FramesError, match="the catalog: it cannot be opened"):
+        frames.read(np.array([5]))
+    assert caplog.text.count("it cannot be opened") == 1
+    frames.close()
+
+
 def test_a_catalog_that_is_slow_is_waited_for_if_no_other_way_has_frames() -> None:
     def slow() -> Frames:
         time.sleep(0.3)
