@@ -25,6 +25,8 @@ PERIOD_S, SHARE, LONGEST_S = 1.0, 1 / 3, 1.8
 #: Seconds to leave a catalog alone that is in trouble: from the first to the longest, doubled each time.
 FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 60.0
 _LOOK_S = 0.5
+#: So many jobs that find it away, or closed to them, before any other is shown are enough to take it for away.
+_ENOUGH = 3
 #: Jobs that ended lately are known, so that a snapshot that was late does not bring them back.
 _REMEMBERED = 100
 
@@ -134,17 +136,20 @@ class LiveCatalog:
 
     def send(self) -> bool:
         """Show what there is to show now; False, and it stays to be shown, when the catalog is away or refuses all of it."""
-        due, left, refused = list(self._due), 0, self.outcomes["refused"]
-        for key in due:
+        due, tried, left, refused = list(self._due), 0, 0, self.outcomes["refused"]
+        for tried, key in enumerate(due, 1):
             with self._lock:
                 job, snapshot = self._due.pop(key)
             try:
                 self._show(job, snapshot)
             except CatalogAway as error:
                 self._complaints.say(redacted(f"{error} The images of jobs that run wait for it; results are not touched by this."))
+                # Behind the others: what it alone may not show is not tried first again.
                 with self._lock:
                     self._due.setdefault(key, (job, snapshot))
                 left += 1
+                if left == tried == _ENOUGH:
+                    break
             except Exception as error:
                 # Whatever the catalog does, it is only an image on the way.
                 _log.debug("job %s cannot be shown", key, exc_info=True)
@@ -154,7 +159,7 @@ class LiveCatalog:
             self._news.set()
         elif due and refused == self.outcomes["refused"]:
             self._complaints.over()
-        return left < max(1, len(due))
+        return left < max(1, tried)
 
     def _show(self, job: Entry, snapshot: Snapshot | None) -> None:
         if snapshot is not None:

@@ -160,6 +160,26 @@ def test_a_catalog_that_was_away_gets_the_newest_image(catalog, running_job, cap
     ]
 
 
+def test_a_catalog_that_is_away_is_not_asked_for_each_job_of_a_night(catalog, running_job) -> None:
+    """Each question may take seconds."""
+    asked = []
+
+    def away() -> None:
+        asked.append(1)
+        raise CatalogAway("the catalog does not answer.")
+
+    live, catalog.before = LiveCatalog(catalog), away
+    jobs = [running_job(seed)[1] for seed in range(7)]
+    for job in jobs:
+        live.hear(snapshot(job.key, 1), job)
+    assert not live.send()
+    assert len(asked) == live_catalog._ENOUGH < len(jobs)
+    catalog.before = lambda: None
+    assert live.send()
+    assert {key for key, _ in catalog.shown} == {job.key for job in jobs}
+    assert catalog.shown[0][0] not in {job.key for job in jobs[: live_catalog._ENOUGH]}
+
+
 @pytest.mark.parametrize("error", [CatalogError("it is another one's."), ZeroDivisionError("odd"), CatalogAway("not its tags.")])
 def test_a_job_whose_image_is_refused_does_not_hold_up_others(catalog, running_job, error) -> None:
     (_, one), (_, other) = running_job(1), running_job(2)
