@@ -7,6 +7,8 @@ from typing import Any
 
 import httpx
 
+from ptyplugin.model import CatalogAway
+
 #: What the service's key has to allow; it deletes nothing but arrays of its own that are not whole. ``register`` beside them lets arrays be
 #: referred to instead of sent.
 NEEDED_SCOPES = ("read:metadata", "read:data", "create:node", "write:metadata", "write:data", "delete:node", "delete:revision")
@@ -51,3 +53,19 @@ def inherited(parent: Any) -> list[str] | None:
     """The access tags for what is put into this container: its own; None where the catalog has none, or it is one user's alone."""
     tags = parent.item["attributes"].get("access_tags") or ()
     return [tag for tag in tags if not tag.startswith(_OWN)] or None
+
+
+def are_others(node: Any, tags: list[str] | None) -> bool:
+    """Whether a node that was left has other access tags than ``tags``, those that a result of its run would get now.
+
+    Raises:
+        CatalogAway: others may see it, and its run not; Tiled lets nobody but administrators take the last tag away.
+    """
+    has = inherited(node)
+    if has and tags is None:
+        path = "/".join(filter(None, node.path_parts))
+        raise CatalogAway(
+            f"{path} is there already, for who has the access tags {', '.join(has)}, and its run is not for them, or hidden from us: the "
+            "result would be seen by too many. Have an administrator of the catalog delete that node, or take its tags away."
+        )
+    return has != tags

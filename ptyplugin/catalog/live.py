@@ -16,7 +16,7 @@ from tiled.structures.array import ArrayStructure, BuiltinDtype
 from tiled.structures.core import StructureFamily
 from tiled.structures.data_source import DataSource
 
-from ptyplugin.catalog.access import inherited
+from ptyplugin.catalog.access import are_others, inherited
 from ptyplugin.catalog.canvas import Canvas, Extent, canvas_for
 from ptyplugin.catalog.connection import catalog_errors, ensure_container, is_conflict
 from ptyplugin.catalog.publishing import PUBLISHED, PUBLISHING, own_node
@@ -98,6 +98,8 @@ class LiveImages:
         folder = ensure_container(lean(self._client), self._path)
         tags = tags_for_result(self._client, self._site, self._beamline, folder, self._job.run_uid)
         node = own_node(folder, self._job.key, live_metadata(self._job), tags)
+        if node.metadata["state"] != PUBLISHED and are_others(node, tags):
+            node.update_metadata(access_tags=tags, drop_revision=True)
         self._number = int(node.metadata.get("live", {}).get("current", 0))
         if node.metadata["state"] not in (LIVE, PUBLISHING, PUBLISHED):
             # It failed or was cancelled, and has begun again.

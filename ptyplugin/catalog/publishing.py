@@ -22,7 +22,7 @@ from tiled.structures.data_source import Asset, DataSource, Management
 from tiled.structures.table import TableStructure
 from tiled.utils import ensure_uri
 
-from ptyplugin.catalog.access import inherited, is_refusal, lacking
+from ptyplugin.catalog.access import are_others, inherited, is_refusal, lacking
 from ptyplugin.catalog.connection import catalog_errors, ensure_container, existing, is_conflict, plain
 from ptyplugin.catalog.runs import tags_for_result
 from ptyplugin.io import read_result
@@ -56,6 +56,8 @@ _PROGRESS = pa.schema(
         *((name, pa.float64()) for name in get_args(ErrorName)),
     ]
 )
+#: How often metadata are written that another process has written over.
+_INSISTING = 3
 #: What reading a node that is not whole, or whose file the server cannot see, may raise.
 _UNREADABLE = (CatalogError, httpx.HTTPError, KeyError, ValueError)
 
@@ -84,7 +86,7 @@ def publish(client: Any, site: Site, result_path: Path, key: str, folders: dict[
         made = _new_node(folders[path], key, metadata, tags)
         node = _left_node(folders[path], key, metadata) if made is None else made
         if node.metadata["state"] != PUBLISHED:
-            if node.metadata["state"] != PUBLISHING:
+            if are_others(node, tags) or node.metadata["state"] != PUBLISHING:
                 node.update_metadata(metadata, access_tags=tags, drop_revision=True)
             # Each request costs the server the same, whatever it is about: what is known is not asked (decision record 0018).
             present = set(node) if made is None else set()
@@ -92,6 +94,8 @@ def publish(client: Any, site: Site, result_path: Path, key: str, folders: dict[
             _put_progress(node, reconstruction.progress, "progress" in present)
             # The state on the way is not worth a revision.
             node.update_metadata({"state": PUBLISHED}, drop_revision=True)
+            if made is None:
+                _insist(node, {**metadata, "state": PUBLISHED})
         return client_for_item(client.context, client.structure_clients, node.item)
 
 
@@ -193,6 +197,18 @@ def _left_node(folder: Container, key: str, metadata: dict[str, Any]) -> Contain
             "new attempt."
         )
     return node
+
+
+def _insist(node: Container, metadata: dict[str, Any]) -> None:
+    """See that the node says this: the server joins a patch to what it has read before, so that a live image that was on its way meanwhile
+    brings back what was there before it.
+    """
+    for _ in range(_INSISTING):
+        node.refresh()
+        lacking_patch, _, _ = node.build_metadata_patches(metadata=metadata)
+        if not lacking_patch:
+            return
+        node.update_metadata(metadata, drop_revision=True)
 
 
 def _put_arrays(node: Container, reconstruction: Reconstruction, result_path: Path, present: set[str]) -> None:

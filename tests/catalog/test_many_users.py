@@ -20,6 +20,7 @@ from benchmarks.scan_burst import scan_documents, write_frames
 from ptyplugin.catalog import CatalogFrames, LiveImages, connect, publish, scopes_missing, search
 from ptyplugin.catalog.access import NEEDED_SCOPES
 from ptyplugin.catalog.connection import ensure_container, plain
+from ptyplugin.catalog.publishing import own_node, result_metadata
 from ptyplugin.io import read_result
 from ptyplugin.jobs import Inbox, Ledger
 from ptyplugin.jobs.contents import parse
@@ -169,7 +170,9 @@ def test_a_key_that_was_revoked_is_said(hall: ManyUsers, make_result: MakeResult
             publish(client, Site(), path, key)
 
 
-def test_what_access_tags_do_not_allow_is_said_and_done_when_they_do(hall: ManyUsers, service: Any, make_result: MakeResult) -> None:
+def test_what_access_tags_do_not_allow_is_said_and_done_when_they_do(
+    hall: ManyUsers, service: Any, visitor: Any, stranger: Any, make_result: MakeResult
+) -> None:
     path, key, _ = make_result(RUN, seed=next(_seeds))
     try:
         hall.allow(owner=False)
@@ -185,7 +188,24 @@ def test_what_access_tags_do_not_allow_is_said_and_done_when_they_do(hall: ManyU
             publish(service, Site(), path, key)
     finally:
         hall.allow()
-    assert publish(service, Site(), path, key).metadata["state"] == "published"
+    assert key in visitor[PATH]
+    run = service["sim/raw"][RUN]
+    try:
+        run.update_metadata(access_tags=["proposal-2"])
+        assert publish(service, Site(), path, key).metadata["state"] == "published"
+    finally:
+        run.update_metadata(access_tags=["proposal-1"])
+    assert key not in visitor[PATH]
+    assert stranger[PATH][key].metadata["state"] == "published"
+
+
+def test_a_node_that_more_people_see_than_its_run_gets_no_result(service: Any, make_result: MakeResult) -> None:
+    """Its run was hidden while the job was running."""
+    path, key, reconstruction = make_result("hidden-0000-4000-8000-000000000000", seed=next(_seeds))
+    own_node(ensure_container(plain(service), PATH), key, result_metadata(reconstruction, key), ["proposal-1"])
+    with pytest.raises(CatalogAway, match=rf"{PATH}/{key} is there already, for who has the access tags proposal-1, and its run is not"):
+        publish(service, Site(), path, key)
+    assert list(service[PATH][key]) == []
 
 
 def test_a_run_is_followed_with_a_key_that_makes_no_keys(
