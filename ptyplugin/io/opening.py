@@ -11,7 +11,8 @@ catalog, in this order. When the job grows, so do its frames::
     frames.read(numbers)                                      # waits for those that were announced and have not come
     frames.notes                                              # which way they came, where it was not the file
 
-A final job reads files as they are. Where its file is not there, it asks the catalog, and at last the spool.
+A final job reads files as they are, and takes from the spool what they do not show yet. Where its file is not there, it asks the
+catalog, and at last the spool.
 """
 
 from __future__ import annotations
@@ -250,7 +251,7 @@ class _Sources:
             return LiveFrames(_called(self._job), [self._file_way(path, source), *spool, *self._catalog_ways(replacement)])
         if not path.exists():
             return self._elsewhere(path, source, replacement)
-        return self._file(path, source)
+        return self._whole(path, source)
 
     def _elsewhere(self, path: Path, source: Hdf5Source, replacement: TiledSource | None) -> Frames:
         """The frames of a file that is not there: through the catalog, or from the spool if that does not have them."""
@@ -272,6 +273,14 @@ class _Sources:
         if spool:
             return LiveFrames(_called(self._job), [self._file_way(path, source), *spool])
         return self._file(path, source)
+
+    def _whole(self, path: Path, source: Hdf5Source) -> Frames:
+        """The frames of a file. Those that a network file system does not show yet the spool may have."""
+        frames, spool = self._file(path, source), self._spool_ways(source)
+        if spool and frames.visible() <= self._first_and_last()[1]:
+            frames.close()
+            return LiveFrames(_called(self._job), [self._file_way(path, source), *spool])
+        return frames
 
     def _first_and_last(self) -> NDArray[np.int64]:
         """The lowest and the highest number of a frame of the job, in a single file."""

@@ -29,7 +29,7 @@ _SEEN_S, _PAUSE_S = 90.0, 0.05
 class Arrivals:
     """What a live job has, numbered in the order in which it was handed over.
 
-    begun: (frame,) numbers of those of the job that are worked on from the begin
+    begun: (frame,) numbers of those of the job that are worked on from the beginning
     notes: sentences about what cannot be used
     """
 

@@ -42,8 +42,8 @@ class Waits:
     """How long is waited for frames, in seconds.
 
     aside: before the job makes way for others; late: for frames that were announced, after the end of the run, if no final job waits, and
-    at the begin if there are hardly any; begin: before the job begins without many; again: before frames that could not be read are tried
-    again; lost: without growth, before whoever hands it over counts as dead
+    at the beginning if there are hardly any; begin: before the job begins without many; again: before frames that could not be read are
+    tried again; lost: without growth, before whoever hands it over counts as dead
     """
 
     aside_s: float = 3.0

@@ -565,6 +565,22 @@ def test_a_final_job_takes_the_spool_only_where_neither_file_nor_catalog_is(tmp_
         open_frames(job, site, None, away)
 
 
+def test_a_final_job_takes_from_the_spool_what_the_file_does_not_show_yet(
+    tmp_path: Path, site: Site, file: SwmrFile, writer: SpoolWriter
+) -> None:
+    source = Hdf5Source(uri=f"file://localhost{tmp_path}/a.h5", dataset="data")
+    job = job_of(source, [(0, 4)], purpose="final")
+    file.write(0, 2)
+    spooled(writer, range(4), COUNTS + 1)
+    with open_frames(job, site, None, None) as frames:
+        np.testing.assert_array_equal(frames.read(np.arange(4)), [*COUNTS[:2], *COUNTS[2:4] + 1])
+        assert "frames from 2 on came from the spool" in frames.notes[0]
+    file.write(2, 4)
+    with open_frames(job, site, None, None) as frames:
+        np.testing.assert_array_equal(frames.read(np.arange(4)), COUNTS[:4])
+        assert not frames.notes
+
+
 def test_no_way_leads_around_the_data_roots(tmp_path: Path, writer: SpoolWriter, site: Site) -> None:
     spooled(writer, range(4))
     narrow = site.model_copy(update={"data_roots": [tmp_path / "data"]})
