@@ -44,7 +44,6 @@ from ptyplugin.model import (
     Hdf5Source,
     Job,
     MemoryFrames,
-    OutsideDataRoots,
     RunSource,
     Site,
     TiledSource,
@@ -260,19 +259,27 @@ class _Sources:
             logger.warning("%s is not there; the frames of run %s are read through the catalog", path, replacement.run_uid)
             try:
                 frames = self._from_catalog(replacement)
-                if spool:
-                    # Of a file that is gone the catalog may go on to say how many frames it has.
-                    frames.read(self._first_and_last())
-                return frames
-            except (CatalogAway, OutsideDataRoots):
+            except CatalogAway:
                 raise
-            except (CatalogError, FramesError) as error:
+            except CatalogError as error:
                 if not spool:
                     raise
                 logger.warning("%s The spool is asked", error)
+            else:
+                if not spool or self._gives_its_frames(frames):
+                    return frames
         if spool:
             return LiveFrames(_called(self._job), [self._file_way(path, source), *spool])
         return self._file(path, source)
+
+    def _gives_its_frames(self, frames: Frames) -> bool:
+        """Whether they can be read. Of a file that is gone the catalog may go on to say how many frames it has."""
+        try:
+            frames.read(self._first_and_last())
+        except FramesError as error:
+            logger.warning("%s The spool is asked", error)
+            return False
+        return True
 
     def _whole(self, path: Path, source: Hdf5Source) -> Frames:
         """The frames of a file. Those that a network file system does not show yet the spool may have."""
