@@ -205,8 +205,8 @@ def _insist(node: Container, metadata: dict[str, Any]) -> None:
     """
     for _ in range(_INSISTING):
         node.refresh()
-        lacking_patch, _, _ = node.build_metadata_patches(metadata=metadata)
-        if not lacking_patch:
+        others, _, _ = node.build_metadata_patches(metadata=metadata)
+        if not others:
             return
         node.update_metadata(metadata, drop_revision=True)
 

@@ -13,7 +13,7 @@ import pytest
 from tiled.queries import Key
 
 import ptyplugin
-from ptyplugin.catalog import LiveImages, LocalServer, publish, runs_with_results, search
+from ptyplugin.catalog import LiveImages, LocalServer, publish, publishing, runs_with_results, search
 from ptyplugin.catalog.canvas import LEAST_MARGIN_PX, Canvas, canvas_for
 from ptyplugin.catalog.client import PtychoReconstruction
 from ptyplugin.catalog.live import BLOCK_PX
@@ -178,6 +178,27 @@ def test_what_a_final_result_has_replaced_is_found_when_asked_for(
     # The question that the reference has for those who know only Tiled.
     asked = folder.search(Key("scan_uid") == "run-replaced").search(Key("purpose") == "final").search(Key("state") == "published")
     assert [node.item["id"] for node in asked.values()] == [final.key]
+
+
+@pytest.mark.system
+def test_a_live_image_that_the_server_joins_late_costs_a_result_nothing(
+    client: Any, site: Site, job_of: Callable[..., tuple[Path, Entry]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, job = job_of("late-patch", 32)
+    LiveImages(client, SITE, job).put(snapshot(job.key, (40, 40)))
+    node = client[f"{PATH}/{job.key}"]
+    before, put_progress = node.metadata_copy()[0], publishing._put_progress
+
+    def interrupted(*args: Any) -> None:
+        put_progress(*args)
+        # What another handler of the server had read before anything of the result came, it writes now.
+        node.replace_metadata({**before, "live": {"current": 1}}, drop_revision=True)
+
+    monkeypatch.setattr(publishing, "_put_progress", interrupted)
+    publish(client, site, result, job.key)
+    after = client[f"{PATH}/{job.key}"].metadata
+    assert (after["state"], after["quality"]["error"], after["verdict"]) == ("published", 0.01, "doubtful")
+    assert after["live"]["current"] == 1
 
 
 @pytest.mark.system
