@@ -7,17 +7,12 @@ from itertools import pairwise
 from math import prod
 from typing import Any
 
-import httpx
 import numpy as np
 from numpy.typing import NDArray
-from tiled.structures.core import StructureFamily
 
-from ptyplugin.catalog.connection import catalog_errors, family
-from ptyplugin.catalog.runs import find_run
+from ptyplugin.catalog.arrays import REQUEST_BYTES, AheadOfCatalog, open_array
 from ptyplugin.model import CatalogAway, CatalogError, FramesError, Site, TiledSource
 
-#: Bytes asked for at once: large enough to fill the line, small beside a worker's memory.
-REQUEST_BYTES = 32 * 2**20
 #: Bytes between two frames that are fetched with them, as each rank has some frames of a range: one more request costs the server more.
 BETWEEN_BYTES = 2**20
 
@@ -33,28 +28,23 @@ class CatalogFrames:
     mask: NDArray[np.uint8] | None = None
 
     def __init__(self, client: Any, site: Site, beamline: str, source: TiledSource) -> None:
-        run = find_run(client, site, beamline, source.run_uid)
-        self._name = f"{source.stream}/{source.key} of run {source.run_uid}"
-        with catalog_errors(f"open {self._name}"):
-            try:
-                array = run[source.stream, source.key]
-            except KeyError as error:
-                raise CatalogError(f"the catalog has no {self._name}: has the run been written to the end?") from error
-        if family(array) != StructureFamily.array or len(array.shape) < 3:
-            raise FramesError(f"{self._name} is no array of frames in the catalog: was its file's format known when the run was written?")
+        array, name = open_array(client, site, beamline, source), f"{source.stream}/{source.key} of run {source.run_uid}"
+        if array is None or len(array.shape) < 3 or 0 in array.shape[-2:] or array.dtype.kind not in "uif":
+            raise FramesError(f"{name} is no array of frames in the catalog: was its file's format known when the run was written?")
         self._array = array
+        self._axis = self._request_axis()
+        self._per_row = prod(array.shape[self._axis + 1 : -2])
 
     @property
     def shape(self) -> tuple[int, int]:
         """Shape (y, x) of one frame."""
         y, x = self._array.shape[-2:]
-        return int(y), int(x)
+        return y, x
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the counts."""
-        dtype: np.dtype[Any] = self._array.dtype
-        return dtype
+        return self._array.dtype
 
     def __len__(self) -> int:
         return prod(self._array.shape[:-2])
@@ -65,33 +55,47 @@ class CatalogFrames:
         Raises:
             FramesError: there are no such frames, or the catalog does not give them.
             CatalogAway: it has gone away on the way.
+            CatalogError: it gives no frame now, since their file goes on.
         """
         frames = np.asarray(frames, dtype=np.int64)
         if frames.size and not (frames.min() >= 0 and frames.max() < len(self)):
-            raise FramesError(f"{self._name} has {len(self)} frames; frames {frames.min()}..{frames.max()} were asked for.")
-        per_row = prod(self._array.shape[1:-2])
-        rows = frames // per_row
+            raise FramesError(f"{self._array.name} has {len(self)} frames; frames {frames.min()}..{frames.max()} were asked for.")
+        rows = frames // self._per_row
         counts = np.empty((frames.size, *self.shape), self.dtype)
         for begin, end in self._requests(np.unique(rows)):
             here = (begin <= rows) & (rows < end)
-            counts[here] = self._fetch(begin, end)[frames[here] - begin * per_row]
+            counts[here] = self._fetch(begin, end)[frames[here] - begin * self._per_row]
         return counts
 
+    def _request_axis(self) -> int:
+        """The first axis along which a request takes a range and all of those behind it, as one step of it is not too much."""
+        sizes = (prod(self._array.shape[axis + 1 :]) * self.dtype.itemsize for axis in range(len(self._array.shape) - 2))
+        return next((axis for axis, size in enumerate(sizes) if size <= REQUEST_BYTES), len(self._array.shape) - 3)
+
     def _requests(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-        """Half-open ranges along the first axis that hold ``rows`` (sorted), and little else; none above REQUEST_BYTES."""
-        row_bytes = prod(self._array.shape[1:]) * self.dtype.itemsize
+        """Half-open ranges that hold ``rows`` (sorted, numbered over all axes up to the one of requests together), and little else.
+
+        None is above REQUEST_BYTES, but for a single frame, and none goes beyond the end of its axis.
+        """
+        length, row_bytes = self._array.shape[self._axis], self._per_row * prod(self.shape) * self.dtype.itemsize
         most = max(1, REQUEST_BYTES // row_bytes)
         gaps = np.flatnonzero(np.diff(rows) > 1 + BETWEEN_BYTES // row_bytes) + 1
         for first, last in pairwise([0, *gaps.tolist(), len(rows)] if len(rows) else []):
-            for begin in range(int(rows[first]), int(rows[last - 1]) + 1, most):
-                yield begin, min(begin + most, int(rows[last - 1]) + 1)
+            begin, stop = int(rows[first]), int(rows[last - 1]) + 1
+            while begin < stop:
+                end = min(begin + most, stop, (begin // length + 1) * length)
+                yield begin, end
+                begin = end
 
     def _fetch(self, begin: int, end: int) -> NDArray[Any]:
+        *above, first = (int(place) for place in np.unravel_index(begin, self._array.shape[: self._axis + 1]))
         try:
-            with catalog_errors(f"read frames of {self._name}"):
-                block = self._array[begin:end]
+            block = self._array.part(*((place, place + 1) for place in above), (first, first + end - begin))
         except CatalogAway:
             raise
-        except (CatalogError, httpx.HTTPError, KeyError, ValueError) as error:
-            raise FramesError(f"frames of {self._name} cannot be read through the catalog: {error}") from error
-        return np.asarray(block).reshape(-1, *self.shape)
+        except AheadOfCatalog as error:
+            # Worth another try, of all frames together; the name of this class means nothing to who hears of it.
+            raise CatalogError(str(error)) from error
+        except CatalogError as error:
+            raise FramesError(f"frames of {self._array.name} cannot be read through the catalog: {error}") from error
+        return block.reshape(-1, *self.shape)

@@ -186,8 +186,8 @@ class SpoolWay:
 class CatalogWay:
     """The run's array in the catalog, opened anew when it may have grown.
 
-    That takes seconds the first time, since the catalog's client is imported, so a thread does it: what is said here is what is known by
-    now. Only ``read`` asks the catalog itself.
+    That may take seconds at a busy server, so a thread does it: what is said here is what is known by now. Only ``read`` asks the catalog
+    itself.
     """
 
     is_exact = True

@@ -195,8 +195,9 @@ def test_frames_through_the_catalog_are_those_of_the_file(
         [(0, every_second[-1] + 1)],
         len(every_second),
     ]
-    # The same in requests of one row each.
+    # The same in requests of one frame each, whatever the axes before it are.
     monkeypatch.setattr("ptyplugin.catalog.frames.REQUEST_BYTES", 1)
+    frames = CatalogFrames(client, site, "sim", TiledSource(run_uid=run.uid, stream="primary", key="detector"))
     np.testing.assert_array_equal(frames.read(np.arange(len(frames))), run.counts)
 
 
@@ -220,6 +221,37 @@ def test_frames_whose_file_is_gone_are_said(client: Any, site: Site, stream_run:
     frames = CatalogFrames(client, site, "sim", source)
     with pytest.raises(FramesError, match=r"frames of primary/detector of run lost-.* cannot be read through the catalog"):
         frames.read(np.array([0]))
+
+
+def test_frames_take_two_requests_and_none_of_a_client_of_arrays(client: Any, site: Site, stream_run: Any) -> None:
+    asked: list[str] = []
+    hooks = client.context.http_client.event_hooks
+    client.context.http_client.event_hooks = {**hooks, "request": [*hooks["request"], lambda request: asked.append(request.url.path)]}
+    try:
+        frames = CatalogFrames(client, site, "sim", TiledSource(run_uid=stream_run.uid, stream="primary", key="detector"))
+        frames.read(np.arange(1, 5))
+    finally:
+        client.context.http_client.event_hooks = hooks
+    place = f"sim/raw/{stream_run.uid}/primary/detector"
+    assert asked == [f"/api/v1/metadata/{place}", f"/api/v1/array/full/{place}"]
+
+
+def test_frames_of_a_file_that_is_ahead_in_another_shape_are_refused_in_one_sentence(
+    client: Any, site: Site, stream_run: Any, write_run: Callable[..., None], folder: Path
+) -> None:
+    """(frame, y, x) in the file, of which there are more than (frame, 1, y, x) in the catalog; it is no fault of single frames."""
+    with h5py.File(folder / "data" / "ahead.h5", "w") as file:
+        file["/entry/data/data"] = np.zeros((len(stream_run.counts) + 1, 12, 16), np.uint16)
+    documents = [(name, _renamed(document, "stream-", "ahead-")) for name, document in stream_run.documents]
+    dict(documents)["stream_resource"]["uri"] = f"file://localhost{folder}/data/ahead.h5"
+    write_run(documents, 1)
+    source = TiledSource(run_uid=stream_run.uid.replace("stream-", "ahead-"), stream="primary", key="detector")
+    frames, said = CatalogFrames(client, site, "sim", source), set()
+    for wanted in ([0], [1, 2]):
+        with pytest.raises(CatalogError, match=r"primary/detector of run ahead-.* another number of axes") as caught:
+            frames.read(np.array(wanted))
+        said.add((type(caught.value), str(caught.value)))
+    assert [kind for kind, _ in said] == [CatalogError]
 
 
 def test_runs_are_found_by_uid_by_its_beginning_and_by_scan_id(
