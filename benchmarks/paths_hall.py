@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,12 +21,11 @@ import hdf5plugin  # noqa: F401
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.serving import serving, site_file, until
 from ptyplugin.catalog import LocalServer
 from ptyplugin.io.spool import CONNECTED, Detector, Spool, channel_of
 from ptyplugin.jobs import JOB_FILE, LOG_FILE, Entry, open_read_only, read_snapshot
 from ptyplugin.model import Growth, Job, Site, load_site
-from ptyplugin.model.own_python import own_python
-from ptyplugin.service.tied import tied_to_us
 from ptyplugin.sim import ioc
 from ptyplugin.sim.eiger_stream import EigerStreamer
 from ptyplugin.sim.ioc.process import Ioc
@@ -190,7 +189,7 @@ def check_live_image(catalog: Any, profile: str, live: Entry, frames: int) -> No
         except KeyError:
             return False
 
-    until(shown, "the live image is in the catalog")
+    until(shown, "the live image is in the catalog", every_s=0.1)
     current = catalog[f"{path}/live/{catalog[path].metadata['live']['current']}"]
     amplitude, phase = current["object_amplitude"][:], current["object_phase"][:]
     assert np.isfinite(phase).all()
@@ -201,14 +200,6 @@ def read(path: Path, dataset: str = DATASET) -> NDArray[Any]:
     """A dataset of a file that may be written."""
     with h5py.File(path, "r", libver="latest", swmr=True) as file:
         return np.asarray(file[dataset])
-
-
-def until(condition: Callable[[], object], what: str, within_s: float = _LONGEST_S) -> None:
-    """Wait for a condition."""
-    end_s = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end_s, f"{what}: not within {within_s:.0f} s"
-        time.sleep(0.1)
 
 
 @contextmanager
@@ -227,24 +218,24 @@ def hall(folder: Path) -> Iterator[Hall]:
         served = stack.enter_context(ioc.running(folder / "ioc"))
         starting.result()
         streamer = stack.enter_context(EigerStreamer())
-        (folder / "site.toml").write_text(_site(folder, catalog.uri, streamer.address))
-        there = Hall(folder, load_site(folder / "site.toml"), catalog, served, streamer)
+        file = _site_file(folder, catalog.uri, streamer.address)
+        there = Hall(folder, load_site(file), catalog, served, streamer)
         stack.callback(there.end_session)
         session = threads.submit(there.start_session)
-        stack.enter_context(_service(there))
+        stack.enter_context(serving(file, folder, (), {**served.environment, "TILED_API_KEY": catalog.api_key}))
+        until(lambda: _records(there.site), "the service records frames")
         session.result()
         yield there
 
 
-def _site(folder: Path, catalog: str, eiger: str) -> str:
-    return f"""
-home = "{folder}/home"
+def _site_file(folder: Path, catalog: str, eiger: str) -> Path:
+    lines = f"""
 results_dir = "{folder}/results"
 data_roots = ["{folder}/data", "{folder}/mounted"]
 path_map = {{ "{folder}/data" = "{folder}/mounted" }}
 tiled_uri = "{catalog}"
-device = "cpu"
-http_port = 0
+"""
+    tables = f"""
 [[source]]
 kind = "pva"
 profiles = ["{folder}/pva.toml"]
@@ -253,6 +244,7 @@ kind = "eiger"
 address = "{eiger}"
 profiles = ["{folder}/eiger.toml"]
 """
+    return site_file(folder, lines, tables)
 
 
 def _records(site: Site, since_s: float = 0.0) -> bool:
@@ -267,24 +259,3 @@ def _records(site: Site, since_s: float = 0.0) -> bool:
 def detector_of(beamline: str) -> Detector:
     """As the spool knows it."""
     return Detector(beamline=beamline, stream="primary", key="detector")
-
-
-@contextmanager
-def _service(there: Hall) -> Iterator[None]:
-    """``ptyplugin serve``, ended with the block; entered as soon as frames are recorded."""
-    environment = {**os.environ, **there.ioc.environment, "TILED_API_KEY": there.catalog.api_key}
-    command = [*tied_to_us(), *own_python("ptyplugin", "serve", "--site", there.folder / "site.toml")]
-    log_file = there.folder / "serve.log"
-    with log_file.open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-    try:
-        until(lambda: _records(there.site) or process.poll() is not None, "the service records frames")
-        assert process.poll() is None, log_file.read_text()[-3000:]
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(40)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

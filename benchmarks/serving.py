@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,8 +14,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from ptyplugin.model import Site, SlotNumbers, load_site
+from ptyplugin.model.own_python import own_python
+from ptyplugin.service.tied import tied_to_us
 
-_START_S, _END_S = 60.0, 40.0
+_START_S, _END_S = 120.0, 40.0
 #: Clients and servers of EPICS stay on this machine.
 LOOPBACK = {
     "EPICS_CA_ADDR_LIST": "127.0.0.1",
@@ -64,18 +65,26 @@ def serving(
     """``ptyplugin serve`` at the site of ``file``, from when it takes jobs; its log is ``folder/serve.log``.
 
     words: further ones of its command line; environment: beside that of this process
+
+    Raises:
+        RuntimeError: it ended before; with the end of its log.
+        TimeoutError: it does not take jobs in time.
     """
-    with (folder / "serve.log").open("wb") as log:
-        command = [sys.executable, "-m", "ptyplugin", "serve", "--site", str(file), *words]
+    log_file, begun = folder / "serve.log", load_site(file).home / "service.json"
+    with log_file.open("wb") as log:
+        command = [*tied_to_us(), *own_python("ptyplugin", "serve", "--site", file, *words)]
         process = subprocess.Popen(command, stderr=log, env={**os.environ, **(environment or {})})
     try:
-        until((load_site(file).home / "service.json").exists, f"the service takes jobs ({folder / 'serve.log'})", _START_S, 0.1)
+        until(lambda: begun.exists() or process.poll() is not None, f"the service takes jobs ({log_file})", _START_S, 0.1)
+        if process.poll() is not None:
+            raise RuntimeError(f"the service ended: {log_file.read_text(errors='replace')[-3000:]}")
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             process.wait(_END_S)
         process.kill()
+        process.wait()
 
 
 def screens(prefix: str) -> tuple[list[str], dict[str, str], dict[str, str]]:

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.faults.table import Scanned
-from benchmarks.paths_hall import IDS, Hall, Scan, check_live_image, frames_live, hall, live_job, read, until
+from benchmarks.paths_hall import IDS, Hall, Scan, check_live_image, frames_live, hall, live_job, read
+from benchmarks.serving import until
 from ptyplugin.catalog import connect, search
 from ptyplugin.jobs import JOB_FILE, Entry, open_read_only, read_snapshot, submit
 from ptyplugin.model import Job

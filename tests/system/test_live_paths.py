@@ -12,7 +12,8 @@ import pytest
 pytest.importorskip("caproto", reason="the simulated IOC needs ptyplugin[sim,epics]")
 pytest.importorskip("p4p", reason="the simulated IOC needs ptyplugin[sim,epics]")
 
-from benchmarks.paths_hall import IDS, Hall, Scan, check_live_image, detector_of, frames_live, hall, live_job, read, until
+from benchmarks.paths_hall import IDS, Hall, Scan, check_live_image, detector_of, frames_live, hall, live_job, read
+from benchmarks.serving import until
 from ptyplugin.catalog import connect, search
 from ptyplugin.io.ways import SpoolWay
 from ptyplugin.jobs import Entry
