@@ -62,14 +62,14 @@ class LiveImages:
         self._written: dict[str, NDArray[np.float32]] = {}
 
     def put(self, snapshot: Snapshot) -> int:
-        """Show this snapshot; how many blocks were sent. Nothing is done once the job's result is published.
+        """Show this snapshot; how many blocks were sent. Nothing is done once the job's result is on its way.
 
         Raises:
             CatalogError: the catalog is away or refuses. The next snapshot makes up for it.
         """
         with catalog_errors(f"show job {snapshot.job} in {self._path}"):
             node = self._node = self._open() if self._node is None else self._node
-            if node.metadata["state"] == PUBLISHED:
+            if node.metadata["state"] in (PUBLISHING, PUBLISHED):
                 return 0
             corner = self._canvas.corner(snapshot) if self._canvas else None
             if self._canvas is None or corner is None:
