@@ -83,14 +83,14 @@ def key_meant(site: Site, text: str) -> str:
         JobError: there is none, or there are several.
         LedgerError: there is no ledger, and no such job in the inbox.
     """
-    from ptyplugin.jobs import waiting_keys
+    from ptyplugin.jobs import may_begin_key, waiting_keys
     from ptyplugin.model import JobError, LedgerError
 
     try:
         with open_ledger(site) as ledger:
             return ledger.find(text).key
     except (JobError, LedgerError):
-        waiting = {key for key in waiting_keys(site) if text and key.startswith(text)}
+        waiting = {key for key in waiting_keys(site) if may_begin_key(text) and key.startswith(text)}
         if len(waiting) != 1:
             raise
         return waiting.pop()

@@ -12,7 +12,7 @@ from ptyplugin.jobs.progress import JobProgress, ProgressFile, read_progress
 from ptyplugin.jobs.queueing import Fitting
 from ptyplugin.jobs.remote import RemoteInbox
 from ptyplugin.jobs.snapshots import read_snapshot, remove_snapshot, write_snapshot
-from ptyplugin.jobs.view import Entry, LedgerView, State, Transition, open_read_only
+from ptyplugin.jobs.view import Entry, LedgerView, State, Transition, may_begin_key, open_read_only
 
 __all__ = [
     "GROWTH_FILE",
@@ -37,6 +37,7 @@ __all__ = [
     "check_order",
     "give",
     "grow",
+    "may_begin_key",
     "open_read_only",
     "read_progress",
     "read_snapshot",

@@ -19,6 +19,13 @@ State = Literal["queued", "running", "solved", "published", "failed", "cancelled
 _LARGEST = 2**63 - 1
 #: How many of several jobs are named to a person who meant one.
 _SOME = 4
+#: As many characters of keys and uids as tables show.
+_BRIEF = 8
+
+
+def may_begin_key(text: str) -> bool:
+    """Whether a person may mean a job by the beginning of its key or of its run's uid; fewer digits than tables show are a scan id."""
+    return bool(text) and not (text.isdecimal() and len(text) < _BRIEF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +121,7 @@ class LedgerView:
         """
         scan_id = int(text) if text.isdecimal() and len(text) < len(str(_LARGEST)) else None
         found = self._entries("SELECT * FROM job WHERE key = ?1 OR scan_id = ?2 ORDER BY number", (text, scan_id))
-        if not found and text:
+        if may_begin_key(text) and not found:
             begins = "substr(key, 1, length(?1)) = ?1 OR substr(run_uid, 1, length(?1)) = ?1"
             found = self._entries(f"SELECT * FROM job WHERE {begins} ORDER BY number", (text,))
         finals = [entry for entry in found if entry.purpose != "live"]

@@ -236,6 +236,16 @@ def test_what_a_person_calls_a_job(site, make_job) -> None:
             ledger.find("9")
 
 
+def test_a_scan_id_that_is_not_there_is_no_beginning_of_a_uid(site, make_job) -> None:
+    job = make_job(1).model_copy(update={"source": RunSource(run_uid="77012345-68f6", key="detector", scan_id=8)})
+    with Ledger(site.ledger) as ledger:
+        ledger.put(job)
+        with pytest.raises(JobError, match="there is no job 77 "):
+            ledger.find("77")
+        for text in ("8", "77012345", "77012345-"):
+            assert ledger.find(text).key == job.key, text
+
+
 @pytest.mark.parametrize(
     "trouble",
     [
