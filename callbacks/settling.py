@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 #: Lowest and highest (yx), metres.
 Extent = tuple[tuple[float, float], tuple[float, float]]
@@ -12,9 +12,8 @@ Extent = tuple[tuple[float, float], tuple[float, float]]
 _INNER = 0.1, 0.9
 #: Share of the frames that keep to what was announced, at least: of lines that settle for long they may be few.
 _KEEP = 0.2
-#: They may be beyond it by this share of its length. So none of a scan that announced its way from where it began is far: either it began
-#: nearby, or hardly any of its frames keep to what was announced.
-_BEYOND = 0.1
+#: Frames that cover so much more than was announced are not all of the scan.
+_MORE = 1.5
 #: Of fewer frames nobody can say what the scan is.
 _FEWEST = 9
 #: An axis went on if this share of what it covers is new ground: the last line of a grid adds nothing to the others.
@@ -32,12 +31,17 @@ def far_outside(positions_m: NDArray[np.float64], announced_m: Extent | None = N
     if len(positions_m) >= _FEWEST and np.isfinite(positions_m).all():
         first = np.quantile(positions_m, _INNER[0], axis=0, method="higher")
         most = first, np.quantile(positions_m, _INNER[1], axis=0, method="lower")
-        for low, high in (np.asarray(announced_m or most), most):
-            beyond = np.maximum(low - positions_m, positions_m - high).max(axis=1)
-            length_m = np.max(high - low)
-            if length_m > 0 and np.mean(beyond <= _BEYOND * length_m) >= _KEEP:
-                return np.asarray(beyond > length_m)
+        # Where most cover hardly more than was announced, they are the scan: it may have announced its way from where it began.
+        is_told = announced_m is not None and _MORE * _length_m(*announced_m) < _length_m(*most)
+        for low, high in (np.asarray(announced_m if is_told else most), most):
+            far = np.asarray(np.maximum(low - positions_m, positions_m - high).max(axis=1) > _length_m(low, high))
+            if _length_m(low, high) > 0 and far.mean() <= 1 - _KEEP:
+                return far
     return np.zeros(len(positions_m), dtype=bool)
+
+
+def _length_m(low: ArrayLike, high: ArrayLike) -> float:
+    return float(np.subtract(high, low).max())
 
 
 def standing_still(positions_m: NDArray[np.float64], least_m: float) -> str:

@@ -25,6 +25,8 @@ def settled(frames: int) -> np.ndarray:
         (GRID, ANNOUNCED, 0),
         (settled(4), ANNOUNCED, 28),
         (settled(4)[:9], ANNOUNCED, 4),
+        # Hardly a frame is where it should be.
+        (GRID - 60 * STEP_M * np.exp(-(1 + np.arange(63) % 9) / 2)[:, None], ANNOUNCED, 22),
         # Nobody said where it goes: a fifth of the frames may be a part of its own.
         (settled(2), None, 0),
         (np.concatenate([GRID, GRID[:5] + 60 * STEP_M]), None, 5),
