@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ptyplugin.model import FramesError, Geometry, MemoryFrames, PtypluginError, Recipe, Scan
 from ptyplugin.solvers import MpiRanks, OneRank, Ranks, Solver, solve
 
-_WITHIN_S, _LOOK_EVERY_S = 60.0, 0.01
+_WITHIN_S, _LOOK_EVERY_S = 100.0, 0.01
 
 
 @dataclass(frozen=True)
