@@ -1,4 +1,4 @@
-"""What counting noise alone leaves of the error."""
+"""What counting noise alone leaves of the error, and what no image at all would leave of it."""
 
 from __future__ import annotations
 
@@ -30,21 +30,28 @@ def noise_of(means: NDArray[Any]) -> NDArray[np.float64]:
     return np.where(root < _LAST, few**2 * np.interp(few, *_TABLE), series)
 
 
-def expected_noise(state: State, way: Walk) -> float:
-    """``noise_floor``: the error that counting noise would leave if the model were the truth. All ranks call it together.
+def expected_errors(state: State, way: Walk) -> dict[str, float]:
+    """``noise_floor`` and ``mean_frame_error``, of some 256 frames of each rank, spread over its own. All ranks call it together.
 
-    sum of E (sqrt(n) - sqrt(m))^2 over good pixels, n as chance has it about the model's counts m, over the sum of counts; of some 256
-    frames of each rank, spread over its own.
+    The floor is the error that counting noise would leave if the model were the truth: sum of E (sqrt(n) - sqrt(m))^2 over good pixels,
+    n as chance has it about the model's counts m, over the sum of counts. The other is what the mean frame would leave as the model of
+    all frames, with what it knows of each from being made of it taken off.
     """
     frames, do = way.frames, way.verbs
     chosen = np.unique(np.linspace(0, max(len(frames) - 1, 0), min(len(frames), _FRAMES)).astype(np.int64))
-    sums = np.zeros(2)
+    sums, pixels = np.zeros(2), np.zeros((2, *frames.good.shape))
     for b in Batches(frames, _AT_ONCE, -(-len(chosen) // _AT_ONCE), chosen):
         model = do.model_counts(do.to_detector(do.exit_waves(state.object, state.probe, b), b), b)
         do.finish()
-        sums += noise_of(model[:, b.good]).sum(), b.host_counts[:, b.good].sum(dtype=np.float64)
-    noise, counts = way.ranks.sum(sums)
-    return float(noise / counts)
+        counts = b.host_counts
+        sums += noise_of(model[:, b.good]).sum(), len(counts)
+        pixels += counts.sum(axis=0, dtype=np.float64) * b.good, np.sqrt(counts).sum(axis=0, dtype=np.float64) * b.good
+    (noise, count), (total, roots) = way.ranks.sum(sums), way.ranks.sum(pixels)
+    left = 2 * total.sum() - 2 * float((np.sqrt(total / count) * roots).sum())
+    return {
+        "noise_floor": float(noise / total.sum()),
+        "mean_frame_error": float(left / total.sum() * count / max(count - 1, 1)),
+    }
 
 
 def _table() -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptyplugin.model import ErrorName, Geometry, Placement
-from ptyplugin.solvers.noise import expected_noise
+from ptyplugin.solvers.noise import expected_errors
 from ptyplugin.solvers.start import median_step
 from ptyplugin.solvers.state import State
 from ptyplugin.solvers.way import Walk, light_of
@@ -27,8 +27,7 @@ def quality_of(
     probe: (mode, y, x), orthogonal modes, the strongest first; errors: as model_errors gives them
     """
     known = _errors(errors, way) | {"frames": float(len(placement.corners)), "probe_power": way.power}
-    noise = expected_noise(state, way)
-    known |= {"noise_floor": noise, "good_share": float(way.frames.good.mean())} | _of_probe(probe, geometry)
+    known |= expected_errors(state, way) | {"good_share": float(way.frames.good.mean())} | _of_probe(probe, geometry)
     known |= {"object_at_border": _at_border(state, way)}
     places = placement.corners.mean(axis=1)
     if np.ptp(places, axis=0).any():

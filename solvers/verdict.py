@@ -24,6 +24,7 @@ class _Limit(NamedTuple):
 _HELD_OUT = _Limit(2.0, 5.0)  # times the fitted error, of so many frames or more: chance spreads the ratio of fewer further
 _HELD_OUT_FRAMES = 6
 _ABOVE_NOISE = _Limit(0.004, 0.1)  # error without the noise floor, where that is a third of the floor or more
+_UNEXPLAINED = _Limit(0.25, 0.35)  # of what changes from frame to frame, where that is a third of the noise floor or more
 _OVERLAP = _Limit(0.4, 0.0)
 _FRAMES = 20
 _AT_FRAME_BORDER, _AT_OBJECT_BORDER = 0.15, 5.0
@@ -36,7 +37,7 @@ def judge(quality: Mapping[str, float], progress: Sequence[Progress], last_stage
     last_stage: how many of the iterations belong to the last stage; notes: sentences about what went wrong
     """
     convergence, how = _convergence(progress, last_stage)
-    found = [*_errors(quality), *_scan(quality), *_borders(quality)]
+    found = [*_errors(quality), *_unexplained(quality, convergence), *_scan(quality), *_borders(quality)]
     # Too few iterations explain most else.
     reasons = ([how] if convergence != "converged" else []) + [sentence for _, sentence in found] + list(notes)
     failed = any(fatal for fatal, _ in found)
@@ -51,15 +52,34 @@ def _errors(quality: Mapping[str, float]) -> Iterator[tuple[bool, str]]:
             f"The error {error:.3g} is far above what counting noise leaves ({floor:.2g}): check orientation, distance and positions, or "
             "use more probe modes.",
         )
-    if "held_out_error" in quality:
+    if _unseen_are_worse(quality, _HELD_OUT.doubtful):
         held_out, fitted = quality["held_out_error"], quality["fitted_error"]
-        chance = max(1.0, _HELD_OUT_FRAMES / max(quality.get("held_out_frames", _HELD_OUT_FRAMES), 1)) ** 0.5
-        if held_out > (1 + (_HELD_OUT.doubtful - 1) * chance) * fitted:
-            yield (
-                held_out > (1 + (_HELD_OUT.failed - 1) * chance) * fitted,
-                f"Frames that the fit did not see are explained {held_out / fitted:.1f} times worse ({held_out:.3g}) than those that it "
-                f"saw ({fitted:.3g}): check orientation, distance and positions, or scan with smaller steps.",
-            )
+        yield (
+            _unseen_are_worse(quality, _HELD_OUT.failed),
+            f"Frames that the fit did not see are explained {held_out / fitted:.1f} times worse ({held_out:.3g}) than those that it "
+            f"saw ({fitted:.3g}): check orientation, distance and positions, or scan with smaller steps.",
+        )
+
+
+def _unseen_are_worse(quality: Mapping[str, float], times: float) -> bool:
+    """Whether frames held out are explained so many times worse than the others, or more where they are few."""
+    if "held_out_error" not in quality:
+        return False
+    chance: float = max(1.0, _HELD_OUT_FRAMES / max(quality.get("held_out_frames", _HELD_OUT_FRAMES), 1)) ** 0.5
+    return quality["held_out_error"] > (1 + (times - 1) * chance) * quality["fitted_error"]
+
+
+def _unexplained(quality: Mapping[str, float], convergence: Convergence) -> Iterator[tuple[bool, str]]:
+    """What is left of the frames' differences from their mean; noise, that no image explains, taken off both."""
+    floor = quality["noise_floor"]
+    left, all_of_it = quality["error"] - floor, quality["mean_frame_error"] - floor
+    if left > floor / 3 and left > _UNEXPLAINED.doubtful * all_of_it:
+        fatal = left > _UNEXPLAINED.failed * all_of_it or _unseen_are_worse(quality, _HELD_OUT.doubtful)
+        yield (
+            fatal and convergence != "still falling",  # more iterations may yet explain it
+            f"Too little of what changes from frame to frame is explained (error {quality['error']:.3g}; with nothing but their mean frame "
+            f"{quality['mean_frame_error']:.3g}): check the axes and signs of the positions, and whether each is that of its frame.",
+        )
 
 
 def _scan(quality: Mapping[str, float]) -> Iterator[tuple[bool, str]]:

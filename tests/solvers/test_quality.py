@@ -22,7 +22,7 @@ RECIPE = "LSQML(20) + LSQML(8, object_step=0.1, probe_step=0.1)"
 #: Numbers of an image that nothing speaks against.
 GOOD = {
     "error": 0.009, "fitted_error": 0.009, "held_out_error": 0.01, "noise_floor": 0.006, "frames": 500.0, "overlap": 0.8,
-    "good_share": 1.0, "coherent_share": 0.8, "probe_at_border": 0.02, "object_at_border": 1.3,
+    "good_share": 1.0, "coherent_share": 0.8, "probe_at_border": 0.02, "object_at_border": 1.3, "mean_frame_error": 0.09,
 }  # fmt: skip
 
 
@@ -130,7 +130,8 @@ def test_a_true_image_stands_at_its_noise_floor(simulate: Callable[..., Any], ph
 
 @pytest.mark.parametrize("near_field", [False, True])
 def test_good_scans_are_good(simulate: Callable[..., Any], near_field: bool) -> None:
-    result = run(simulate(grid=(9, 9), near_field=near_field), start_probe=None if not near_field else simulate(near_field=True).probe)
+    scan = simulate(grid=(9, 9), near_field=near_field)
+    result = run(scan, start_probe=scan.probe if near_field else None)
     assert result.verdict.word == "good", result.verdict
     assert result.verdict.reasons == ()
     assert "good>" in repr(result)
@@ -142,6 +143,26 @@ def test_a_wrong_orientation_is_not_good(scan_of_81: Any) -> None:
         result = run(scan_of_81, counts=np.ascontiguousarray(turned))
         assert result.verdict.word != "good"
         assert any("check orientation" in reason for reason in result.verdict.reasons)
+
+
+def test_what_overlaps_much_and_is_no_image_fails(simulate: Callable[..., Any]) -> None:
+    """Frames held out say nothing there: neighbours that show nearly the same explain them, whatever the image."""
+    scan = simulate(grid=(9, 9), step=2.0)
+    result = run(scan, "LSQML(40, momentum=0.9)", positions_m=scan.scan.positions_m[..., ::-1], start_probe=None)
+    assert result.quality["held_out_error"] < 2 * result.quality["fitted_error"]
+    assert result.verdict.word == "failed", result.verdict
+    assert any("Too little of what changes" in reason for reason in result.verdict.reasons)
+
+
+def test_the_error_of_the_mean_frame(scan_of_81: Any) -> None:
+    """By its definition; of frames that differ by noise alone it is what that leaves."""
+    counts = scan_of_81.frames.counts
+    some = counts[~np.isin(np.arange(81), frames_to_hold_out(scan_of_81.scan.positions_m[:, 0], 0.03))].astype(np.float64)
+    plain = ((np.sqrt(some) - np.sqrt(some.mean(axis=0))) ** 2).sum() / some.sum() * len(some) / (len(some) - 1)
+    assert run(scan_of_81, "ePIE(1)").quality["mean_frame_error"] == pytest.approx(plain, rel=1e-5)
+    alike = np.random.default_rng(0).poisson(np.broadcast_to(some.mean(axis=0), counts.shape)).astype(np.uint16)
+    floor = noise_of(some.mean(axis=0)).sum() / some.mean(axis=0).sum()
+    assert run(scan_of_81, "ePIE(1)", alike).quality["mean_frame_error"] == pytest.approx(floor, rel=0.05)
 
 
 def test_wrong_positions_are_not_good(scan_of_81: Any) -> None:
@@ -174,7 +195,15 @@ def test_too_few_iterations_are_not_good(scan_of_81: Any) -> None:
         ({}, "good", ""),
         ({"error": 0.02}, "doubtful", "The error 0.02 is far above what counting noise leaves"),
         ({"error": 0.3, "noise_floor": 0.25}, "good", ""),
-        ({"error": 0.4}, "failed", "far above"),
+        ({"error": 0.4, "mean_frame_error": 2.0}, "failed", "far above"),
+        (
+            {"error": 0.0098, "mean_frame_error": 0.02},
+            "doubtful",
+            "Too little of what changes from frame to frame is explained (error 0.0098;",
+        ),
+        ({"error": 0.0098, "mean_frame_error": 0.016}, "failed", "with nothing but their mean frame 0.016): check the axes"),
+        ({"error": 0.0098, "mean_frame_error": 0.02, "held_out_error": 0.02}, "failed", "explained 2.2 times worse"),
+        ({"error": 0.0079, "mean_frame_error": 0.0078}, "good", ""),
         ({"held_out_error": 0.02}, "doubtful", "explained 2.2 times worse"),
         ({"held_out_error": 0.09}, "failed", "explained 10.0 times worse"),
         ({"overlap": 0.3}, "doubtful", "overlap by only 0.30"),
@@ -191,7 +220,12 @@ def test_what_speaks_against_an_image(changed: dict[str, float], word: str, said
     assert verdict.word == word
     assert verdict.convergence == "converged"
     assert said in " ".join(verdict.reasons)
-    assert len(verdict.reasons) == (word != "good")
+    assert len(verdict.reasons) == (word != "good") + ({"mean_frame_error", "held_out_error"} <= changed.keys())
+
+
+def test_what_more_iterations_may_explain_is_doubtful_until_then() -> None:
+    unexplained = GOOD | {"error": 0.0098, "mean_frame_error": 0.016}
+    assert [judge(unexplained, progress_of(errors), 20).word for errors in ([0.01, 0.01], [0.03, 0.01])] == ["failed", "doubtful"]
 
 
 def test_notes_make_doubtful() -> None:
