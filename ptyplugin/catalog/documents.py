@@ -18,6 +18,7 @@ from itertools import pairwise
 from math import prod
 from typing import Any
 
+import dask
 import numpy as np
 from tiled.client.container import Container
 from tiled.structures.core import StructureFamily
@@ -105,9 +106,6 @@ def descriptors_of(run_uid: str, name: str, metadata: Any) -> list[dict[str, Any
 
 def _rows(tables: list[Any]) -> dict[str, list[Any]]:
     """Columns of the event table in the order of the events; a row that was sent twice counts once."""
-    # The client of tables imports it; who reads frames does without.
-    import dask
-
     columns: dict[str, list[Any]] = {}
     for table in tables:
         # Else cells that hold lists come as what str() makes of them.
