@@ -73,7 +73,7 @@ def _unexplained(quality: Mapping[str, float], convergence: Convergence) -> Iter
     """What is left of the frames' differences from their mean; noise, that no image explains, taken off both."""
     floor = quality["noise_floor"]
     left, all_of_it = quality["error"] - floor, quality["mean_frame_error"] - floor
-    if left > floor / 3 and left > _UNEXPLAINED.doubtful * all_of_it:
+    if left > floor / 3 and left > _UNEXPLAINED.doubtful * all_of_it > 0:  # nothing changes in a single frame
         fatal = left > _UNEXPLAINED.failed * all_of_it or _unseen_are_worse(quality, _HELD_OUT.doubtful)
         yield (
             fatal and convergence != "still falling",  # more iterations may yet explain it

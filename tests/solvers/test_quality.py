@@ -204,6 +204,7 @@ def test_too_few_iterations_are_not_good(scan_of_81: Any) -> None:
         ({"error": 0.0098, "mean_frame_error": 0.016}, "failed", "with nothing but their mean frame 0.016): check the axes"),
         ({"error": 0.0098, "mean_frame_error": 0.02, "held_out_error": 0.02}, "failed", "explained 2.2 times worse"),
         ({"error": 0.0079, "mean_frame_error": 0.0078}, "good", ""),
+        ({"error": 0.0095, "mean_frame_error": 0.0}, "good", ""),
         ({"held_out_error": 0.02}, "doubtful", "explained 2.2 times worse"),
         ({"held_out_error": 0.09}, "failed", "explained 10.0 times worse"),
         ({"overlap": 0.3}, "doubtful", "overlap by only 0.30"),
