@@ -33,6 +33,8 @@ from ptyplugin.sim.plans import fermat_spiral, ptycho_fly, ptycho_grid
 
 #: Bluesky prints to the other one.
 _OUT, sys.stdout = sys.stdout, sys.stderr
+#: What a fly scan asks first of its devices, and how long their IOC may take to come back, seconds.
+_NEEDED, _BACK_S = ["SIM:fly:Start_RBV", "SIM:det:HDF1:NumCaptured_RBV", "SIM:pos:NumCaptured_RBV"], 60.0
 
 
 class Session:
@@ -50,10 +52,12 @@ class Session:
         logging.getLogger("ptyplugin").addHandler(_Keeper(self.warned))
 
     def in_loop(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self.RE.loop).result(30)
+        return asyncio.run_coroutine_threadsafe(work, self.RE.loop).result(_BACK_S + 5)
 
     def fly(self, order: dict[str, Any]) -> dict[str, Any]:
         """A fly scan; its run is not closed before the file ``hold`` is there. ``file_name``: of the frames, instead of a new one."""
+        # After an IOC has been away, Channel Access looks for it ever more seldom.
+        self.in_loop(aioca.connect(_NEEDED, timeout=_BACK_S))
         self.in_loop(_put(order.get("faults", {})))
         period_s, patience_s = order.get("period_s", 0.01), order.get("patience_s", 10.0)
         # Short exposures: one position for each frame is enough.
@@ -99,7 +103,8 @@ class Session:
             client.context.close()
         flushed = self.automatic[profile].flush(20)
         named = dict(documents)
-        status, reason = named["stop"]["exit_status"], named["stop"].get("reason", "")
+        stop = named.get("stop", {"exit_status": "no run was opened"})
+        status, reason = stop["exit_status"], stop.get("reason", "")
         return {"ended": status, "reason": reason, "said": said, "took_s": took_s, "flushed": flushed, "warned": list(self.warned)}
 
     def interrupted(self, plan: Any, subscribers: list[Any], order: dict[str, Any]) -> None:
