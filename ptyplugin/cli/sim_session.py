@@ -138,7 +138,8 @@ def _warmth(site: Site, service: subprocess.Popen[bytes], log: Path) -> tuple[bo
     except LedgerError:
         return False, ""  # it has much to do: it is asked again
     trouble = next((str(slot["sentence"]) for slot in slots if not slot["ok"]), "")
-    return bool(slots) and all(slot["ready"] for slot in slots), trouble
+    # One that goes on with what an earlier session left is not warmed up before it.
+    return bool(slots) and all(slot["ready"] or slot.get("job") for slot in slots), trouble
 
 
 @contextmanager

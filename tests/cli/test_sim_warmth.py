@@ -62,6 +62,7 @@ WARM = {"name": "slot 1", "ok": True, "ready": True, "sentence": "waits for a jo
     [
         ([WARM], (True, "")),
         ([WARM, {**WARM, "ready": False}], (False, "")),
+        ([WARM, {**WARM, "ready": False, "job": "0123456789abcdef"}], (True, "")),
         ([], (False, "")),
         (None, (False, "")),
         ([{**WARM, "ok": False, "ready": False, "sentence": "there is no mpiexec."}], (False, "there is no mpiexec.")),
