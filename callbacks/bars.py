@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -50,6 +51,8 @@ class _Run:
 class ProgressBars:
     """Shows a bar for the points of a run, and one for its reconstruction as soon as that runs, until the run ends.
 
+    While IPython waits at its prompt, as it does for a run that is paused, there are none.
+
     Called with each document it only puts it aside; a thread of its own draws. Where the console is no terminal that
     can redraw, nothing is drawn.
 
@@ -89,6 +92,8 @@ class ProgressBars:
         with Progress(*columns, console=self._console, transient=True) as bars:
             scan, reconstruction = bars.add_task(_name(run), total=run.total), None
             while self._hear(run):
+                # A paused scan has a prompt, over which its bars would be drawn.
+                (bars.stop if _somebody_types() else bars.start)()
                 bars.update(scan, completed=run.done)
                 reconstruction = self._look(run, bars, reconstruction)
         if run.sentence:
@@ -125,6 +130,13 @@ class ProgressBars:
         task = bars.add_task("reconstruction", total=total) if task is None else task
         bars.update(task, description=f"reconstruction: {progress.stage}{error}", completed=done, total=total)
         return task
+
+
+def _somebody_types() -> bool:
+    """Whether IPython, if this is its process, waits at its prompt."""
+    module = sys.modules.get("IPython")
+    prompt = getattr(module.get_ipython(), "pt_app", None) if module else None
+    return prompt is not None and bool(prompt.app.is_running)
 
 
 def _begun(start: Mapping[str, Any]) -> _Run:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -64,6 +66,33 @@ def stop(bars: ProgressBars) -> None:
 def test_points_are_counted_however_they_are_announced(bars: ProgressBars, screen: Screen, name: str, document: dict[str, object]) -> None:
     tell(bars)
     bars(name, document)
+    screen.wait_for("12/40")
+    stop(bars)
+
+
+class Prompt:
+    """IPython's, at which somebody types after the first look at it, until as many more. seen: what was drawn at each"""
+
+    def __init__(self, screen: Screen, looks: int) -> None:
+        self._screen, self._looks, self.seen = screen, looks, list[int]()
+
+    @property
+    def is_running(self) -> bool:
+        self.seen.append(len(self._screen.getvalue()))
+        return 1 < len(self.seen) <= 1 + self._looks
+
+
+def test_nothing_is_drawn_over_the_prompt_of_a_paused_scan(bars: ProgressBars, screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = Prompt(screen, looks=3)
+    shell = SimpleNamespace(pt_app=SimpleNamespace(app=prompt))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    tell(bars, points=9)
+    screen.wait_for("9/40")
+    until = time.monotonic() + 20
+    while len(prompt.seen) < 5 and time.monotonic() < until:
+        time.sleep(0.02)
+    assert prompt.seen[2] == prompt.seen[3] == prompt.seen[4]
+    bars("event", {"descriptor": "d", "seq_num": 12})
     screen.wait_for("12/40")
     stop(bars)
 
