@@ -13,102 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import hdf5plugin
 import numpy as np
 import pytest
+from frame_ways import COUNTS, SwmrFile, file_way, live, spool_way, spooled, wait_until
 
-from ptyplugin.io import open_frames
-from ptyplugin.io.codecs import CODECS
-from ptyplugin.io.live_frames import LiveFrames
-from ptyplugin.io.spool import Channel, Detector, spool_folder
 from ptyplugin.io.spool_writer import SpoolWriter
-from ptyplugin.io.ways import CatalogWay, FileWay, SpoolWay
+from ptyplugin.io.ways import CatalogWay
 from ptyplugin.model import (
     CatalogAway,
-    CatalogError,
-    FrameBlock,
     Frames,
     FramesError,
-    GeometryNumbers,
-    Growth,
-    Hdf5Source,
-    Job,
     MemoryFrames,
     OutsideDataRoots,
-    Preparation,
-    RunSource,
     Site,
-    TiledSource,
 )
-from ptyplugin.sim.eiger_stream import bslz4
-
-COUNTS = np.random.default_rng(5).integers(1, 9, (40, 8, 9), dtype=np.uint16)
-DETECTOR = Detector(beamline="sim", stream="primary", key="detector")
-CHANNEL = Channel(name="SIM:Pva1:Image", kind="pva", detectors=(DETECTOR,))
-
-
-class SwmrFile:
-    """A detector's file: (N, 1, y, x), bitshuffle/LZ4, a frame a chunk."""
-
-    def __init__(self, path: Path, presized: int = 0) -> None:
-        self.file = h5py.File(path, "w", libver="latest")
-        shape = (presized, 1, *COUNTS.shape[1:])
-        self.data = self.file.create_dataset(
-            "data", shape, COUNTS.dtype, maxshape=(None, *shape[1:]), chunks=(1, *shape[1:]), **hdf5plugin.Bitshuffle()
-        )
-        self.file["mask"] = (np.arange(72).reshape(8, 9) == 3).astype(np.uint8)
-        self.file.swmr_mode = True
-
-    def write(self, first: int, stop: int) -> None:
-        if self.data.shape[0] < stop:
-            self.data.resize(stop, axis=0)
-        self.data[first:stop, 0] = COUNTS[first:stop]
-        self.data.flush()
-
-
-def wait_until(condition: Any, limit_s: float = 20.0) -> None:
-    until = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < until, "it did not come"
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(home=tmp_path / "home", data_roots=[tmp_path])
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Iterator[SwmrFile]:
-    made = SwmrFile(tmp_path / "a.h5")
-    yield made
-    made.file.close()
-
-
-@pytest.fixture
-def writer(site: Site) -> Iterator[SpoolWriter]:
-    with SpoolWriter(spool_folder(site, CHANNEL.name), CHANNEL, 10**7) as writer:
-        writer.connected(True)
-        yield writer
-
-
-def spooled(writer: SpoolWriter, numbers: range | list[int], counts: np.ndarray = COUNTS) -> None:
-    for number in numbers:
-        frame = counts[number]
-        writer.frame(100 + number, bslz4(frame), CODECS.index("bslz4"), frame.shape, frame.dtype.str[1:], 0.0)
-
-
-def file_way(tmp_path: Path) -> FileWay:
-    return FileWay(tmp_path / "a.h5", "data", None, None)
-
-
-def spool_way(site: Site, begun_s: float | None = 0.0) -> SpoolWay:
-    # The writer was connected after 0.
-    return SpoolWay(site, DETECTOR, time.time() if begun_s == 0.0 else begun_s)
-
-
-def live(*ways: Any, deadline_s: float = 20.0, patience_s: float = 0.02, stay_s: float = 0.0) -> LiveFrames:
-    return LiveFrames("run u-1", list(ways), patience_s, deadline_s, stay_s)
 
 
 def test_the_file_is_followed_by_all_frames_without_a_word(tmp_path: Path, file: SwmrFile, caplog: pytest.LogCaptureFixture) -> None:
@@ -467,131 +385,3 @@ def test_what_is_wrong_with_each_way_is_said_at_the_end(tmp_path: Path, site: Si
         live(file_way(tmp_path), spool_way(site, None), CatalogWay(away), deadline_s=0.1)
     for sentence in ("nowhere to be had", "a.h5 does not exist", "does not say when the run began", "http://t does not answer"):
         assert sentence in str(caught.value)
-
-
-def job_of(source: Any, ranges: list[tuple[int, int]], purpose: str = "live", **change: Any) -> Job:
-    count = sum(stop - start for start, stop in ranges)
-    return Job(
-        beamline="sim",
-        source=RunSource(run_uid="u-1", key="detector", begun_s=time.time()),
-        purpose=purpose,
-        geometry=GeometryNumbers(energy_ev=8000, distance_m=2, pixel_m=75e-6, shape=(8, 9)),
-        recipe="DM(2)",
-        frames=[FrameBlock(source=source, ranges=ranges)],
-        frame_ids=[(0, count)],
-        positions_m=[[[1e-6 * i, 0.0]] for i in range(count)],
-        **change,
-    )
-
-
-def growth_of(job: Job, source: Any, first: int, start: int, stop: int) -> Growth:
-    positions = [[(1e-6 * i, 0.0)] for i in range(stop - start)]
-    block = FrameBlock(source=source, ranges=[(start, stop)])
-    return Growth(job=job.key, first=first, frames=[block], frame_ids=[(first, first + stop - start)], positions_m=positions)
-
-
-def test_a_live_job_grows(tmp_path: Path, site: Site, file: SwmrFile, writer: SpoolWriter) -> None:
-    source = Hdf5Source(uri=f"file://localhost{tmp_path}/a.h5", dataset="data")
-    file.write(0, 6)
-    job = job_of(source, [(0, 6)], preparation=Preparation(mask_dataset="mask"))
-    with open_frames(job, site, None, None) as frames:
-        assert (len(frames), frames.mask is not None) == (6, True)
-        file.write(6, 8)
-        frames.grow(growth_of(job, source, 6, 6, 9), None)
-        frames.grow(growth_of(job, source, 9, 20, 22), None)
-        assert (len(frames), frames.has(np.arange(11)).tolist()) == (11, [True] * 8 + [False] * 3)
-        spooled(writer, range(30))
-        wait_until(lambda: frames.has(np.arange(11)).all())
-        right = COUNTS[[*range(9), 20, 21]]
-        np.testing.assert_array_equal(frames.read(np.arange(11)), right)
-        np.testing.assert_array_equal(frames.read(np.array([10, 0, 9, 9])), right[[10, 0, 9, 9]])
-        with pytest.raises(FramesError, match="has 11 frames, and growth begins at 13"):
-            frames.grow(growth_of(job, source, 13, 22, 23), None)
-        frames.grow(Growth(job=job.key, first=11, ended=True), None)
-        assert len(frames) == 11
-        assert any("the spool of SIM:Pva1:Image" in note for note in frames.notes)
-
-
-def test_the_spool_is_not_asked_for_a_file_that_began_before_the_run(
-    tmp_path: Path, site: Site, file: SwmrFile, writer: SpoolWriter
-) -> None:
-    """Its frame 20 is the first of this run, and so not the 20th in the spool."""
-    source = Hdf5Source(uri=f"file://localhost{tmp_path}/a.h5", dataset="data")
-    file.write(0, 22)
-    spooled(writer, range(40))
-    with open_frames(job_of(source, [(20, 24)]), site, None, None) as frames:
-        time.sleep(0.3)
-        assert frames.has(np.arange(4)).tolist() == [True, True, False, False]
-        file.write(22, 24)
-        np.testing.assert_array_equal(frames.read(np.arange(4)), COUNTS[20:24])
-
-
-def test_a_live_job_does_without_the_mask_of_a_file_that_is_not_there(tmp_path: Path, site: Site, writer: SpoolWriter) -> None:
-    source = Hdf5Source(uri=f"file://localhost{tmp_path}/a.h5", dataset="data")
-    job = job_of(source, [(0, 2)], preparation=Preparation(mask_dataset="mask"))
-    spooled(writer, range(2))
-    with open_frames(job, site, None, None) as frames:
-        assert frames.mask is None
-        assert "bad pixels are told by their counts only" in frames.notes[0]
-
-
-def test_a_final_job_takes_the_spool_only_where_neither_file_nor_catalog_is(tmp_path: Path, site: Site, writer: SpoolWriter) -> None:
-    source = Hdf5Source(uri=f"file://localhost{tmp_path}/a.h5", dataset="data")
-    job = job_of(source, [(0, 4)], purpose="final")
-    spooled(writer, range(4), COUNTS + 1)
-
-    def catalog(_: TiledSource) -> Frames:
-        return MemoryFrames(COUNTS)
-
-    def without_it(_: TiledSource) -> Frames:
-        raise CatalogError("there is no such run.")
-
-    class Gone(MemoryFrames):
-        """Of a file that is not there for the catalog either."""
-
-        def read(self, frames: np.ndarray) -> np.ndarray:
-            raise FramesError("frames cannot be read through the catalog.")
-
-    def away(_: TiledSource) -> Frames:
-        raise CatalogAway("the catalog does not answer.")
-
-    with open_frames(job, site, None, catalog) as frames:
-        np.testing.assert_array_equal(frames.read(np.arange(4)), COUNTS[:4])
-    for none in (None, without_it, lambda _: Gone(COUNTS)):
-        with open_frames(job, site, None, none) as frames:
-            np.testing.assert_array_equal(frames.read(np.arange(4)), COUNTS[:4] + 1)
-            assert "came from the spool" in frames.notes[0]
-    with pytest.raises(CatalogAway):
-        open_frames(job, site, None, away)
-
-
-def test_a_final_job_takes_from_the_spool_what_the_file_does_not_show_yet(
-    tmp_path: Path, site: Site, file: SwmrFile, writer: SpoolWriter
-) -> None:
-    source = Hdf5Source(uri=f"file://localhost{tmp_path}/a.h5", dataset="data")
-    job = job_of(source, [(0, 4)], purpose="final")
-    file.write(0, 2)
-    spooled(writer, range(4), COUNTS + 1)
-    with open_frames(job, site, None, None) as frames:
-        np.testing.assert_array_equal(frames.read(np.arange(4)), [*COUNTS[:2], *COUNTS[2:4] + 1])
-        assert "frames from 2 on came from the spool" in frames.notes[0]
-    file.write(2, 4)
-    with open_frames(job, site, None, None) as frames:
-        np.testing.assert_array_equal(frames.read(np.arange(4)), COUNTS[:4])
-        assert not frames.notes
-
-
-def test_no_way_leads_around_the_data_roots(tmp_path: Path, writer: SpoolWriter, site: Site) -> None:
-    spooled(writer, range(4))
-    narrow = site.model_copy(update={"data_roots": [tmp_path / "data"]})
-    with pytest.raises(OutsideDataRoots):
-        open_frames(job_of(Hdf5Source(uri=f"file://{tmp_path}/a.h5", dataset="data"), [(0, 2)]), narrow, None, None)
-
-
-def test_a_live_job_of_frames_in_the_catalog_waits_for_them(site: Site) -> None:
-    there = [3]
-    job = job_of(TiledSource(run_uid="u-1", stream="primary", key="detector"), [(0, 8)])
-    with open_frames(job, site, None, lambda _: MemoryFrames(COUNTS[: there[0]])) as frames:
-        assert frames.has(np.arange(8)).tolist() == [True] * 3 + [False] * 5
-        there[0] = 8
-        np.testing.assert_array_equal(frames.read(np.arange(8)), COUNTS[:8])
